@@ -1,0 +1,1 @@
+"""hwrun: run split neural networks on real sockets and record raw samples."""

@@ -1,0 +1,1 @@
+"""Subcommands of hwrun, one module each, imported when asked for."""

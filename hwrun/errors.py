@@ -1,0 +1,36 @@
+"""What can go wrong in `hwrun`, sorted by what the caller can do about it."""
+
+from __future__ import annotations
+
+
+class HwrunError(Exception):
+    """Root of every error that hwrun raises on purpose."""
+
+
+class BadUsageError(HwrunError):
+    """The user asked for something that cannot be: the message says what, got, expected and what to do."""
+
+
+class NotPermittedError(HwrunError):
+    """The host does not permit it (namespaces, priorities); carries the reason and the remedy."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+class ProtocolError(HwrunError):
+    """A peer sent something that is not of the protocol: close that connection, keep serving others."""
+
+
+class PeerGoneError(HwrunError):
+    """The other side closed the connection or died."""
+
+
+class TimedOutError(HwrunError):
+    """Nothing happened within the bound."""
+
+
+class RecordError(HwrunError):
+    """A run folder is missing, unreadable or not of this schema."""

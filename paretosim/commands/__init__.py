@@ -1,0 +1,1 @@
+"""Subcommands of paretosim, one module each, imported when asked for."""

@@ -1,0 +1,230 @@
+"""Profile files: where they are found, read with checks, and written.
+
+A profile directory holds `models/`, `devices/`, `timings/<device>/`, `links/` and `calibrations/`. The
+shipped one is inside the installed package (or beside it in a checkout); a user's own directories are
+searched first, so that a measured timing replaces a shipped reconstruction.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from paretosim.block import Model
+from paretosim.device import Device
+from paretosim.errors import BadInputError, ProfileError, UnknownNameError
+from paretosim.link import Link
+from paretosim.timing import BatchTiming, BlockTiming, Timing
+
+ENVIRONMENT_VARIABLE = "PARETOSIM_PROFILES"
+_Noun = TypeVar("_Noun", bound=msgspec.Struct)
+
+
+def shipped_directory() -> Path:
+    """The profiles that came with the package."""
+    package = Path(__file__).resolve().parent
+    for directory in (package / "profiles", package.parent / "profiles"):
+        if (directory / "models").is_dir():
+            return directory
+    raise ProfileError(f"profiles: none beside {package}, expected an installed package to carry them; reinstall it")
+
+
+class ProfileStore:
+    """Profile directories searched in order, a user's own before the shipped one.
+
+    Parameters
+    ----------
+    directories : searched first, in this order; then those of $PARETOSIM_PROFILES; then the shipped one.
+    """
+
+    def __init__(self, directories: Iterable[Path] = ()) -> None:
+        from_environment = os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep)
+        own = [*map(Path, directories), *(Path(entry) for entry in from_environment if entry)]
+        for directory in own:
+            if not directory.is_dir():
+                raise BadInputError(
+                    f"profile directory: {directory} does not exist; expected one that holds models/,"
+                    " devices/, timings/ or links/"
+                )
+        self.directories: tuple[Path, ...] = (*own, shipped_directory())
+
+    def model(self, name: str) -> Model:
+        """The model profile of that name."""
+        return read_profile(self._find("models", name, "model"), Model)
+
+    def device(self, name: str) -> Device:
+        """The device profile of that name."""
+        return read_profile(self._find("devices", name, "device"), Device)
+
+    def link(self, name: str) -> Link:
+        """The link preset of that name."""
+        return read_profile(self._find("links", name, "link"), Link)
+
+    def timing(self, device: str, model: str) -> Timing:
+        """Block times of `model` on `device`; a JSON file, or a CSV written by hand."""
+        for directory in self.directories:
+            folder = directory / "timings" / device
+            if (path := folder / f"{model}.json").is_file():
+                timing = read_profile(path, Timing)
+                if (timing.device, timing.model) != (device, model):
+                    raise ProfileError(
+                        f"{path}: device and model: got {timing.device!r} and {timing.model!r},"
+                        f" expected {device!r} and {model!r} as its path says"
+                    )
+                return timing
+            if (path := folder / f"{model}.csv").is_file():
+                return read_timing_csv(path, device, self.model(model))
+        timed = [name for name in self.names("devices") if model in self.timed_models(name)]
+        raise UnknownNameError(
+            f"timing: none of {model!r} on {device!r}; devices with a timing of it: {', '.join(timed) or 'none'}."
+            f" Measure one with: hwrun profile --device-name {device} --model {model}"
+        )
+
+    def timed_models(self, device: str) -> tuple[str, ...]:
+        """Names of the models that `device` has a timing of."""
+        found = {
+            path.stem
+            for directory in self.directories
+            for path in (directory / "timings" / device).glob("*")
+            if path.suffix in (".json", ".csv")
+        }
+        return tuple(sorted(found))
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """Names of all profiles in `models`, `devices`, `links` or `calibrations`."""
+        return tuple(sorted({p.stem for directory in self.directories for p in (directory / folder).glob("*.json")}))
+
+    def _find(self, folder: str, name: str, noun: str) -> Path:
+        for directory in self.directories:
+            path = directory / folder / f"{name}.json"
+            if path.is_file() and path.parent.name == folder:
+                return path
+        known = self.names(folder)
+        raise UnknownNameError(f"{noun}: got {name!r}, expected one of {', '.join(known)}{nearest(name, known)}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean …?` where a known name is spelled alike, else nothing."""
+    match = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def read_profile(path: Path, noun: type[_Noun]) -> _Noun:
+    """The value in a JSON profile file.
+
+    Raises
+    ------
+    ProfileError : unreadable, half-written, or not of the schema; says file, field, value, expectation.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return msgspec.json.decode(raw, type=noun)
+    except msgspec.ValidationError as error:
+        raise ProfileError(f"{path}: {_with_value(str(error), raw)}") from error
+    except msgspec.DecodeError as error:
+        raise ProfileError(f"{path}: not complete JSON ({error}); write it again, or restore it") from error
+
+
+def _with_value(message: str, raw: bytes) -> str:
+    """Msgspec's message with the field first and the value that stands there, where it has a path."""
+    text, separator, location = message.partition(" - at `$")
+    if not separator:
+        return message
+    field = location.rstrip("`").removeprefix(".")
+    value = msgspec.json.decode(raw)
+    for key in field.replace("[", ".[").split("."):
+        try:
+            value = value[int(key.strip("[]"))] if key.startswith("[") else value[key]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return f"{field}: {text}"
+    shown = repr(value)
+    return f"{field}: got {shown if len(shown) < 80 else shown[:77] + '…'}: {text}"
+
+
+def write_profile(path: Path, value: msgspec.Struct) -> None:
+    """Write a profile as indented JSON; the old file stays whole until the new one is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+    unfinished.replace(path)
+
+
+def read_timing_csv(path: Path, device: str, model: Model) -> Timing:
+    """A user's own timings: two columns, block and seconds for a batch, an optional heading.
+
+    A line `# batch: 8` gives the batch size (default 8). Rows name blocks, or number them from 1.
+    Repeated rows of a block are repeats of its measurement.
+
+    Raises
+    ------
+    ProfileError : a row that is not a block of `model` and a time, or a block without any.
+    """
+    batch = 8
+    samples: dict[str, list[float]] = {block.name: [] for block in model.blocks}
+    names = list(samples)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: cannot be read as text: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        if line.strip().startswith("#"):
+            key, _, value = line.strip(" #").partition(":")
+            if key.strip().lower() == "batch":
+                if not value.strip().isdecimal() or int(value) < 1:
+                    raise ProfileError(f"{where}: batch: got {value.strip()!r}, expected a whole number from 1")
+                batch = int(value)
+            continue
+        if not line.strip():
+            continue
+        row = [cell.strip() for cell in next(csv.reader([line]))]
+        if row == ["block", "seconds"]:
+            continue
+        if len(row) != 2:
+            raise ProfileError(f"{where}: got {len(row)} columns, expected two: block,seconds")
+        name = names[int(row[0]) - 1] if row[0].isdecimal() and 1 <= int(row[0]) <= len(names) else row[0]
+        if name not in samples:
+            raise ProfileError(
+                f"{where}: block: got {row[0]!r}, expected 1 to {len(names)} or a block of {model.name}"
+                f"{nearest(name, names)}"
+            )
+        try:
+            samples[name].append(float(row[1]))
+        except ValueError as error:
+            raise ProfileError(f"{where}: seconds: got {row[1]!r}, expected a number of seconds") from error
+    missing = [name for name, values in samples.items() if not values]
+    if missing:
+        raise ProfileError(
+            f"{path}: no time for {len(missing)} of {len(names)} blocks, first {missing[0]!r};"
+            " expected one row or more for each"
+        )
+    try:
+        blocks = tuple(BlockTiming(name=name, samples_s=tuple(values)) for name, values in samples.items())
+    except BadInputError as error:
+        raise ProfileError(f"{path}: {error}") from error
+    return Timing(
+        schema_version=1,
+        device=device,
+        model=model.name,
+        kind="measured",
+        how=f"given by the user in {path.name}; its error is not known",
+        batches=(BatchTiming(batch=batch, blocks=blocks),),
+    )
+
+
+def identity(*values: msgspec.Struct | str) -> str:
+    """A short hash of profile values: equal for equal content, whatever files it came from."""
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(msgspec.json.encode(value, order="sorted") + b"\0")
+    return digest.hexdigest()[:16]

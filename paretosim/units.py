@@ -1,0 +1,132 @@
+"""Units at the edge: what `tc` reads, with tc's meaning, to SI and back for display.
+
+`tc` (iproute2, tc(8) "PARAMETERS") reads a bare rate as bits per second and a bare time as
+microseconds, takes SI (`mbit`) and IEC (`mibit`) prefixes, and reads `mbps` as mega*bytes* per second.
+That last reading surprises nearly everybody, so every `…bps` spelling is refused with both meanings named.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from paretosim.errors import BadInputError
+
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+_PREFIXES |= {"ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30, "ti": 2.0**40}
+_BITS_PER_S = {f"{prefix}bit": factor for prefix, factor in _PREFIXES.items()} | {"": 1.0}
+_BYTES_PER_S = {f"{prefix}bps": factor for prefix, factor in _PREFIXES.items()}
+_SECONDS = {
+    "": 1e-6,
+    **dict.fromkeys(("s", "sec", "secs"), 1.0),
+    **dict.fromkeys(("ms", "msec", "msecs"), 1e-3),
+    **dict.fromkeys(("us", "usec", "usecs"), 1e-6),
+    **dict.fromkeys(("ns", "nsec", "nsecs"), 1e-9),
+}
+_NUMBER_AND_UNIT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([a-z]*)", re.ASCII)
+
+
+def _split(text: str, what: str, example: str) -> tuple[float, str]:
+    match = _NUMBER_AND_UNIT.fullmatch(text.strip().lower())
+    if match is None:
+        raise BadInputError(f"{what}: got {text!r}, expected a number and a unit such as {example}")
+    number, unit = float(match[1]), match[2]
+    if number < 0:
+        raise BadInputError(f"{what}: got {text!r}, expected a value that is not negative, such as {example}")
+    return number, unit
+
+
+def parse_rate_bps(text: str, what: str = "rate") -> float:
+    """Bits per second of a rate written as tc reads it.
+
+    Parameters
+    ----------
+    text : `5mbit`, `1gbit`, `512kibit`; a bare number is bits per second.
+    what : name of the option, for the error message.
+
+    Raises
+    ------
+    BadInputError : not a number with a known unit, zero, negative, not finite, or a `…bps` spelling.
+
+    >>> parse_rate_bps("5mbit")
+    5000000.0
+    """
+    number, unit = _split(text, what, "5mbit")
+    if unit in _BYTES_PER_S:
+        prefix = unit.removesuffix("bps")
+        raise BadInputError(
+            f"{what}: got {text!r}, which tc reads as {prefix}bytes per second and most people as {prefix}bits;"
+            f" write {number:g}{prefix}bit for bits, or {number * 8:g}{prefix}bit for what tc would set"
+        )
+    if unit not in _BITS_PER_S:
+        raise BadInputError(f"{what}: got {text!r}, expected a unit of {_listing(_BITS_PER_S)}, such as 5mbit")
+    rate_bps = number * _BITS_PER_S[unit]
+    if not math.isfinite(rate_bps):
+        raise BadInputError(f"{what}: got {text!r}, which is too large for a number; expected e.g. 5mbit")
+    if rate_bps == 0:
+        raise BadInputError(f"{what}: got {text!r}, expected more than zero: nothing would ever arrive")
+    return rate_bps
+
+
+def parse_duration_s(text: str, what: str = "time") -> float:
+    """Seconds of a time written as tc reads it: `200ms`, `100us`, `1.5s`; a bare number is microseconds.
+
+    Raises
+    ------
+    BadInputError : not a number with a known unit, negative or not finite.
+
+    >>> parse_duration_s("200ms")
+    0.2
+    """
+    number, unit = _split(text, what, "200ms")
+    if unit not in _SECONDS:
+        raise BadInputError(f"{what}: got {text!r}, expected a unit of {_listing(_SECONDS)}, such as 200ms")
+    # Dividing by the exact power of ten keeps 200ms == 0.2, which multiplying by 1e-3 does not promise.
+    duration_s = number / round(1 / _SECONDS[unit])
+    if not math.isfinite(duration_s):
+        raise BadInputError(f"{what}: got {text!r}, which is too large for a number; expected e.g. 200ms")
+    return duration_s
+
+
+def _listing(units: dict[str, float]) -> str:
+    return ", ".join(unit for unit in units if unit)
+
+
+def format_rate(rate_bps: float) -> str:
+    """A rate for people, readable back by `parse_rate_bps`.
+
+    >>> format_rate(5e6)
+    '5mbit'
+    """
+    return _scaled(rate_bps, (("tbit", 1e12), ("gbit", 1e9), ("mbit", 1e6), ("kbit", 1e3), ("bit", 1.0)))
+
+
+def format_duration(duration_s: float) -> str:
+    """A time for people, readable back by `parse_duration_s`.
+
+    >>> format_duration(0.2)
+    '200ms'
+    """
+    if duration_s == 0:
+        return "0s"
+    return _scaled(duration_s, (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)))
+
+
+def format_bytes(size_bytes: float) -> str:
+    """A size for people, in decimal units.
+
+    >>> format_bytes(102_760_448)
+    '102.8 MB'
+    """
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(size_bytes) >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes:.0f} B"
+
+
+def _scaled(value: float, steps: tuple[tuple[str, float], ...]) -> str:
+    for unit, factor in steps:
+        if abs(value) >= factor * (1 - 1e-12):
+            return f"{value / factor:.6g}{unit}"
+    unit, factor = steps[-1]
+    return f"{value / factor:.6g}{unit}"

@@ -1,0 +1,1 @@
+"""validation: hold predictions against measurements and published figures."""

@@ -1,0 +1,1 @@
+"""Subcommands of validation, one module each, imported when asked for."""
