@@ -1,0 +1,54 @@
+"""Pareto dominance: the only dominance test of the project, and what is read off a front."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def is_nondominated(costs: ArrayLike) -> NDArray[np.bool_]:
+    """Which rows no other row dominates.
+
+    A row dominates another if it is no worse in every column and better in one. Exact ties do not dominate
+    each other, so both are kept.
+
+    Parameters
+    ----------
+    costs : (n, m), every column minimised (negate what is to be large); NaN is refused, +inf is allowed.
+
+    Returns
+    -------
+    (n,) mask.
+
+    >>> is_nondominated([[1.0, 4.0], [2.0, 4.0], [3.0, 1.0], [1.0, 4.0]]).tolist()
+    [True, False, True, True]
+    """
+    values = np.asarray(costs, dtype=np.float64)
+    if values.ndim != 2 or np.isnan(values).any():
+        raise ValueError(f"costs: got shape {values.shape}, expected (n, m) without NaN")
+    mask = np.ones(len(values), dtype=np.bool_)
+    for index, row in enumerate(values):
+        no_worse = (values <= row).all(axis=1)
+        better = (values < row).any(axis=1)
+        mask[index] = not (no_worse & better).any()
+    return mask
+
+
+def knee(latencies: ArrayLike, throughputs: ArrayLike) -> int:
+    """Index of the front's point farthest from the chord between its ends, both axes scaled to 0 … 1.
+
+    Of points equally far, the one of lower latency, then the first. A front of one point is its own knee.
+
+    Parameters
+    ----------
+    latencies, throughputs : (n,) points of a front, in any order.
+    """
+    points = np.stack([np.asarray(latencies, dtype=np.float64), np.asarray(throughputs, dtype=np.float64)], axis=1)
+    span = np.ptp(points, axis=0)
+    if (span == 0).any():  # all at one point: nothing to trade
+        return int(np.argmin(points[:, 0]))
+    x, y = ((points - points.min(axis=0)) / span).T
+    # A front rises from (0, 0) to (1, 1): the fastest point is the one of lowest throughput. So the
+    # distance to its chord is |y − x| / √2; ten digits, for points on the chord up to rounding.
+    distance = np.round(np.abs(y - x), 10)
+    return min(range(len(points)), key=lambda i: (-distance[i], points[i, 0], i))

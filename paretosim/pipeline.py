@@ -1,0 +1,79 @@
+"""A pipeline as a line of stations: latency and period in every mode (docs/model.md, "Pipeline").
+
+Stages and links are stations that hold one batch at a time; delays come after a link and hold nothing. In steady
+state everything follows from two numbers: t*, the largest service time, and L₀, the sum of all service times and
+delays. The closed forms below are exact for deterministic service times and buffers that never block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paretosim.mode import Mode
+
+Array = NDArray[np.float64]
+
+# Sums of the same block times in another grouping differ in their last bits. Objectives are rounded to this
+# many significant digits, so that such a difference neither breaks a tie nor dominates.
+SIGNIFICANT_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """Latency of a batch and interval between batches, seconds, one of each per plan."""
+
+    latency_s: Array
+    period_s: Array
+    latency_from_start_s: Array | None = None
+
+
+def objectives(services_s: Array, delays_s: Array, mode: Mode, first_stage_s: Array) -> Objectives:
+    """Latency and period of each plan.
+
+    Parameters
+    ----------
+    services_s : (plans, stations) service times in chain order.
+    delays_s : (plans, …) delays that a batch waits through.
+    first_stage_s : (plans,) stage 1's service time; in `burst`, the paper's clock starts with it.
+
+    Returns
+    -------
+    Objectives : arrays of shape (plans,). `period_s` is the mean interval of completions; in `burst`, the
+        makespan per batch. `latency_from_start_s` exists in `burst` only.
+
+    Source: docs/model.md, "Modes".
+    """
+    slowest = services_s.max(axis=1)
+    unloaded = services_s.sum(axis=1) + delays_s.sum(axis=1)
+    if mode.name == "single":
+        return _rounded(unloaded, unloaded)
+    if mode.name == "paced":
+        return _rounded(unloaded, slowest)
+    if mode.name == "closed":
+        assert mode.window is not None  # Mode has checked it
+        return _rounded(np.maximum(unloaded, mode.window * slowest), np.maximum(slowest, unloaded / mode.window))
+    assert mode.batches is not None
+    waiting = (mode.batches - 1) / 2
+    makespan = unloaded + (mode.batches - 1) * slowest
+    return _rounded(
+        unloaded + waiting * slowest, makespan / mode.batches, unloaded + waiting * (slowest - first_stage_s)
+    )
+
+
+def _rounded(latency_s: Array, period_s: Array, from_start_s: Array | None = None) -> Objectives:
+    return Objectives(
+        significant(latency_s), significant(period_s), None if from_start_s is None else significant(from_start_s)
+    )
+
+
+def significant(values: Array, digits: int = SIGNIFICANT_DIGITS) -> Array:
+    """`values` to that many significant digits; monotone, and the identity on zeros.
+
+    >>> significant(np.array([1 / 3, 0.0]), 3).tolist()
+    [0.333, 0.0]
+    """
+    flat = [float(f"{value:.{digits - 1}e}") for value in values.ravel().tolist()]
+    return np.array(flat, dtype=np.float64).reshape(values.shape)
