@@ -1,0 +1,30 @@
+"""The `paretosim` command."""
+
+from __future__ import annotations
+
+import sys
+
+from paretosim.command_line import Subcommand, dispatch
+
+SUBCOMMANDS = (
+    Subcommand("predict", "paretosim.commands.predict", "latency, throughput and front of every split"),
+    Subcommand("list", "paretosim.commands.list_profiles", "models, devices, timings and links that are known"),
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `paretosim` with `argv` (default: the process's own) and return its exit code."""
+    from paretosim.errors import BadInputError, ParetosimError
+
+    return dispatch(
+        "paretosim",
+        "Where to split a neural network over devices: predicted in milliseconds, for any bandwidth and delay.",
+        SUBCOMMANDS,
+        argv,
+        bad_input=(BadInputError,),
+        failures=(ParetosimError, OSError),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

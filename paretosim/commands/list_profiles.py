@@ -1,0 +1,86 @@
+"""`paretosim list`: models, devices, timings and links that are known."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from paretosim.profiles import ProfileStore
+from paretosim.units import format_bytes, format_duration, format_rate
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the options of `paretosim list`."""
+    parser.add_argument("--profiles", action="append", default=[], type=Path, metavar="DIR", help="searched first")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def run(arguments: Namespace) -> int:
+    """Print what every profile directory holds."""
+    store = ProfileStore(arguments.profiles)
+    if arguments.json:
+        _print_json(store)
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    tables = [
+        Table("model", "blocks", "parameters", "GFLOPs an image", "input", title="models"),
+        Table("device", "cores", "memory", "accelerator", "title", title="devices"),
+        Table("device", "model", "kind", "batch", "error", title="timings"),
+        Table("link", "forward", "back", "source", title="links"),
+    ]
+    for name in store.names("models"):
+        model = store.model(name)
+        tables[0].add_row(
+            name,
+            str(len(model.blocks)),
+            f"{model.parameters:,}",
+            f"{sum(block.flops for block in model.blocks) / 1e9:.2f}",
+            "×".join(map(str, model.input.shape)),
+        )
+    for name in store.names("devices"):
+        device = store.device(name)
+        memory = "unknown" if device.memory_bytes is None else format_bytes(device.memory_bytes)
+        tables[1].add_row(name, str(device.cores or "unknown"), memory, device.accelerator or "none", device.title)
+        for model_name in store.timed_models(name):
+            timing = store.timing(name, model_name)
+            error = "unknown" if timing.error is None else f"{timing.error.relative:.1%}"
+            batches = ", ".join(str(entry.batch) for entry in timing.batches)
+            tables[2].add_row(name, model_name, timing.kind, batches, error)
+    for name in store.names("links"):
+        link = store.link(name)
+        tables[3].add_row(
+            name,
+            f"{format_rate(link.rate_bps)}, {format_duration(link.one_way_delay_s)}",
+            f"{format_rate(link.return_rate_bps)}, {format_duration(link.return_delay_s)}",
+            link.source,
+        )
+    for table in tables:
+        table.box = None
+        table.title_justify = "left"
+        table.title_style = "bold"
+        console.print(table)
+        console.print()
+    return 0
+
+
+def _print_json(store: ProfileStore) -> None:
+    import msgspec
+
+    devices = store.names("devices")
+    found = {
+        "models": store.names("models"),
+        "devices": devices,
+        "timings": [
+            {"device": device, "model": model, "kind": store.timing(device, model).kind}
+            for device in devices
+            for model in store.timed_models(device)
+        ],
+        "links": store.names("links"),
+        "calibrations": store.names("calibrations"),
+    }
+    print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())

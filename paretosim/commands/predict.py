@@ -1,0 +1,146 @@
+"""`paretosim predict`: every split of a model over two devices and one link."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from paretosim.errors import BadInputError
+from paretosim.link import Link, parse_link, shaped
+from paretosim.mode import DEFAULT_BURST_BATCHES, DEFAULT_WINDOW, MODE_NAMES, Mode
+from paretosim.prediction import Prediction, Setting, predict
+from paretosim.profiles import ProfileStore, read_timing_csv
+from paretosim.timing import Timing
+from paretosim.units import parse_duration_s, parse_rate_bps
+
+DEFAULT_LINK = "ethernet-1g"
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the options of `paretosim predict`."""
+    parser.add_argument("--model", required=True, metavar="NAME", help="see paretosim list")
+    parser.add_argument("--devices", default="rpi4b,rpi4b", metavar="ONE,TWO", help="first and second device")
+    network = parser.add_argument_group("network")
+    network.add_argument("--link", metavar="LINK", help=f"a preset or RATE,DELAY (default {DEFAULT_LINK})")
+    network.add_argument("--bw", metavar="RATE", help="rate both ways as tc reads it, such as 5mbit")
+    network.add_argument("--delay", metavar="TIME", help="one-way delay forward, as tc adds it, such as 200ms")
+    network.add_argument("--rtt", metavar="TIME", help="round trip, spread over both directions")
+    load = parser.add_argument_group("load")
+    load.add_argument("--batch", type=int, default=8, metavar="B", help="images a batch (default 8)")
+    load.add_argument("--mode", choices=MODE_NAMES, default="paced", help="how batches are fed (default paced)")
+    load.add_argument("--window", type=int, metavar="W", help=f"in mode closed (default {DEFAULT_WINDOW})")
+    load.add_argument("--burst", type=int, metavar="N", help=f"batches in burst (default {DEFAULT_BURST_BATCHES})")
+    load.add_argument("--splits", choices=("all", "interior"), default="all", help="0 … N, or 1 … N−1")
+    load.add_argument("--source", choices=("stage1", "sink"), default="stage1", help="where the inputs are")
+    load.add_argument("--sink", choices=("last", "first"), default="last", help="where results are wanted")
+    load.add_argument("--control-delay", default="0s", metavar="TIME", help="of a dispatch to stage 1 (default 0)")
+    wanted = parser.add_argument_group("what is wanted")
+    wanted.add_argument("--max-latency", metavar="TIME", help="recommend only splits at most this slow")
+    wanted.add_argument("--min-throughput", type=float, metavar="R", help="images per second at least")
+    wanted.add_argument("--fps", type=float, metavar="F", help="a camera's frames per second, to be kept up with")
+    profiles = parser.add_argument_group("profiles")
+    profiles.add_argument("--profiles", action="append", default=[], type=Path, metavar="DIR", help="searched first")
+    profiles.add_argument(
+        "--timing", action="append", default=[], metavar="DEVICE=CSV", help="your own block,seconds of a device"
+    )
+    output = parser.add_argument_group("output")
+    form = output.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object")
+    form.add_argument("--csv", action="store_true", help="one line per split")
+    output.add_argument("--plot", type=Path, metavar="FILE", help="also write a figure: .svg, .png or .pdf")
+
+
+def run(arguments: Namespace) -> int:
+    """Predict and print."""
+    prediction = predict(setting_of(arguments))
+    if arguments.plot is not None:
+        from paretosim.figures import plot
+
+        plot(prediction, arguments.plot)
+    if arguments.json:
+        from paretosim.prediction_json import as_json
+
+        sys.stdout.write(as_json(prediction).decode())
+    elif arguments.csv:
+        from paretosim.prediction_json import as_csv
+
+        sys.stdout.write(as_csv(prediction))
+    else:
+        _show(prediction)
+    if arguments.plot is not None:
+        print(f"figure: {arguments.plot}", file=sys.stderr)
+    return 0
+
+
+def _show(prediction: Prediction) -> None:
+    from rich.console import Console
+
+    from paretosim.tables import show
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a file or a pipe has no width: let no column be cut
+    show(prediction, console)
+
+
+def setting_of(arguments: Namespace) -> Setting:
+    """The setting that the options describe."""
+    store = ProfileStore(arguments.profiles)
+    model = store.model(arguments.model)
+    names = tuple(name.strip() for name in arguments.devices.split(","))
+    if len(names) != 2:
+        raise BadInputError(f"--devices: got {arguments.devices!r}, expected two names such as rpi4b,rtx4090")
+    own = _own_timings(arguments.timing, store, arguments.model)
+    devices = [store.device(name) for name in names]
+    timings = [own.get(name) or store.timing(name, model.name) for name in names]
+    if unused := set(own) - set(names):
+        raise BadInputError(f"--timing: got one of {', '.join(sorted(unused))}, expected of {' or '.join(set(names))}")
+    for option, mode in (("window", "closed"), ("burst", "burst")):
+        if getattr(arguments, option) is not None and arguments.mode != mode:
+            raise BadInputError(f"--{option}: has no meaning in mode {arguments.mode}, expected --mode {mode}")
+    for option in ("min_throughput", "fps"):
+        value = getattr(arguments, option)
+        if value is not None and not 0 < value < float("inf"):
+            raise BadInputError(f"--{option.replace('_', '-')}: got {value}, expected a number above zero")
+    if arguments.batch < 1:
+        raise BadInputError(f"--batch: got {arguments.batch}, expected 1 or more")
+    max_latency = arguments.max_latency
+    return Setting(
+        model=model,
+        devices=(devices[0], devices[1]),
+        timings=(timings[0], timings[1]),
+        link=_link_of(arguments, store),
+        batch=arguments.batch,
+        mode=Mode.named(arguments.mode, window=arguments.window, batches=arguments.burst),
+        splits=arguments.splits,
+        source=arguments.source,
+        sink=arguments.sink,
+        control_delay_s=parse_duration_s(arguments.control_delay, "--control-delay"),
+        max_latency_s=None if max_latency is None else parse_duration_s(max_latency, "--max-latency"),
+        min_throughput_per_s=arguments.min_throughput,
+        frame_rate_per_s=arguments.fps,
+    )
+
+
+def _link_of(arguments: Namespace, store: ProfileStore) -> Link:
+    default = store.link(DEFAULT_LINK)
+    base = default
+    if arguments.link is not None:
+        base = parse_link(arguments.link, default) if "," in arguments.link else store.link(arguments.link)
+    return shaped(
+        base,
+        rate_bps=None if arguments.bw is None else parse_rate_bps(arguments.bw, "--bw"),
+        one_way_delay_s=None if arguments.delay is None else parse_duration_s(arguments.delay, "--delay"),
+        rtt_s=None if arguments.rtt is None else parse_duration_s(arguments.rtt, "--rtt"),
+    )
+
+
+def _own_timings(options: list[str], store: ProfileStore, model: str) -> dict[str, Timing]:
+    timings = {}
+    for option in options:
+        device, equals, path = option.partition("=")
+        if not equals or not device or not path:
+            raise BadInputError(f"--timing: got {option!r}, expected DEVICE=FILE.csv such as rpi4b=mine.csv")
+        timings[device] = read_timing_csv(Path(path), device, store.model(model))
+    return timings

@@ -1,0 +1,291 @@
+"""A prediction: every split of a model over two devices, its objectives, memory and place on the front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paretosim import pareto, pipeline
+from paretosim.block import Model
+from paretosim.device import Device
+from paretosim.errors import BadInputError
+from paretosim.link import Link
+from paretosim.mode import Mode
+from paretosim.timing import Kind, Timing
+from paretosim.transfer_time import serialisation_s
+
+Splits = Literal["all", "interior"]
+Source = Literal["stage1", "sink"]
+Sink = Literal["last", "first"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that a prediction over two devices depends on.
+
+    `speed` divides all stage times, as `hwrun --speed` does. `control_delay_s` is how long a dispatch takes to
+    reach stage 1. `frame_rate_per_s` is that of a camera feeding the pipeline: a batch has to fill first.
+    """
+
+    model: Model
+    devices: tuple[Device, Device]
+    timings: tuple[Timing, Timing]
+    link: Link
+    batch: int = 8
+    mode: Mode = field(default_factory=lambda: Mode(name="paced"))
+    splits: Splits = "all"
+    source: Source = "stage1"
+    sink: Sink = "last"
+    speed: float = 1.0
+    control_delay_s: float = 0.0
+    max_latency_s: float | None = None
+    min_throughput_per_s: float | None = None
+    frame_rate_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        names = [block.name for block in self.model.blocks]
+        for device, timing in zip(self.devices, self.timings, strict=True):
+            if (timing.device, timing.model) != (device.name, self.model.name):
+                raise BadInputError(
+                    f"timing: got {timing.model!r} on {timing.device!r},"
+                    f" expected {self.model.name!r} on {device.name!r}"
+                )
+            if [block.name for block in timing.batches[0].blocks] != names:
+                raise BadInputError(
+                    f"timing of {self.model.name!r} on {device.name!r}: its blocks differ from the model profile's;"
+                    " profile the device again with: hwrun profile"
+                )
+        if self.speed <= 0:
+            raise BadInputError(f"speed: got {self.speed}, expected more than zero")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Everything on one device with the data already there and the result kept there: no link at all."""
+
+    device: str
+    latency_s: float
+    throughput_per_s: float
+    memory_bytes: int
+    fits: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One split. `stages_s`, `links_s` and `delays_s` are in chain order (`Prediction.stages`, `.hops`)."""
+
+    split: int
+    latency_s: float
+    throughput_per_s: float
+    period_s: float
+    bottleneck: str
+    stages_s: tuple[float, ...]
+    links_s: tuple[float, ...]
+    delays_s: tuple[float, ...]
+    activation_bytes: tuple[int, ...]
+    memory_bytes: tuple[int, ...]
+    fits: bool
+    meets_constraints: bool
+    on_front: bool
+    latency_from_start_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """Splits that are best in one objective, and the knee of the front; None where no split qualifies."""
+
+    latency: int | None
+    throughput: int | None
+    knee: int | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What `predict` found. `hops` names the entries of each row's `links_s` and `delays_s`."""
+
+    setting: Setting
+    timing_kinds: tuple[Kind, Kind]
+    hops: tuple[str, ...]
+    baselines: tuple[Baseline, Baseline]
+    rows: tuple[Row, ...]
+    recommended: Recommended
+
+    def row(self, split: int) -> Row:
+        """The row of that split."""
+        for row in self.rows:
+            if row.split == split:
+                return row
+        raise BadInputError(f"split: got {split}, expected one of {self.rows[0].split} … {self.rows[-1].split}")
+
+    @property
+    def front(self) -> tuple[Row, ...]:
+        """Rows that no other row dominates, from the lowest latency up."""
+        return tuple(sorted((r for r in self.rows if r.on_front), key=lambda r: (r.latency_s, r.split)))
+
+    @property
+    def profile_error(self) -> float | None:
+        """The larger relative error of the two timings; None where one is unknown."""
+        errors = [timing.error.relative for timing in self.setting.timings if timing.error is not None]
+        return max(errors) if len(errors) == len(self.setting.timings) else None
+
+
+def predict(setting: Setting) -> Prediction:
+    """Objectives of every split, its memory, the front and the recommended splits.
+
+    Source: docs/model.md. A split that does not fit in a device's memory is kept, marked, and off the front.
+    """
+    model, batch = setting.model, setting.batch
+    blocks = len(model.blocks)
+    first, last = (0, blocks) if setting.splits == "all" else (1, blocks - 1)
+    if first > last:
+        raise BadInputError(f"splits: got interior of {blocks} block(s), expected two blocks or more")
+    splits = np.arange(first, last + 1)
+    block_s, kinds = zip(*(timing.at_batch(batch) for timing in setting.timings), strict=True)
+    stages_s = _stage_times_s(block_s, splits) / setting.speed
+    cut_bytes = np.array(model.cut_bytes(), dtype=np.int64) * batch
+    hops, links_s, delays_s = _hops(setting, splits, cut_bytes)
+    services_s, stations = _chain(stages_s, links_s, hops)
+    control_s = np.full((len(splits), 1), setting.control_delay_s)
+    found = pipeline.objectives(services_s, np.hstack([control_s, delays_s]), setting.mode, stages_s[:, 0])
+    bottlenecks = services_s.argmax(axis=1)  # the first of equals
+    memory_bytes = [tuple(_memory_bytes(model, a, b, batch) for a, b in ((0, s), (s, blocks))) for s in splits.tolist()]
+    fits = np.array([_fits(need, setting.devices) for need in memory_bytes])
+    throughputs = batch / found.period_s
+    meets = _meets_constraints(setting, found.latency_s, throughputs)
+    eligible = fits & meets
+    on_front = np.zeros(len(splits), dtype=np.bool_)
+    if fits.any():
+        on_front[fits] = pareto.is_nondominated(np.stack([found.latency_s, -throughputs], axis=1)[fits])
+    rows = tuple(
+        Row(
+            split=split,
+            latency_s=float(found.latency_s[i]),
+            throughput_per_s=float(throughputs[i]),
+            period_s=float(found.period_s[i]),
+            bottleneck=stations[bottlenecks[i]],
+            stages_s=tuple(stages_s[i].tolist()),
+            links_s=tuple(links_s[i].tolist()),
+            delays_s=tuple(delays_s[i].tolist()),
+            activation_bytes=(int(cut_bytes[split]),),
+            memory_bytes=memory_bytes[i],
+            fits=bool(fits[i]),
+            meets_constraints=bool(meets[i]),
+            on_front=bool(on_front[i]),
+            latency_from_start_s=None if found.latency_from_start_s is None else float(found.latency_from_start_s[i]),
+        )
+        for i, split in enumerate(splits.tolist())
+    )
+    return Prediction(
+        setting=setting,
+        timing_kinds=kinds,
+        hops=hops,
+        baselines=(_baseline(setting, block_s, 0), _baseline(setting, block_s, 1)),
+        rows=rows,
+        recommended=_recommend([row for row, ok in zip(rows, eligible, strict=True) if ok]),
+    )
+
+
+def _stage_times_s(block_s: Sequence[Sequence[float]], splits: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(splits, 2) seconds: the blocks before the split on the first device, the rest on the second."""
+    before = np.array([0.0, *accumulate(block_s[0])])
+    after = np.array([0.0, *accumulate(reversed(block_s[1]))])[::-1]
+    return np.stack([before[splits], after[splits]], axis=1)
+
+
+def _hops(
+    setting: Setting, splits: NDArray[np.int64], cut_bytes: NDArray[np.int64]
+) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
+    """Names of the links crossed in chain order, their occupancy and their delay, (splits, hops) each.
+
+    The input crosses the reverse link first where it is at a sink that is last; the output crosses it at the end
+    where the sink is first, unless the second stage is empty: then the result is there already.
+    """
+    forward, reverse = setting.link, setting.link.reverse()
+    payload = cut_bytes[splits]
+    hops = ["link1"]
+    links_s = [serialisation_s(payload, forward)]
+    delays_s = [np.full(len(splits), forward.one_way_delay_s)]
+    if setting.source == "sink" and setting.sink == "last":
+        hops.insert(0, "input")
+        links_s.insert(0, np.full(len(splits), serialisation_s(cut_bytes[0], reverse)))
+        delays_s.insert(0, np.full(len(splits), reverse.one_way_delay_s))
+    if setting.sink == "first":
+        crosses = splits < len(setting.model.blocks)
+        hops.append("return")
+        links_s[-1], delays_s[-1] = links_s[-1] * crosses, delays_s[-1] * crosses
+        links_s.append(serialisation_s(cut_bytes[-1], reverse) * crosses)
+        delays_s.append(reverse.one_way_delay_s * crosses)
+    return tuple(hops), np.stack(links_s, axis=1), np.stack(delays_s, axis=1)
+
+
+def _chain(
+    stages_s: NDArray[np.float64], links_s: NDArray[np.float64], hops: tuple[str, ...]
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Service times of all stations in chain order, (splits, stations), and the stations' names."""
+    columns: list[NDArray[np.float64]] = []
+    names: list[str] = []
+    for hop, occupancy in zip(hops, links_s.T, strict=True):
+        if hop == "link1":
+            columns += [stages_s[:, 0], occupancy, stages_s[:, 1]]
+            names += ["stage1", hop, "stage2"]
+        else:
+            columns.append(occupancy)
+            names.append(hop)
+    return np.stack(columns, axis=1), tuple(names)
+
+
+def _memory_bytes(model: Model, first: int, last: int, batch: int) -> int:
+    """Bytes a stage needs: weights, the largest block's live tensors, a batch arriving and a batch leaving."""
+    if first == last:
+        return 2 * batch * model.cut_bytes()[first]
+    blocks = model.blocks[first:last]
+    cuts = model.cut_bytes()
+    peak = max(block.peak_activation_bytes for block in blocks)
+    return sum(block.weight_bytes for block in blocks) + batch * (peak + cuts[first] + cuts[last])
+
+
+def _fits(memory_bytes: Sequence[int], devices: tuple[Device, Device]) -> bool:
+    return all(need <= device.usable_bytes for need, device in zip(memory_bytes, devices, strict=True))
+
+
+def _meets_constraints(
+    setting: Setting, latency_s: NDArray[np.float64], throughput_per_s: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    filling_s = 0.0
+    floor = max(setting.min_throughput_per_s or 0.0, setting.frame_rate_per_s or 0.0)
+    if setting.frame_rate_per_s is not None:
+        filling_s = (setting.batch - 1) / setting.frame_rate_per_s
+    ceiling = float("inf") if setting.max_latency_s is None else setting.max_latency_s
+    return np.asarray((latency_s + filling_s <= ceiling) & (throughput_per_s >= floor))
+
+
+def _baseline(setting: Setting, block_s: Sequence[Sequence[float]], index: int) -> Baseline:
+    total_s = np.array([[sum(block_s[index]) / setting.speed]])
+    found = pipeline.objectives(total_s, np.zeros((1, 1)), setting.mode, total_s[:, 0])
+    device = setting.devices[index]
+    need = _memory_bytes(setting.model, 0, len(setting.model.blocks), setting.batch)
+    return Baseline(
+        device=device.name,
+        latency_s=float(found.latency_s[0]),
+        throughput_per_s=setting.batch / float(found.period_s[0]),
+        memory_bytes=need,
+        fits=need <= device.usable_bytes,
+    )
+
+
+def _recommend(rows: Sequence[Row]) -> Recommended:
+    """Best in each objective and the knee, ties to the better other objective, then to the lower split."""
+    if not rows:
+        return Recommended(None, None, None)
+    front = [r for r in rows if r.on_front]  # never empty: what dominates a row meets its constraints too
+    middle = front[pareto.knee([r.latency_s for r in front], [r.throughput_per_s for r in front])]
+    return Recommended(
+        latency=min(rows, key=lambda r: (r.latency_s, -r.throughput_per_s, r.split)).split,
+        throughput=min(rows, key=lambda r: (-r.throughput_per_s, r.latency_s, r.split)).split,
+        knee=middle.split,
+    )

@@ -1,0 +1,126 @@
+"""A prediction as the JSON object and CSV rows whose spelling other programs rely on (docs/formats.md)."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from paretosim import __version__
+from paretosim.prediction import Baseline, Prediction, Row
+from paretosim.profiles import identity
+from paretosim.resolution import indistinguishable
+from paretosim.verdict import verdict
+
+SCHEMA_VERSION = 1
+
+
+def as_json(prediction: Prediction) -> bytes:
+    """The prediction as one JSON object, indented, with a final newline."""
+    return msgspec.json.format(msgspec.json.encode(as_object(prediction)), indent=1) + b"\n"
+
+
+def as_object(prediction: Prediction) -> dict[str, Any]:
+    """The prediction as plain dictionaries, lists and numbers."""
+    setting = prediction.setting
+    recommended = prediction.recommended
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": setting.model.name,
+        "mode": setting.mode.name,
+        "batch": setting.batch,
+        "backend": "tcp",
+        "window": setting.mode.window,
+        "burst_batches": setting.mode.batches,
+        "source": setting.source,
+        "sink": setting.sink,
+        "tcp_state": "warm",
+        "splits": setting.splits,
+        "links": [
+            {
+                "name": setting.link.name,
+                "rate_bps": setting.link.rate_bps,
+                "one_way_delay_s": setting.link.one_way_delay_s,
+                "return_rate_bps": setting.link.return_rate_bps,
+                "return_delay_s": setting.link.return_delay_s,
+                "header_bytes": setting.link.header_bytes,
+                "mss_bytes": setting.link.mss_bytes,
+                "wmax_bytes": setting.link.wmax_bytes,
+            }
+        ],
+        "hops": list(prediction.hops),
+        "devices": [device.name for device in setting.devices],
+        "timing_kinds": list(prediction.timing_kinds),
+        "profile_error": prediction.profile_error,
+        "profile_errors": [timing.error for timing in setting.timings],
+        "calibration": None,
+        "control_delay_s": setting.control_delay_s,
+        "constraints": {
+            "max_latency_s": setting.max_latency_s,
+            "min_throughput_per_s": setting.min_throughput_per_s,
+            "frame_rate_per_s": setting.frame_rate_per_s,
+        },
+        "versions": {"paretosim": __version__, "numpy": np.__version__, "python": platform.python_version()},
+        "identity": setting_identity(prediction),
+        "seed": None,
+        "baselines": {
+            "first_device": _baseline(prediction.baselines[0]),
+            "second_device": _baseline(prediction.baselines[1]),
+        },
+        "rows": [row_object(row) for row in prediction.rows],
+        "recommended": {
+            "latency": recommended.latency,
+            "throughput": recommended.throughput,
+            "knee": recommended.knee,
+            "verdict": verdict(prediction),
+        },
+        "indistinguishable": {
+            objective: indistinguishable(prediction, getattr(recommended, objective), objective)
+            for objective in ("latency", "throughput")
+        },
+    }
+
+
+def setting_identity(prediction: Prediction) -> str:
+    """Hash of all inputs: equal predictions come from equal inputs."""
+    setting = prediction.setting
+    parameters = msgspec.json.encode(
+        [
+            setting.batch, setting.mode, setting.splits, setting.source, setting.sink, setting.speed,
+            setting.control_delay_s, setting.max_latency_s, setting.min_throughput_per_s, setting.frame_rate_per_s,
+        ]
+    )  # fmt: skip
+    return identity(setting.model, *setting.devices, *setting.timings, setting.link, parameters.decode())
+
+
+def row_object(row: Row) -> dict[str, Any]:
+    """One split as a plain dictionary; `latency_from_start_s` in mode `burst` only."""
+    fields: dict[str, Any] = msgspec.to_builtins(row)
+    if row.latency_from_start_s is None:
+        del fields["latency_from_start_s"]
+    return fields
+
+
+def as_csv(prediction: Prediction) -> str:
+    """One line per split; per-stage and per-link lists become numbered columns."""
+    stations = {"stages_s": 2, "links_s": len(prediction.hops), "delays_s": len(prediction.hops)}
+    lines: list[str] = []
+    for row in map(row_object, prediction.rows):
+        flat: dict[str, Any] = {}
+        for key, value in row.items():
+            if isinstance(value, list | tuple):
+                assert len(value) == stations.get(key, len(value))
+                flat |= {f"{key}[{index}]": entry for index, entry in enumerate(value, start=1)}
+            else:
+                flat[key] = value
+        if not lines:
+            lines.append(",".join(flat))
+        lines.append(",".join(str(value).lower() if isinstance(value, bool) else str(value) for value in flat.values()))
+    return "\n".join(lines) + "\n"
+
+
+def _baseline(baseline: Baseline) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(baseline)
+    return fields

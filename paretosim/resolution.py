@@ -1,0 +1,54 @@
+"""Which splits the profiles' own error cannot tell apart from a recommended one.
+
+Two splits of the same model differ by the blocks between them: those run on the first device at the later split
+and on the second at the earlier one. Everything else is common to both and so is its error. With relative errors
+e₁, e₂ of the two timings, the difference in latency is therefore known to ± (e₁·T₁ + e₂·T₂), T being the
+time of just those blocks on each device; on two devices with one and the same timing, the blocks only change
+places and their error cancels, leaving |T₁ − T₂|·e = 0. The period is that of one station: its difference is
+known to ± the error of both bottlenecks, less what they have in common.
+"""
+
+from __future__ import annotations
+
+from paretosim.prediction import Prediction, Row
+
+
+def indistinguishable(prediction: Prediction, split: int | None, objective: str) -> tuple[int, ...] | None:
+    """Splits whose `latency` or `throughput` may equal that of `split` within the timings' error.
+
+    Returns
+    -------
+    Split numbers without `split` itself, in order; None where an error is unknown or there is no such split.
+    """
+    errors = _errors(prediction)
+    if errors is None or split is None:
+        return None
+    chosen = prediction.row(split)
+    alike = [
+        row.split
+        for row in prediction.rows
+        if row.split != split and row.fits and _alike(prediction, chosen, row, objective, errors)
+    ]
+    return tuple(alike)
+
+
+def _errors(prediction: Prediction) -> tuple[float, float] | None:
+    one, two = (timing.error for timing in prediction.setting.timings)
+    return None if one is None or two is None else (one.relative, two.relative)
+
+
+def _alike(prediction: Prediction, a: Row, b: Row, objective: str, errors: tuple[float, float]) -> bool:
+    moved = [abs(x - y) for x, y in zip(a.stages_s, b.stages_s, strict=True)]
+    if objective == "latency":
+        same_timing = prediction.setting.timings[0] == prediction.setting.timings[1]
+        doubt_s = errors[0] * abs(moved[0] - moved[1]) if same_timing else errors[0] * moved[0] + errors[1] * moved[1]
+        return abs(a.latency_s - b.latency_s) <= doubt_s
+    return abs(a.period_s - b.period_s) <= _period_doubt_s(a, b, moved, errors)
+
+
+def _period_doubt_s(a: Row, b: Row, moved: list[float], errors: tuple[float, float]) -> float:
+    stages = {"stage1": 0, "stage2": 1}
+    of_a, of_b = stages.get(a.bottleneck), stages.get(b.bottleneck)
+    if of_a is not None and of_a == of_b:
+        return errors[of_a] * moved[of_a]
+    return sum(errors[k] * row.stages_s[k] for k, row in ((of_a, a), (of_b, b)) if k is not None)

@@ -1,0 +1,153 @@
+"""A prediction as the table, scatter and sentences that a person reads in a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from paretosim.device import Device
+from paretosim.prediction import Baseline, Prediction, Row
+from paretosim.scatter import scatter
+from paretosim.timing import Timing
+from paretosim.units import format_bytes, format_duration, format_rate
+from paretosim.verdict import verdict
+
+
+def show(prediction: Prediction, console: Console) -> None:
+    """Print everything about a prediction: what it rests on, every split, the scatter and the verdict."""
+    for line in _basis(prediction):
+        console.print(line, soft_wrap=True)
+    console.print(split_table(prediction))
+    for line in _memory_notes(prediction):
+        console.print(line, soft_wrap=True)
+    console.print(scatter(prediction), soft_wrap=True)
+    for line in _recommendations(prediction):
+        console.print(line, soft_wrap=True)
+    console.print(Text(f"Verdict: {verdict(prediction)}", style="bold"))
+
+
+def _basis(prediction: Prediction) -> list[Text]:
+    setting, link = prediction.setting, prediction.setting.link
+    one, two = setting.devices
+    lines = [
+        Text.assemble(
+            (f"{setting.model.name}", "bold"),
+            f" over {one.name} → {two.name}, batch {setting.batch}, mode {setting.mode}, source {setting.source},"
+            f" sink {setting.sink}",
+        ),
+        Text(
+            f"link {link.name}: {format_rate(link.rate_bps)} and {format_duration(link.one_way_delay_s)} forward,"
+            f" {format_rate(link.return_rate_bps)} and {format_duration(link.return_delay_s)} back; TCP warm"
+        ),
+    ]
+    for device, timing, kind in zip(setting.devices, setting.timings, prediction.timing_kinds, strict=True):
+        if device == two and one == two and len(lines) > 2:
+            break
+        lines.append(_timing_line(device, timing, kind, setting.batch))
+    if setting.speed != 1:
+        lines.append(Text(f"emulated: all stage times divided by {setting.speed:g}", style="yellow"))
+    if setting.sink == "last" and setting.mode.name in ("paced", "burst") and setting.source == "stage1":
+        lines.append(
+            Text("(on a warm link delay shifts every split alike and so moves no front; the rate does)", style="dim")
+        )
+    return lines
+
+
+def _timing_line(device: Device, timing: Timing, kind: str, batch: int) -> Text:
+    profiled = ", ".join(str(entry.batch) for entry in timing.batches)
+    scaled = f" (scaled linearly from batch {profiled} to {batch})" if kind == "extrapolated" != timing.kind else ""
+    error = "error unknown"
+    if timing.error is not None:
+        error = f"error {timing.error.relative:.1%} ({timing.error.meaning})"
+    return Text.assemble(
+        f"timing on {device.name}: ",
+        (kind, "green" if kind == "measured" else "yellow"),
+        f"{scaled}, {error}",
+    )
+
+
+def split_table(prediction: Prediction) -> Table:
+    """Every split with its objectives, where its time goes and what it needs; the front is marked."""
+    setting = prediction.setting
+    kinds = [f"{device.name}\n({kind})" for device, kind in zip(setting.devices, prediction.timing_kinds, strict=True)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("split", justify="right")
+    table.add_column("")
+    table.add_column("after block", overflow="ellipsis", no_wrap=True, max_width=22)
+    table.add_column("latency\ns", justify="right")
+    table.add_column("throughput\nimages/s", justify="right")
+    table.add_column("bottleneck")
+    table.add_column(f"{kinds[0]} s", justify="right")
+    table.add_column("links\ns", justify="right")
+    table.add_column(f"{kinds[1]} s", justify="right")
+    table.add_column("sent\na batch", justify="right")
+    table.add_column("memory", justify="right")
+    if setting.mode.name == "burst":
+        table.add_column("from start\ns", justify="right")
+    for baseline, label in zip(prediction.baselines, ("first alone", "second alone"), strict=True):
+        table.add_row(*_baseline_cells(baseline, label), style="dim")
+    for row in prediction.rows:
+        table.add_row(*_cells(prediction, row), style=_style(row))
+    return table
+
+
+def _cells(prediction: Prediction, row: Row) -> list[str]:
+    marks = "●" if row.on_front else "" if row.fits else "✗"
+    if row.fits and not row.meets_constraints:
+        marks += "–"
+    recommended = prediction.recommended
+    for letter, split in (("L", recommended.latency), ("T", recommended.throughput), ("K", recommended.knee)):
+        marks += letter if split == row.split else ""
+    after = "(input)" if row.split == 0 else prediction.setting.model.blocks[row.split - 1].name
+    cells = [
+        str(row.split), marks, after, f"{row.latency_s:.4g}", f"{row.throughput_per_s:.4g}", row.bottleneck,
+        f"{row.stages_s[0]:.4g}", f"{sum(row.links_s):.4g}", f"{row.stages_s[1]:.4g}",
+        format_bytes(row.activation_bytes[0]), " + ".join(map(format_bytes, row.memory_bytes)),
+    ]  # fmt: skip
+    return cells if row.latency_from_start_s is None else [*cells, f"{row.latency_from_start_s:.4g}"]
+
+
+def _baseline_cells(baseline: Baseline, label: str) -> list[str]:
+    fits = "" if baseline.fits else "✗"
+    return [
+        "", fits, f"{label}: {baseline.device}", f"{baseline.latency_s:.4g}", f"{baseline.throughput_per_s:.4g}",
+        "", "", "no link", "", "", format_bytes(baseline.memory_bytes),
+    ]  # fmt: skip
+
+
+def _style(row: Row) -> str:
+    return "green" if row.on_front else "" if row.fits else "red"
+
+
+def _memory_notes(prediction: Prediction) -> list[Text]:
+    notes = []
+    for index, device in enumerate(prediction.setting.devices):
+        if device.memory_bytes is None:
+            notes.append(Text(f"memory of {device.name}: unknown, so nothing is ruled out by it", style="yellow"))
+            continue
+        over = [row.split for row in prediction.rows if row.memory_bytes[index] > device.usable_bytes]
+        usable = f"{format_bytes(device.usable_bytes)} of {format_bytes(device.memory_bytes)} usable"
+        if over:
+            notes.append(Text(f"✗ does not fit on {device.name} ({usable}): splits {over}", style="red"))
+        elif index == 0 or device != prediction.setting.devices[0]:
+            notes.append(Text(f"memory of {device.name}: {usable}; every split fits", style="dim"))
+    return notes
+
+
+def _recommendations(prediction: Prediction) -> list[Text]:
+    lines = [Text(f"front: {len(prediction.front)} of {len(prediction.rows)} splits", style="bold")]
+    letters = {"latency": "L", "throughput": "T", "knee": "K"}
+    for objective, letter in letters.items():
+        split = getattr(prediction.recommended, objective)
+        if split is None:
+            lines.append(Text(f"{letter} best {objective}: no split qualifies", style="red"))
+            continue
+        row = prediction.row(split)
+        lines.append(
+            Text(
+                f"{letter} {'knee' if objective == 'knee' else f'best {objective}'}: split {split},"
+                f" {row.latency_s:.4g} s, {row.throughput_per_s:.4g} images/s, bottleneck {row.bottleneck}"
+            )
+        )
+    return lines

@@ -1,0 +1,138 @@
+"""The verdict: what a prediction means, in plain words."""
+
+from __future__ import annotations
+
+from paretosim.prediction import Baseline, Prediction, Row
+from paretosim.resolution import indistinguishable
+from paretosim.units import format_duration
+
+# Below this gain a split is not worth the second device; above all it is below what profiles resolve.
+WORTHWHILE_GAIN = 1.02
+
+
+def verdict(prediction: Prediction) -> str:
+    """One or a few sentences: split or not, what it gains and costs, and what the profiles cannot tell."""
+    recommended = prediction.recommended
+    if all(timing.conditions.get("overhead_bound") is True for timing in prediction.setting.timings):
+        return (
+            "No conclusion: both timings are overhead-bound (they say how long launching takes, not how long"
+            " the blocks take), so a split between these devices cannot be judged. Measure them with hwrun profile."
+        )
+    if recommended.latency is None or recommended.throughput is None or recommended.knee is None:
+        return _nothing_qualifies(prediction)
+    by_throughput = prediction.row(recommended.throughput)
+    by_latency = prediction.row(recommended.latency)
+    sentences = [_against_baselines(prediction, by_latency, by_throughput)]
+    if recommended.latency != recommended.throughput:
+        sentences.append(
+            f"Lowest latency: {_name(prediction, by_latency)}, {_figures(by_latency)}."
+            f" Knee of the front: split {recommended.knee}."
+        )
+    sentences += _doubts(prediction)
+    return " ".join(sentences)
+
+
+def _against_baselines(prediction: Prediction, by_latency: Row, by_throughput: Row) -> str:
+    feasible = [baseline for baseline in prediction.baselines if baseline.fits]
+    if not feasible:
+        return (
+            f"Split: {prediction.setting.model.name} fits on neither device alone."
+            f" Best throughput: {_name(prediction, by_throughput)}, {_figures(by_throughput)}."
+        )
+    first = prediction.baselines[0]
+    if not first.fits:
+        return (
+            f"The model does not fit on {first.device} alone."
+            f" Best throughput: {_name(prediction, by_throughput)}, {_figures(by_throughput)}."
+        )
+    gain = by_throughput.throughput_per_s / first.throughput_per_s
+    if gain < WORTHWHILE_GAIN and by_latency.latency_s >= first.latency_s / WORTHWHILE_GAIN:
+        return (
+            f"Do not split: {first.device} alone does {_rate(first.throughput_per_s)} at"
+            f" {_time(first.latency_s)} a batch, and over this link no split is better by"
+            f" {WORTHWHILE_GAIN - 1:.0%} or more in either."
+        )
+    if gain < WORTHWHILE_GAIN:
+        saved = first.latency_s - by_latency.latency_s
+        return (
+            f"Splitting brings no throughput over {first.device} alone, but {_name(prediction, by_latency)} answers"
+            f" {_time(saved)} sooner ({_time(by_latency.latency_s)} against {_time(first.latency_s)})."
+        )
+    action = _name(prediction, by_throughput)
+    return (
+        f"{action[0].upper() + action[1:]} gains {gain:.2f}× throughput over {first.device} alone"
+        f" ({_rate(first.throughput_per_s)} → {_rate(by_throughput.throughput_per_s)}) and"
+        f" {_cost(first, by_throughput)}."
+    )
+
+
+def _cost(first: Baseline, row: Row) -> str:
+    difference = row.latency_s - first.latency_s
+    if abs(difference) < 1e-3 * first.latency_s:
+        return "costs no latency worth mentioning"
+    return f"{'costs' if difference > 0 else 'saves'} {_time(abs(difference))} of latency"
+
+
+def _nothing_qualifies(prediction: Prediction) -> str:
+    if not any(row.fits for row in prediction.rows):
+        return "No split fits in the devices' memory: use devices with more, a smaller batch or a smaller model."
+    setting = prediction.setting
+    wanted = [
+        *([f"latency ≤ {_time(setting.max_latency_s)}"] if setting.max_latency_s is not None else []),
+        *([f"throughput ≥ {_rate(setting.min_throughput_per_s)}"] if setting.min_throughput_per_s is not None else []),
+        *([f"{setting.frame_rate_per_s:g} frames/s"] if setting.frame_rate_per_s is not None else []),
+    ]
+    fitting = [row for row in prediction.rows if row.fits]
+    fastest = min(fitting, key=lambda row: row.latency_s)
+    busiest = max(fitting, key=lambda row: row.throughput_per_s)
+    return (
+        f"No split meets {' and '.join(wanted)}: the lowest latency is {_time(fastest.latency_s)} (split"
+        f" {fastest.split}), the highest throughput {_rate(busiest.throughput_per_s)} (split {busiest.split})."
+    )
+
+
+def _doubts(prediction: Prediction) -> list[str]:
+    kinds = set(prediction.timing_kinds)
+    error = prediction.profile_error
+    if error is None:
+        return ["The error of a timing used here is not known, so close splits may be in another order."]
+    doubts = []
+    for objective in ("latency", "throughput"):
+        best = getattr(prediction.recommended, objective)
+        alike = indistinguishable(prediction, best, objective)
+        if alike:
+            doubts.append(f"In {objective}, split {best} cannot be told apart from {_runs(alike)}")
+    stated = f"stage times are {' and '.join(sorted(kinds))} with {error:.1%} error"
+    return [f"{'; '.join(doubts)}: {stated}."] if doubts else [f"The {stated}."]
+
+
+def _runs(splits: tuple[int, ...]) -> str:
+    """Numbers with runs shortened: (3, 4, 5, 9) → "3–5, 9"."""
+    runs: list[list[int]] = []
+    for split in splits:
+        if runs and split == runs[-1][1] + 1:
+            runs[-1][1] = split
+        else:
+            runs.append([split, split])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)
+
+
+def _name(prediction: Prediction, row: Row) -> str:
+    one, two = (device.name for device in prediction.setting.devices)
+    if row.split == 0:
+        return f"running everything on {two} (split 0)"
+    if row.split == len(prediction.setting.model.blocks):
+        return f"running everything on {one} and sending the result (split {row.split})"
+    return f"split {row.split}"
+
+
+def _figures(row: Row) -> str:
+    return f"{_rate(row.throughput_per_s)} at {_time(row.latency_s)} a batch"
+
+
+def _rate(throughput_per_s: float) -> str:
+    return f"{throughput_per_s:.3g} images/s"
+
+
+def _time(duration_s: float) -> str:
+    return format_duration(float(f"{duration_s:.3g}"))
