@@ -7,8 +7,7 @@ delays. The closed forms below are exact for deterministic service times and buf
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,8 +20,7 @@ Array = NDArray[np.float64]
 SIGNIFICANT_DIGITS = 12
 
 
-@dataclass(frozen=True)
-class Objectives:
+class Objectives(msgspec.Struct, frozen=True):
     """Latency of a batch and interval between batches, seconds, one of each per plan."""
 
     latency_s: Array

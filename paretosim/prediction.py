@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,8 +24,7 @@ Source = Literal["stage1", "sink"]
 Sink = Literal["last", "first"]
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a prediction over two devices depends on.
 
     `speed` divides all stage times, as `hwrun --speed` does. `control_delay_s` is how long a dispatch takes to
@@ -37,7 +36,7 @@ class Setting:
     timings: tuple[Timing, Timing]
     link: Link
     batch: int = 8
-    mode: Mode = field(default_factory=lambda: Mode(name="paced"))
+    mode: Mode = Mode(name="paced")
     splits: Splits = "all"
     source: Source = "stage1"
     sink: Sink = "last"
@@ -64,8 +63,7 @@ class Setting:
             raise BadInputError(f"speed: got {self.speed}, expected more than zero")
 
 
-@dataclass(frozen=True)
-class Baseline:
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     """Everything on one device with the data already there and the result kept there: no link at all."""
 
     device: str
@@ -75,8 +73,7 @@ class Baseline:
     fits: bool
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One split. `stages_s`, `links_s` and `delays_s` are in chain order (`Prediction.stages`, `.hops`)."""
 
     split: int
@@ -95,8 +92,7 @@ class Row:
     latency_from_start_s: float | None = None
 
 
-@dataclass(frozen=True)
-class Recommended:
+class Recommended(msgspec.Struct, frozen=True):
     """Splits that are best in one objective, and the knee of the front; None where no split qualifies."""
 
     latency: int | None
@@ -104,8 +100,7 @@ class Recommended:
     knee: int | None
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """What `predict` found. `hops` names the entries of each row's `links_s` and `delays_s`."""
 
     setting: Setting

@@ -7,9 +7,6 @@ searched first, so that a measured timing replaces a shipped reconstruction.
 
 from __future__ import annotations
 
-import csv
-import difflib
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -112,6 +109,8 @@ class ProfileStore:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """`; did you mean …?` where a known name is spelled alike, else nothing."""
+    import difflib  # here, and below: only an error or a hash needs them, and a prediction should start fast
+
     match = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     return f"; did you mean {match[0]!r}?" if match else ""
 
@@ -187,7 +186,7 @@ def read_timing_csv(path: Path, device: str, model: Model) -> Timing:
             continue
         if not line.strip():
             continue
-        row = [cell.strip() for cell in next(csv.reader([line]))]
+        row = [cell.strip(' "') for cell in line.split(",")]
         if row == ["block", "seconds"]:
             continue
         if len(row) != 2:
@@ -224,6 +223,8 @@ def read_timing_csv(path: Path, device: str, model: Model) -> Timing:
 
 def identity(*values: msgspec.Struct | str) -> str:
     """A short hash of profile values: equal for equal content, whatever files it came from."""
+    import hashlib
+
     digest = hashlib.sha256()
     for value in values:
         digest.update(msgspec.json.encode(value, order="sorted") + b"\0")

@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.text import Text
 
 from paretosim.prediction import Prediction
 
 WIDTH, HEIGHT = 64, 16
+# Beyond this ratio of extremes a linear axis presses the front into a corner.
+LOG_AXIS_RATIO = 6.0
 
 
 def scatter(prediction: Prediction, width: int = WIDTH, height: int = HEIGHT) -> Text:
     """Every split that fits, as a dot; the front's are marked with their numbers."""
     rows = [row for row in prediction.rows if row.fits]
-    text = Text()
+    text = Text(no_wrap=True)
     if not rows:
         return text
     xs, ys = [row.latency_s for row in rows], [row.throughput_per_s for row in rows]
-    (left, right), (bottom, top) = (min(xs), max(xs)), (min(ys), max(ys))
-    canvas: dict[tuple[int, int], str] = {}
-    labels: dict[tuple[int, int], str] = {}
-    for row in sorted(rows, key=lambda r: r.on_front):
-        column = round((row.latency_s - left) / ((right - left) or 1) * (width - 1))
-        line = round((row.throughput_per_s - bottom) / ((top - bottom) or 1) * (height - 1))
-        canvas[line, column] = "●" if row.on_front else "·"
+    columns, x_scale = _places(xs, width)
+    lines, y_scale = _places(ys, height)
+    cells: dict[tuple[int, int], tuple[str, str]] = {}
+    for row, column, line in sorted(zip(rows, columns, lines, strict=True), key=lambda entry: entry[0].on_front):
+        cells[line, column] = ("●", "bold green") if row.on_front else ("·", "dim")
+    for row, column, line in zip(rows, columns, lines, strict=True):
         if row.on_front:
-            labels[line, column] = str(row.split)
-    cells: dict[tuple[int, int], tuple[str, str]] = {
-        position: (mark, "bold green" if mark == "●" else "dim") for position, mark in canvas.items()
-    }
-    for (line, column), label in labels.items():
-        places = [(line, column + 1 + offset) for offset in range(len(label))]
-        if not any(place in cells for place in places):
-            cells |= {place: (digit, "green") for place, digit in zip(places, label, strict=True)}
-    text.append("throughput, images/s (● front with its split, · other splits)\n", "bold")
-    margin = max(len(f"{value:.3g}") for value in (top, bottom))
+            _label(cells, line, column, str(row.split))
+    text.append(f"throughput, images/s{y_scale}   ● front, with its split   · other splits\n", "bold")
+    top, bottom = f"{max(ys):.3g}", f"{min(ys):.3g}"
+    margin = max(len(top), len(bottom))
     for line in reversed(range(height)):
-        tick = f"{top:.3g}" if line == height - 1 else f"{bottom:.3g}" if line == 0 else ""
+        tick = top if line == height - 1 else bottom if line == 0 else ""
         text.append(f"{tick:>{margin}} │", "dim")
-        for column in range(width + 3):
-            mark, style = cells.get((line, column), (" ", ""))
-            text.append(mark, style)
+        for column in range(width + 4):
+            text.append(*cells.get((line, column), (" ", "")))
         text.append("\n")
-    low, high = f"{left:.3g}", f"{right:.3g}"
+    low, high = f"{min(xs):.3g}", f"{max(xs):.3g}"
     text.append(" " * (margin + 1) + "└" + "─" * width + "\n", "dim")
-    text.append(" " * (margin + 2) + low + f"{high:>{width - len(low)}}", "dim")
-    text.append("  latency, s\n", "bold")
+    text.append(" " * (margin + 2) + low + f"{high:>{max(width - len(low), len(high) + 1)}}", "dim")
+    text.append(f"  latency, s{x_scale}\n", "bold")
     return text
+
+
+def _places(values: list[float], size: int) -> tuple[list[int], str]:
+    """Cell of each value on an axis of `size` cells, and a word where the axis is logarithmic."""
+    scale = ""
+    if max(values) > LOG_AXIS_RATIO * min(values) > 0:
+        values, scale = [math.log(value) for value in values], " (log)"
+    low, span = min(values), (max(values) - min(values)) or 1.0
+    return [round((value - low) / span * (size - 1)) for value in values], scale
+
+
+def _label(cells: dict[tuple[int, int], tuple[str, str]], line: int, column: int, label: str) -> None:
+    """Write a split's number beside its dot, on the first side where it hides nothing."""
+    right = [(line, column + 1 + offset) for offset in range(len(label))]
+    left = [(line, column - len(label) + offset) for offset in range(len(label))]
+    above = [(line + 1, column + offset) for offset in range(len(label))]
+    below = [(line - 1, column + offset) for offset in range(len(label))]
+    for places in (right, above, below, left):
+        if all(at[0] >= 0 and at[1] >= 0 and at not in cells for at in places):
+            cells |= {at: (digit, "green") for at, digit in zip(places, label, strict=True)}
+            return

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from paretosim.columns import Column, aligned, fitting
 from paretosim.device import Device
 from paretosim.prediction import Baseline, Prediction, Row
 from paretosim.scatter import scatter
@@ -18,10 +18,10 @@ def show(prediction: Prediction, console: Console) -> None:
     """Print everything about a prediction: what it rests on, every split, the scatter and the verdict."""
     for line in _basis(prediction):
         console.print(line, soft_wrap=True)
-    console.print(split_table(prediction))
+    console.print(split_table(prediction, console.width))
     for line in _memory_notes(prediction):
         console.print(line, soft_wrap=True)
-    console.print(scatter(prediction), soft_wrap=True)
+    console.print(scatter(prediction, width=min(64, console.width - 12)), soft_wrap=True)
     for line in _recommendations(prediction):
         console.print(line, soft_wrap=True)
     console.print(Text(f"Verdict: {verdict(prediction)}", style="bold"))
@@ -67,32 +67,45 @@ def _timing_line(device: Device, timing: Timing, kind: str, batch: int) -> Text:
     )
 
 
-def split_table(prediction: Prediction) -> Table:
-    """Every split with its objectives, where its time goes and what it needs; the front is marked."""
+def split_table(prediction: Prediction, width: int) -> Text:
+    """Every split with its objectives, where its time goes and what it needs; the front is marked.
+
+    Columns that do not fit in `width` characters are left out, and said to be.
+    """
     setting = prediction.setting
-    kinds = [f"{device.name}\n({kind})" for device, kind in zip(setting.devices, prediction.timing_kinds, strict=True)]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("split", justify="right")
-    table.add_column("")
-    table.add_column("after block", overflow="ellipsis", no_wrap=True, max_width=22)
-    table.add_column("latency\ns", justify="right")
-    table.add_column("throughput\nimages/s", justify="right")
-    table.add_column("bottleneck")
-    table.add_column(f"{kinds[0]} s", justify="right")
-    table.add_column("links\ns", justify="right")
-    table.add_column(f"{kinds[1]} s", justify="right")
-    table.add_column("sent\na batch", justify="right")
-    table.add_column("memory", justify="right")
+    one, two = (
+        f"{device.name}\n({kind}) s" for device, kind in zip(setting.devices, prediction.timing_kinds, strict=True)
+    )
+    lines = [_baseline_cells(baseline, order) for baseline, order in zip(prediction.baselines, _ORDER, strict=True)]
+    lines += [_cells(prediction, row) for row in prediction.rows]
+    cells = list(zip(*lines, strict=True))
+    columns = [
+        Column(heading="split", cells=cells[0]),
+        Column(heading="", cells=cells[1], align="left"),
+        Column(heading="after block", cells=cells[2], align="left", priority=2),
+        Column(heading="latency\ns", cells=cells[3]),
+        Column(heading="throughput\nimages/s", cells=cells[4]),
+        Column(heading="bottleneck", cells=cells[5], align="left", priority=4),
+        Column(heading=one, cells=cells[6], priority=1),
+        Column(heading="links\ns", cells=cells[7], priority=1),
+        Column(heading=two, cells=cells[8], priority=1),
+        Column(heading="sent\na batch", cells=cells[9], priority=3),
+        Column(heading="memory\nfirst + second", cells=cells[10], priority=5),
+    ]
     if setting.mode.name == "burst":
-        table.add_column("from start\ns", justify="right")
-    for baseline, label in zip(prediction.baselines, ("first alone", "second alone"), strict=True):
-        table.add_row(*_baseline_cells(baseline, label), style="dim")
-    for row in prediction.rows:
-        table.add_row(*_cells(prediction, row), style=_style(row))
-    return table
+        columns.insert(4, Column(heading="from start\ns", cells=cells[11]))
+    kept, left_out = fitting(columns, width)
+    text = aligned(kept, ["dim"] * len(_ORDER) + [_style(row) for row in prediction.rows])
+    if left_out:
+        names = ", ".join(column.heading.replace("\n", " ") for column in left_out)
+        text.append(f"(too narrow for: {names}; widen the terminal, or use --csv)\n", "dim")
+    return text
 
 
-def _cells(prediction: Prediction, row: Row) -> list[str]:
+_ORDER = ("first", "second")
+
+
+def _cells(prediction: Prediction, row: Row) -> tuple[str, ...]:
     marks = "●" if row.on_front else "" if row.fits else "✗"
     if row.fits and not row.meets_constraints:
         marks += "–"
@@ -100,20 +113,20 @@ def _cells(prediction: Prediction, row: Row) -> list[str]:
     for letter, split in (("L", recommended.latency), ("T", recommended.throughput), ("K", recommended.knee)):
         marks += letter if split == row.split else ""
     after = "(input)" if row.split == 0 else prediction.setting.model.blocks[row.split - 1].name
-    cells = [
+    from_start = "" if row.latency_from_start_s is None else f"{row.latency_from_start_s:.4g}"
+    return (
         str(row.split), marks, after, f"{row.latency_s:.4g}", f"{row.throughput_per_s:.4g}", row.bottleneck,
         f"{row.stages_s[0]:.4g}", f"{sum(row.links_s):.4g}", f"{row.stages_s[1]:.4g}",
-        format_bytes(row.activation_bytes[0]), " + ".join(map(format_bytes, row.memory_bytes)),
-    ]  # fmt: skip
-    return cells if row.latency_from_start_s is None else [*cells, f"{row.latency_from_start_s:.4g}"]
+        format_bytes(row.activation_bytes[0]), " + ".join(map(format_bytes, row.memory_bytes)), from_start,
+    )  # fmt: skip
 
 
-def _baseline_cells(baseline: Baseline, label: str) -> list[str]:
+def _baseline_cells(baseline: Baseline, order: str) -> tuple[str, ...]:
     fits = "" if baseline.fits else "✗"
-    return [
-        "", fits, f"{label}: {baseline.device}", f"{baseline.latency_s:.4g}", f"{baseline.throughput_per_s:.4g}",
-        "", "", "no link", "", "", format_bytes(baseline.memory_bytes),
-    ]  # fmt: skip
+    return (
+        "–", fits, f"{order} alone: {baseline.device}", f"{baseline.latency_s:.4g}", f"{baseline.throughput_per_s:.4g}",
+        "", "", "no link", "", "", format_bytes(baseline.memory_bytes), "",
+    )  # fmt: skip
 
 
 def _style(row: Row) -> str:

@@ -101,15 +101,15 @@ def format_rate(rate_bps: float) -> str:
     return _scaled(rate_bps, (("tbit", 1e12), ("gbit", 1e9), ("mbit", 1e6), ("kbit", 1e3), ("bit", 1.0)))
 
 
-def format_duration(duration_s: float) -> str:
-    """A time for people, readable back by `parse_duration_s`.
+def format_duration(duration_s: float, *, digits: int = 6, gap: str = "") -> str:
+    """A time for people; without a gap, readable back by `parse_duration_s`.
 
-    >>> format_duration(0.2)
-    '200ms'
+    >>> format_duration(0.2), format_duration(1.23456, digits=3, gap=" ")
+    ('200ms', '1.23 s')
     """
     if duration_s == 0:
-        return "0s"
-    return _scaled(duration_s, (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)))
+        return f"0{gap}s"
+    return _scaled(duration_s, (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)), digits, gap)
 
 
 def format_bytes(size_bytes: float) -> str:
@@ -124,9 +124,9 @@ def format_bytes(size_bytes: float) -> str:
     return f"{size_bytes:.0f} B"
 
 
-def _scaled(value: float, steps: tuple[tuple[str, float], ...]) -> str:
+def _scaled(value: float, steps: tuple[tuple[str, float], ...], digits: int = 6, gap: str = "") -> str:
     for unit, factor in steps:
         if abs(value) >= factor * (1 - 1e-12):
-            return f"{value / factor:.6g}{unit}"
+            return f"{value / factor:.{digits}g}{gap}{unit}"
     unit, factor = steps[-1]
-    return f"{value / factor:.6g}{unit}"
+    return f"{value / factor:.{digits}g}{gap}{unit}"

@@ -135,4 +135,4 @@ def _rate(throughput_per_s: float) -> str:
 
 
 def _time(duration_s: float) -> str:
-    return format_duration(float(f"{duration_s:.3g}"))
+    return format_duration(duration_s, digits=3, gap=" ")

@@ -78,7 +78,7 @@ def _show(prediction: Prediction) -> None:
 
     from paretosim.tables import show
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 160  # a file or a pipe has no width: let no column be cut
     show(prediction, console)

@@ -1,0 +1,58 @@
+"""Aligned columns for a terminal. rich's own table lays 40 rows out in a fifth of the whole command's time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+from rich.text import Text
+
+GAP = 2
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """A column: heading (one or two lines), cells, side, and how soon it is left out where width is short.
+
+    `priority` 0 is never left out; of the others the largest goes first.
+    """
+
+    heading: str
+    cells: tuple[str, ...]
+    align: Literal["left", "right"] = "right"
+    priority: int = 0
+
+    @property
+    def width(self) -> int:
+        """Characters of the widest cell or heading line."""
+        return max(len(line) for line in (*self.cells, *self.heading.split("\n")))
+
+    def placed(self, cell: str) -> str:
+        """The cell at this column's width."""
+        return f"{cell:>{self.width}}" if self.align == "right" else f"{cell:<{self.width}}"
+
+
+def fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], list[Column]]:
+    """Columns that fit in `width` characters, and those left out for it."""
+    kept, left_out = list(columns), []
+    while sum(column.width + GAP for column in kept) - GAP > width and any(column.priority for column in kept):
+        least = max(kept, key=lambda column: column.priority)
+        kept.remove(least)
+        left_out.append(least)
+    return kept, left_out
+
+
+def aligned(columns: Sequence[Column], styles: Sequence[str]) -> Text:
+    """The columns side by side, one line per row in that row's style, under a bold heading."""
+    text = Text(no_wrap=True, end="")
+    headings = [column.heading.split("\n") for column in columns]
+    height = max(map(len, headings))
+    for line in range(height):
+        parts = [
+            column.placed(heading[line - height] if len(heading) >= height - line else "")
+            for column, heading in zip(columns, headings, strict=True)
+        ]
+        text.append((" " * GAP).join(parts).rstrip() + "\n", "bold")
+    for index, style in enumerate(styles):
+        text.append((" " * GAP).join(c.placed(c.cells[index]) for c in columns).rstrip() + "\n", style)
+    return text
