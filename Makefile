@@ -1,4 +1,50 @@
-check:
-	.venv/bin/ruff format --check .
-	.venv/bin/ruff check .
-	.venv/bin/mypy
+# Everything a fresh machine needs is Python 3.11 or newer, make and git; the first target run installs the rest
+# into .venv with pip. Nothing is installed outside it, and no test needs a system package.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+ENVIRONMENT := .venv/installed
+# One name per demo, so that a second one does not overwrite the first.
+DEMO_RUN := runs/demo-$(shell date -u +%Y%m%dT%H%M%SZ)
+
+.PHONY: demo test check bench format clean help
+
+help:
+	@echo "make demo   predict, measure over real sockets, compare: the whole loop on this machine"
+	@echo "make test   the tests"
+	@echo "make check  format, lint, types"
+	@echo "make bench  the performance suite (ratios within one run)"
+	@echo "make format let ruff format and fix"
+	@echo "make clean  remove .venv and caches; runs/ is kept"
+
+$(ENVIRONMENT): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Set PYTHON=…" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[hw,report,dev]'
+	@touch $@
+
+demo: $(ENVIRONMENT)
+	$(BIN)/paretosim predict --model vgg16 --bw 5mbit --delay 200ms
+	$(BIN)/hwrun sweep --local --model mobilenet_v2 --emulate rpi4b,rpi4b --speed 20 --splits 8,15,19,20,21 \
+		--link unshaped --link 20mbit,20ms --mode paced --repeats 2 --batches-per-cell 8 --output $(DEMO_RUN)
+	$(BIN)/python -m validation report $(DEMO_RUN)
+
+test: $(ENVIRONMENT)
+	$(BIN)/python -m pytest
+
+check: $(ENVIRONMENT)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(ENVIRONMENT)
+	$(BIN)/python -m tests.benchmarks
+
+format: $(ENVIRONMENT)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
