@@ -162,21 +162,14 @@ def _load_given_weights(module: torch.nn.Module, name: str, path: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from hwrun.state_dict import differences
+
     try:
         given = load_file(path)
     except (OSError, SafetensorError) as error:
         raise BadUsageError(f"weights: {path} cannot be read as safetensors ({error}); export it again") from error
-    expected = module.state_dict()
-    faults = [f"missing {key}" for key in expected if key not in given]
-    faults += [f"unexpected {key}" for key in given if key not in expected]
-    faults += [
-        f"{key} is {given[key].dtype} {list(given[key].shape)}, expected {wanted.dtype} {list(wanted.shape)}"
-        for key, wanted in expected.items()
-        if key in given and (given[key].shape, given[key].dtype) != (wanted.shape, wanted.dtype)
-    ]
-    if faults:
-        shown = "; ".join(faults[:8]) + (f"; and {len(faults) - 8} more" if len(faults) > 8 else "")
-        raise BadUsageError(f"weights: {path} is not a state dict of {name}: {shown}")
+    if found := differences(given, module.state_dict()):
+        raise BadUsageError(f"weights: {path} is not a state dict of {name}: {found}")
     # Cloned: tensors mapped from the file are not aligned for vector loads, and would change if the file did.
     module.load_state_dict({key: tensor.clone() for key, tensor in given.items()}, assign=True)
 

@@ -17,6 +17,7 @@ from torch import fx
 
 from hwrun.catalogue import BlockEntry, catalogue_entry
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.state_dict import named_tensors
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class BlockChain:
         """Parameters and buffers (persistent or not) of one block, by fully-qualified name."""
         if not 0 <= index < len(self):
             raise BadUsageError(f"block: got {index}, expected 0 to {len(self) - 1}")
-        return stage_tensors(self.stage(index, index + 1))
+        return named_tensors(self.stage(index, index + 1))
 
     @functools.cached_property
     def _order(self) -> dict[fx.Node, int]:
@@ -135,12 +136,6 @@ class BlockChain:
     def _check_cuts(self, first: int, last: int) -> None:
         if not 0 <= first <= last <= len(self):
             raise BadUsageError(f"stage: got [{first}:{last}], expected 0 ≤ first ≤ last ≤ {len(self)}")
-
-
-def stage_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Every parameter and buffer of a module by name, those left out of its state dict included."""
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    return parameters | dict(module.named_buffers(remove_duplicate=False))
 
 
 def _match(name: str, graph: fx.Graph, entries: Sequence[BlockEntry]) -> list[TracedBlock]:
