@@ -1,0 +1,253 @@
+"""The packet relay: a process that carries frames between two interfaces, each direction shaped on its own.
+
+It stands where the kernel has no netem, and where none may be had: packet sockets work unprivileged in a user
+namespace. One loop drains both sockets into the departure queues, sends what is due, and sleeps until the next release
+or frame. `select` is its clock: it takes microseconds, where epoll counts milliseconds. The process is light (no
+NumPy, no torch) and ends with its control socket.
+
+Control is one JSON object per message over a SOCK_SEQPACKET socket, each answered by one: `{"op": "shape", "forward":
+{…}, "backward": {…}}`, `{"op": "counters", "reset": false}`. The first message is the relay's own: that it is ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import errno
+import gc
+import json
+import math
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hwrun.departure_queue import Counters, DepartureQueue, Shape
+from hwrun.errors import HwrunError
+from hwrun.namespace_entry import tighten_timers
+
+CONTROL_MESSAGE_BYTES = 65536
+# packet(7), linux/if_packet.h, asm-generic/socket.h; Python does not name them.
+_ETH_P_ALL, _SOL_PACKET = 0x0003, 263
+_PACKET_STATISTICS, _PACKET_QDISC_BYPASS, _PACKET_IGNORE_OUTGOING = 6, 20, 23
+_SO_RCVBUFFORCE = 33
+# A burst of some 7000 frames (the kernel charges about 2.3 kB each) while the relay waits for a core.
+_RECEIVE_BUFFER_BYTES = 16 * 2**20
+# A full frame is 1514 bytes; anything that fills this was not cut to the MTU, and would be relayed truncated.
+_FRAME_BUFFER_BYTES = 2048
+# Frames taken from one socket before due ones are sent: about 50 µs of work, so that releases stay punctual.
+_BATCH_FRAMES = 16
+# Falling asleep and waking costs about this much, so a nearer release is waited for awake.
+_SPIN_S = 20e-6
+# In a stretch without sleep, the control socket is looked at this often.
+_CONTROL_INTERVAL_S = 10e-3
+
+
+class Urgency:
+    """Real-time priority, where permitted, for as long as the relay leaves most of its core to others.
+
+    A first-in-first-out task is never preempted by an ordinary one. A relay that needs a whole core misses the rate
+    whatever it does, and would starve a worker pinned to that core: above `_YIELD_SHARE` it competes as an equal, below
+    `_CLAIM_SHARE` it is urgent again; its own processor time says which. It is never urgent on an only core.
+    """
+
+    _YIELD_SHARE, _CLAIM_SHARE, _INTERVAL_S = 0.97, 0.5, 0.5
+
+    def __init__(self) -> None:
+        self.permitted = False
+        self.claimed = False
+        if len(os.sched_getaffinity(0)) > 1:
+            # Refused without CAP_SYS_NICE or RLIMIT_RTPRIO; the ready message tells.
+            with contextlib.suppress(PermissionError):
+                self._claim()
+                self.permitted = True
+        self._since_s, self._spent_s = time.monotonic(), time.thread_time()
+        self.next_look_s = self._since_s + self._INTERVAL_S if self.permitted else math.inf
+
+    def _claim(self) -> None:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        self.claimed = True
+
+    def look(self, now_s: float) -> None:
+        """Take or give up the priority by the share of a core used since the last look."""
+        spent_s = time.thread_time()
+        share = (spent_s - self._spent_s) / (now_s - self._since_s)
+        if self.claimed and share > self._YIELD_SHARE:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            self.claimed = False
+        elif not self.claimed and share < self._CLAIM_SHARE:
+            self._claim()
+        self._since_s, self._spent_s = now_s, spent_s
+        self.next_look_s = now_s + self._INTERVAL_S
+
+
+def open_packet_socket(interface: str) -> socket.socket:
+    """A non-blocking socket that gets every frame arriving at the interface, and sends frames out of it."""
+    # Protocol 0 receives nothing until bound, so that no other interface's frame slips in.
+    packet = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    packet.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+    packet.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)
+    try:
+        packet.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+    except PermissionError:  # in a user namespace: as much as net.core.rmem_max gives; frames lost to it are counted
+        packet.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+    packet.bind((interface, _ETH_P_ALL))
+    packet.setblocking(False)
+    return packet
+
+
+class Direction:
+    """Frames from one socket through a departure queue to another."""
+
+    def __init__(self, source: socket.socket, target: socket.socket, shape: Shape) -> None:
+        self.queue = DepartureQueue(shape)
+        self._receive, self._send = source.recv, target.send
+        self._source = source
+        self._overruns = 0
+        self._send_failures = 0
+
+    def take_in(self, clock: Callable[[], float]) -> bool:
+        """Move a batch of arrived frames into the queue; False when there was none."""
+        receive, offer = self._receive, self.queue.offer
+        for count in range(_BATCH_FRAMES):
+            try:
+                frame = receive(_FRAME_BUFFER_BYTES)
+            except BlockingIOError:
+                return count > 0
+            if len(frame) == _FRAME_BUFFER_BYTES:
+                raise HwrunError(
+                    f"relay: got a frame of {_FRAME_BUFFER_BYTES} bytes or more, expected at most 1514;"
+                    " an offload (gso, tso, gro) is on at one end of the relayed path: switch it off"
+                )
+            offer(frame, clock())
+        return True
+
+    def send_due(self, clock: Callable[[], float]) -> None:
+        """Send every frame whose release time has come."""
+        queue = self.queue
+        if queue.next_release_s > clock():
+            return
+        while (frame := queue.release(clock())) is not None:
+            try:
+                self._send(frame)
+            except OSError as error:
+                # The receiving host's backlog is full: a frame lost on the way, counted. Anything else ends the relay.
+                if error.errno not in (errno.ENOBUFS, errno.EAGAIN):
+                    raise
+                self._send_failures += 1
+
+    def counters(self, *, reset: bool) -> dict[str, int | float]:
+        """What this direction did since the last reset, with what the kernel lost before it could be read."""
+        # Reading PACKET_STATISTICS sets it back to zero: struct tpacket_stats { packets, drops }.
+        statistics = self._source.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
+        self._overruns += struct.unpack("II", statistics)[1]
+        found = dataclasses.asdict(self.queue.counters)
+        found |= {"socket_overruns": self._overruns, "send_failures": self._send_failures}
+        if reset:
+            self.queue.counters = Counters()
+            self._overruns = self._send_failures = 0
+        return found
+
+
+class Relay:
+    """Both directions, the control socket, and the loop over them."""
+
+    def __init__(self, left: socket.socket, right: socket.socket, control: socket.socket) -> None:
+        self._left, self._right, self._control = left, right, control
+        self._forward, self._backward = Direction(left, right, Shape()), Direction(right, left, Shape())
+        self._urgency = Urgency()
+        self._since_s, self._spent_s = time.monotonic(), time.process_time()
+
+    def run(self) -> None:
+        """Relay until the control socket is closed."""
+        forward, backward, urgency, clock = self._forward, self._backward, self._urgency, time.monotonic
+        watched = [self._left, self._right, self._control]
+        self._answer(
+            {
+                "ready": True,
+                "realtime_priority": urgency.permitted,
+                "receive_buffer_bytes": self._left.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2,
+            }
+        )
+        next_control_s = 0.0
+        while True:
+            arrived = forward.take_in(clock)
+            arrived |= backward.take_in(clock)
+            forward.send_due(clock)
+            backward.send_due(clock)
+            now_s = clock()
+            if now_s > urgency.next_look_s:
+                urgency.look(now_s)
+            pause_s = min(forward.queue.next_release_s, backward.queue.next_release_s) - now_s
+            if arrived or pause_s < _SPIN_S:
+                if now_s < next_control_s:
+                    continue
+                pause_s = 0.0
+            readable = select.select(watched, (), (), None if pause_s == math.inf else pause_s)[0]
+            next_control_s = clock() + _CONTROL_INTERVAL_S
+            if self._control in readable and not self._obey():
+                return
+
+    def _obey(self) -> bool:
+        """Do what one control message asks and answer it; False when the other side is gone."""
+        try:
+            message = self._control.recv(CONTROL_MESSAGE_BYTES)
+        except ConnectionResetError:
+            return False
+        if not message:
+            return False
+        request: dict[str, Any] = json.loads(message)
+        if request["op"] == "shape":
+            self._forward.queue.reshape(Shape(**request["forward"]))
+            self._backward.queue.reshape(Shape(**request["backward"]))
+            self._answer({"shaped": True})
+        elif request["op"] == "counters":
+            self._answer(self._counters(reset=request["reset"]))
+        else:
+            self._answer({"error": f"op: got {request['op']!r}, expected shape or counters"})
+        return True
+
+    def _counters(self, *, reset: bool) -> dict[str, object]:
+        now_s, spent_s = time.monotonic(), time.process_time()
+        busy_share = (spent_s - self._spent_s) / (now_s - self._since_s)
+        if reset:
+            self._since_s, self._spent_s = now_s, spent_s
+        return {
+            "forward": self._forward.counters(reset=reset),
+            "backward": self._backward.counters(reset=reset),
+            "busy_share": busy_share,
+        }
+
+    def _answer(self, message: dict[str, object]) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the next read sees that the other side is gone
+            self._control.send(json.dumps(message).encode())
+
+
+def main(argv: Sequence[str]) -> int:
+    """Relay between two interfaces of the namespace this process is in."""
+    parser = argparse.ArgumentParser(prog="hwrun.relay", allow_abbrev=False)
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--left", required=True, help="interface whose frames go forward")
+    parser.add_argument("--right", required=True, help="interface whose frames go backward")
+    arguments = parser.parse_args(argv)
+    # Ctrl-C reaches the whole process group; the testbed that started the relay decides when it ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tighten_timers()
+    gc.disable()  # the loop makes no cycles, and a collection would be a pause
+    with (
+        socket.socket(fileno=arguments.control_fd) as control,
+        open_packet_socket(arguments.left) as left,
+        open_packet_socket(arguments.right) as right,
+    ):
+        Relay(left, right, control).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
