@@ -1,0 +1,233 @@
+"""`hwrun profile`: time every block of models on this device and write its timing profiles."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwrun import steady
+from hwrun.catalogue import MODEL_NAMES, build_model, catalogue_entry, sample_input
+from hwrun.errors import BadUsageError, HwrunError
+from paretosim.command_line import DONE, FAILED
+from paretosim.device import Device
+from paretosim.profiles import write_profile
+from paretosim.timing import Timing, TimingError
+from paretosim.units import format_duration
+
+if TYPE_CHECKING:
+    from hwrun.block_timing import Measured
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `hwrun profile`."""
+    add = parser.add_argument
+    add("--device-name", required=True, metavar="NAME", help="what predictions will call this device")
+    add("--model", nargs="+", default=["all"], metavar="NAME", help=f"{', '.join(MODEL_NAMES)}, or all (default)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="what computes (default: cpu)")
+    add("--batch", type=int, default=8, metavar="N", help="images a batch (default: 8)")
+    add("--repeats", type=int, default=20, metavar="N", help="passes that are kept (default: 20)")
+    add("--warmup", type=int, default=3, metavar="N", help="passes before those (default: 3)")
+    add("--threads", type=int, default=1, metavar="N", help="computing threads (default: 1)")
+    add("--cores", metavar="LIST", help="cores to stay on, such as 0 or 0-3 (default: wherever the system puts it)")
+    add(
+        "--max-spread",
+        type=float,
+        default=0.1,
+        metavar="X",
+        help="refuse blocks whose repeats spread more, interquartile range over median (default: 0.1)",
+    )
+    add("--force", action="store_true", help="keep refused numbers, with a note that says why they were refused")
+    add("--title", metavar="TEXT", help="a line that describes the device, where its profile is written anew")
+    add("-o", "--output", type=Path, default=Path("profiles"), metavar="DIR", help="default: profiles")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, judge, write; FAILED if any model's numbers were refused."""
+    names = MODEL_NAMES if arguments.model == ["all"] else [catalogue_entry(name).name for name in arguments.model]
+    _check(arguments)
+    Device(schema_version=1, name=arguments.device_name, title="")  # a name that plans cannot hold is refused here
+    steady.restart_if_unsteady(arguments.threads)
+    if arguments.cores is not None:
+        steady.pin_to_cores(steady.parse_cores(arguments.cores))
+    _prepare_torch(arguments.threads, arguments.device)
+
+    device_path = arguments.output / "devices" / f"{arguments.device_name}.json"
+    device = _describe_device(arguments)  # before a model takes memory
+    refused = []
+    for name in names:
+        timing, objections, summary = _profile(name, arguments)
+        print(summary)
+        if objections and not arguments.force:
+            print(f"{name}: not kept: {'; '.join(objections)}", file=sys.stderr)
+            refused.append(name)
+            continue
+        path = arguments.output / "timings" / arguments.device_name / f"{name}.json"
+        write_profile(path, timing)
+        if not device_path.exists():
+            write_profile(device_path, device)
+            print(f"wrote {device_path}")
+        print(f"wrote {path}")
+    if refused:
+        print(
+            f"hwrun profile: {len(refused)} of {len(names)} models were refused ({', '.join(refused)}). Stop other work"
+            " on this device, let it cool, pin it with --cores, raise --repeats; or keep the numbers as they are"
+            " with --force, or allow more with --max-spread",
+            file=sys.stderr,
+        )
+        return FAILED
+    print(
+        f"use it with: paretosim predict --profiles {arguments.output} --model {names[0]}"
+        f" --devices {arguments.device_name},{arguments.device_name}"
+    )
+    return DONE
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for option, least in (("batch", 1), ("repeats", 2), ("warmup", 0), ("threads", 1)):
+        value = getattr(arguments, option)
+        if value < least:
+            raise BadUsageError(f"--{option}: got {value}, expected {least} or more")
+    if not arguments.max_spread > 0:
+        raise BadUsageError(f"--max-spread: got {arguments.max_spread}, expected more than 0, such as 0.1")
+
+
+def _prepare_torch(threads: int, device: str) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_num_interop_threads(1)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise HwrunError(
+            f"--device cuda: torch {torch.__version__} finds no CUDA device; install a CUDA build and its driver,"
+            " or use --device cpu"
+        )
+
+
+def _profile(name: str, arguments: argparse.Namespace) -> tuple[Timing, list[str], str]:
+    """A model's timing, what speaks against keeping it, and a line that sums it up."""
+    from hwrun.block_timing import CpuStopwatch, CudaStopwatch, measure_blocks, objections
+    from hwrun.cut import BlockChain
+
+    chain = BlockChain.of(name, build_model(name).to(arguments.device))
+    before = steady.conditions(arguments.threads)
+    steal_before_s = steady.steal_s()
+    measured = measure_blocks(
+        chain,
+        (sample_input(name, arguments.batch).to(arguments.device),),
+        repeats=arguments.repeats,
+        warmup=arguments.warmup,
+        stopwatch=CudaStopwatch() if arguments.device == "cuda" else CpuStopwatch(),
+        progress=_progress_of(name),
+    )
+    after = steady.conditions(arguments.threads)
+    steal_after_s = steady.steal_s()
+    against = objections(measured, arguments.max_spread, (_as_flag(before), _as_flag(after)))
+    worst_spread = max(measured.spreads_that_matter().values())
+    stolen_s = None if steal_before_s is None or steal_after_s is None else round(steal_after_s - steal_before_s, 2)
+    timing = Timing(
+        schema_version=1,
+        device=arguments.device_name,
+        model=name,
+        kind="measured",
+        how=(
+            f"hwrun profile: blocks run in sequence with a clock read between them, interleaved with spans run in one"
+            f" go; {arguments.repeats} repeats after {arguments.warmup} that were not kept"
+        ),
+        batches=(measured.as_batch_timing(),),
+        error=TimingError(
+            relative=round(measured.error(), 6),
+            meaning=(
+                f"median over {len(measured.spans_s)} spans (the whole model, prefixes, suffixes) of"
+                " |sum of block medians − span run in one go| / span; single spans are off by up to"
+                f" {max(map(abs, measured.span_errors().values())):.1%}, and repeats of what matters spread by up to"
+                f" {worst_spread:.1%} (interquartile range over median)"
+            ),
+        ),
+        conditions={
+            **before,
+            "load_1min_after": after["load_1min"],
+            "temperature_c_after": after["temperature_c"],
+            "throttled_after": after["throttled"],
+            "steal_s": stolen_s,
+            "worst_spread": round(worst_spread, 6),
+            "dtype": "float32",
+            **_accelerator_conditions(arguments.device),
+        },
+        notes=tuple(f"kept with --force although {objection}" for objection in against),
+    )
+    return timing, against, _summary(name, measured, worst_spread)
+
+
+def _summary(name: str, measured: Measured, worst_spread: float) -> str:
+    whole_s = measured.as_batch_timing().spans[0].seconds
+    return (
+        f"{name}: {format_duration(float(f'{whole_s:.4g}'))} for a batch of {measured.batch};"
+        f" block sums are off by {measured.error():.1%} (median of {len(measured.spans_s)} spans);"
+        f" spread of what matters up to {worst_spread:.1%}"
+    )
+
+
+def _as_flag(conditions: dict[str, steady.Scalar]) -> bool | None:
+    value = conditions["throttled"]
+    return None if value is None else bool(value)
+
+
+def _accelerator_conditions(device: str) -> dict[str, steady.Scalar]:
+    if device == "cpu":
+        return {"accelerator": None}
+    import torch
+
+    return {
+        "accelerator": torch.cuda.get_device_name(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+    }
+
+
+def _describe_device(arguments: argparse.Namespace) -> Device:
+    import psutil
+    import torch
+
+    conditions = steady.conditions(arguments.threads)
+    cores = len(steady.usable_cores())
+    if arguments.device == "cuda":
+        accelerator = torch.cuda.get_device_name()
+        free_bytes, memory_bytes = torch.cuda.mem_get_info()
+        sources = {"memory_bytes": "the accelerator's, as its driver says"}
+    else:
+        accelerator = None
+        memory = psutil.virtual_memory()
+        free_bytes, memory_bytes = memory.available, memory.total
+        sources = {"memory_bytes": "main memory, as the system says"}
+    title = arguments.title or f"{cores} core{'s' if cores > 1 else ''} of {conditions['cpu_model'] or 'unknown CPU'}"
+    return Device(
+        schema_version=1,
+        name=arguments.device_name,
+        title=f"{title} with {accelerator}" if accelerator and not arguments.title else title,
+        cores=cores,
+        memory_bytes=memory_bytes,
+        reserved_bytes=memory_bytes - free_bytes,
+        accelerator=accelerator,
+        sources={
+            "cores": "those that hwrun profile was allowed to use",
+            **sources,
+            "reserved_bytes": "what was in use when hwrun profile had loaded torch and no model",
+            "idle_power_w": "not measured",
+            "busy_power_w": "not measured",
+        },
+    )
+
+
+def _progress_of(name: str) -> Callable[[int, int], None]:
+    """Shows which pass is running, where stderr is a terminal."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            end = "\r" if done < total else "\n"
+            print(f"{name}: pass {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+    return show
