@@ -23,17 +23,35 @@ _SECONDS = {
     **dict.fromkeys(("us", "usec", "usecs"), 1e-6),
     **dict.fromkeys(("ns", "nsec", "nsecs"), 1e-9),
 }
-_NUMBER_AND_UNIT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([a-z]*)", re.ASCII)
+_PREFIX_NAMES = {
+    "k": "kilo",
+    "m": "mega",
+    "g": "giga",
+    "t": "tera",
+    "ki": "kibi",
+    "mi": "mebi",
+    "gi": "gibi",
+    "ti": "tebi",
+}
+# One way only to match each text, so that a long one fails as fast as it is read.
+_NUMBER_AND_UNIT = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)([a-z]*)", re.ASCII)
+_SHOWN_CHARACTERS = 40
 
 
 def _split(text: str, what: str, example: str) -> tuple[float, str]:
-    match = _NUMBER_AND_UNIT.fullmatch(text.strip().lower())
+    # ASCII first: lower() turns a few other letters, such as the Kelvin sign, into ASCII ones.
+    match = _NUMBER_AND_UNIT.fullmatch(text.strip().lower()) if text.isascii() else None
     if match is None:
-        raise BadInputError(f"{what}: got {text!r}, expected a number and a unit such as {example}")
+        raise BadInputError(f"{what}: got {_shown(text)}, expected a number and a unit such as {example}")
     number, unit = float(match[1]), match[2]
     if number < 0:
-        raise BadInputError(f"{what}: got {text!r}, expected a value that is not negative, such as {example}")
+        raise BadInputError(f"{what}: got {_shown(text)}, expected a value that is not negative, such as {example}")
     return number, unit
+
+
+def _shown(text: str) -> str:
+    """The text as an error message quotes it."""
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…")
 
 
 def parse_rate_bps(text: str, what: str = "rate") -> float:
@@ -54,17 +72,18 @@ def parse_rate_bps(text: str, what: str = "rate") -> float:
     number, unit = _split(text, what, "5mbit")
     if unit in _BYTES_PER_S:
         prefix = unit.removesuffix("bps")
+        words = _PREFIX_NAMES.get(prefix, "")
         raise BadInputError(
-            f"{what}: got {text!r}, which tc reads as {prefix}bytes per second and most people as {prefix}bits;"
+            f"{what}: got {_shown(text)}, which tc reads as {words}bytes per second and most people as {words}bits;"
             f" write {number:g}{prefix}bit for bits, or {number * 8:g}{prefix}bit for what tc would set"
         )
     if unit not in _BITS_PER_S:
-        raise BadInputError(f"{what}: got {text!r}, expected a unit of {_listing(_BITS_PER_S)}, such as 5mbit")
+        raise BadInputError(f"{what}: got {_shown(text)}, expected a unit of {_listing(_BITS_PER_S)}, such as 5mbit")
     rate_bps = number * _BITS_PER_S[unit]
     if not math.isfinite(rate_bps):
-        raise BadInputError(f"{what}: got {text!r}, which is too large for a number; expected e.g. 5mbit")
+        raise BadInputError(f"{what}: got {_shown(text)}, which is too large for a number; expected e.g. 5mbit")
     if rate_bps == 0:
-        raise BadInputError(f"{what}: got {text!r}, expected more than zero: nothing would ever arrive")
+        raise BadInputError(f"{what}: got {_shown(text)}, expected more than zero: nothing would ever arrive")
     return rate_bps
 
 
@@ -80,11 +99,11 @@ def parse_duration_s(text: str, what: str = "time") -> float:
     """
     number, unit = _split(text, what, "200ms")
     if unit not in _SECONDS:
-        raise BadInputError(f"{what}: got {text!r}, expected a unit of {_listing(_SECONDS)}, such as 200ms")
+        raise BadInputError(f"{what}: got {_shown(text)}, expected a unit of {_listing(_SECONDS)}, such as 200ms")
     # Dividing by the exact power of ten keeps 200ms == 0.2, which multiplying by 1e-3 does not promise.
     duration_s = number / round(1 / _SECONDS[unit])
     if not math.isfinite(duration_s):
-        raise BadInputError(f"{what}: got {text!r}, which is too large for a number; expected e.g. 200ms")
+        raise BadInputError(f"{what}: got {_shown(text)}, which is too large for a number; expected e.g. 200ms")
     return duration_s
 
 
@@ -119,14 +138,25 @@ def format_bytes(size_bytes: float) -> str:
     '102.8 MB'
     """
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(size_bytes) >= factor:
+        if abs(size_bytes) >= factor * (1 - 5e-5):  # 999 950 bytes round to 1.0 MB, not to 1000.0 kB
             return f"{size_bytes / factor:.1f} {unit}"
     return f"{size_bytes:.0f} B"
 
 
+def format_number(value: float, digits: int) -> str:
+    """`value` to that many significant digits, never with an exponent above 1.
+
+    >>> format_number(12345.6, 3), format_number(0.0123456, 3)
+    ('12300', '0.0123')
+    """
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:.0f}" if 10**digits <= abs(rounded) < 1e15 else f"{rounded:.{digits}g}"
+
+
 def _scaled(value: float, steps: tuple[tuple[str, float], ...], digits: int = 6, gap: str = "") -> str:
+    value = float(f"{value:.{digits}g}")  # rounded before the unit is chosen: 0.9996 s is 1 s, not 1000 ms
     for unit, factor in steps:
         if abs(value) >= factor * (1 - 1e-12):
-            return f"{value / factor:.{digits}g}{gap}{unit}"
+            return f"{format_number(value / factor, digits)}{gap}{unit}"
     unit, factor = steps[-1]
-    return f"{value / factor:.{digits}g}{gap}{unit}"
+    return f"{format_number(value / factor, digits)}{gap}{unit}"
