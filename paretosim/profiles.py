@@ -22,6 +22,9 @@ from paretosim.timing import BatchTiming, BlockTiming, Timing
 
 ENVIRONMENT_VARIABLE = "PARETOSIM_PROFILES"
 _Noun = TypeVar("_Noun", bound=msgspec.Struct)
+_Named = TypeVar("_Named", Model, Device, Link)
+_SHOWN_CHARACTERS = 80
+_LONGEST_NAME = 100  # with its suffix well under the 255 bytes of common file systems
 
 
 def shipped_directory() -> Path:
@@ -54,19 +57,19 @@ class ProfileStore:
 
     def model(self, name: str) -> Model:
         """The model profile of that name."""
-        return read_profile(self._find("models", name, "model"), Model)
+        return self._read("models", name, Model)
 
     def device(self, name: str) -> Device:
         """The device profile of that name."""
-        return read_profile(self._find("devices", name, "device"), Device)
+        return self._read("devices", name, Device)
 
     def link(self, name: str) -> Link:
         """The link preset of that name."""
-        return read_profile(self._find("links", name, "link"), Link)
+        return self._read("links", name, Link)
 
     def timing(self, device: str, model: str) -> Timing:
         """Block times of `model` on `device`; a JSON file, or a CSV written by hand."""
-        for directory in self.directories:
+        for directory in self.directories if _is_plain(device) and _is_plain(model) else ():
             folder = directory / "timings" / device
             if (path := folder / f"{model}.json").is_file():
                 timing = read_profile(path, Timing)
@@ -86,6 +89,8 @@ class ProfileStore:
 
     def timed_models(self, device: str) -> tuple[str, ...]:
         """Names of the models that `device` has a timing of."""
+        if not _is_plain(device):
+            return ()
         found = {
             path.stem
             for directory in self.directories
@@ -98,13 +103,24 @@ class ProfileStore:
         """Names of all profiles in `models`, `devices`, `links` or `calibrations`."""
         return tuple(sorted({p.stem for directory in self.directories for p in (directory / folder).glob("*.json")}))
 
-    def _find(self, folder: str, name: str, noun: str) -> Path:
-        for directory in self.directories:
+    def _read(self, folder: str, name: str, noun: type[_Named]) -> _Named:
+        for directory in self.directories if _is_plain(name) else ():
             path = directory / folder / f"{name}.json"
-            if path.is_file() and path.parent.name == folder:
-                return path
+            if path.is_file():
+                value = read_profile(path, noun)
+                if value.name != name:
+                    raise ProfileError(f"{path}: name: got {value.name!r}, expected {name!r} as its path says")
+                return value
         known = self.names(folder)
-        raise UnknownNameError(f"{noun}: got {name!r}, expected one of {', '.join(known)}{nearest(name, known)}")
+        shown = name if len(name) <= _SHOWN_CHARACTERS else name[: _SHOWN_CHARACTERS - 1] + "…"
+        raise UnknownNameError(
+            f"{folder.removesuffix('s')}: got {shown!r}, expected one of {', '.join(known)}{nearest(shown, known)}"
+        )
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name can be a profile's: no way out of its folder, and short enough for a file system."""
+    return 0 < len(name) <= _LONGEST_NAME and not name.startswith(".") and not set(name) & set("/\\\0")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -130,8 +146,10 @@ def read_profile(path: Path, noun: type[_Noun]) -> _Noun:
         return msgspec.json.decode(raw, type=noun)
     except msgspec.ValidationError as error:
         raise ProfileError(f"{path}: {_with_value(str(error), raw)}") from error
-    except msgspec.DecodeError as error:
-        raise ProfileError(f"{path}: not complete JSON ({error}); write it again, or restore it") from error
+    except BadInputError as error:  # a noun's own check
+        raise ProfileError(f"{path}: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProfileError(f"{path}: not whole JSON ({error}); write it again, or restore it") from error
 
 
 def _with_value(message: str, raw: bytes) -> str:
@@ -140,7 +158,10 @@ def _with_value(message: str, raw: bytes) -> str:
     if not separator:
         return message
     field = location.rstrip("`").removeprefix(".")
-    value = msgspec.json.decode(raw)
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # the rest of the file is broken too
+        return f"{field}: {text}"
     for key in field.replace("[", ".[").split("."):
         try:
             value = value[int(key.strip("[]"))] if key.startswith("[") else value[key]
@@ -180,45 +201,54 @@ def read_timing_csv(path: Path, device: str, model: Model) -> Timing:
         if line.strip().startswith("#"):
             key, _, value = line.strip(" #").partition(":")
             if key.strip().lower() == "batch":
-                if not value.strip().isdecimal() or int(value) < 1:
+                batch = _whole_number(value.strip())
+                if batch < 1:
                     raise ProfileError(f"{where}: batch: got {value.strip()!r}, expected a whole number from 1")
-                batch = int(value)
             continue
         if not line.strip():
             continue
         row = [cell.strip(' "') for cell in line.split(",")]
-        if row == ["block", "seconds"]:
+        if [cell.lower() for cell in row] == ["block", "seconds"]:
             continue
         if len(row) != 2:
             raise ProfileError(f"{where}: got {len(row)} columns, expected two: block,seconds")
-        name = names[int(row[0]) - 1] if row[0].isdecimal() and 1 <= int(row[0]) <= len(names) else row[0]
+        numbered = _whole_number(row[0])
+        name = names[numbered - 1] if 1 <= numbered <= len(names) else row[0]
         if name not in samples:
             raise ProfileError(
                 f"{where}: block: got {row[0]!r}, expected 1 to {len(names)} or a block of {model.name}"
                 f"{nearest(name, names)}"
             )
         try:
-            samples[name].append(float(row[1]))
+            seconds = float(row[1])
         except ValueError as error:
             raise ProfileError(f"{where}: seconds: got {row[1]!r}, expected a number of seconds") from error
+        if not 0 <= seconds < float("inf"):
+            raise ProfileError(f"{where}: seconds: got {row[1]!r}, expected a finite time of 0 or more")
+        samples[name].append(seconds)
     missing = [name for name, values in samples.items() if not values]
     if missing:
         raise ProfileError(
             f"{path}: no time for {len(missing)} of {len(names)} blocks, first {missing[0]!r};"
             " expected one row or more for each"
         )
+    blocks = tuple(BlockTiming(name=name, samples_s=tuple(values)) for name, values in samples.items())
     try:
-        blocks = tuple(BlockTiming(name=name, samples_s=tuple(values)) for name, values in samples.items())
+        return Timing(
+            schema_version=1,
+            device=device,
+            model=model.name,
+            kind="measured",
+            how=f"given by the user in {path.name}; its error is not known",
+            batches=(BatchTiming(batch=batch, blocks=blocks),),
+        )
     except BadInputError as error:
         raise ProfileError(f"{path}: {error}") from error
-    return Timing(
-        schema_version=1,
-        device=device,
-        model=model.name,
-        kind="measured",
-        how=f"given by the user in {path.name}; its error is not known",
-        batches=(BatchTiming(batch=batch, blocks=blocks),),
-    )
+
+
+def _whole_number(text: str) -> int:
+    """The whole number that ASCII digits write, 0 for anything else."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
 
 
 def identity(*values: msgspec.Struct | str) -> str:

@@ -40,6 +40,16 @@ class SpanTiming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     last: int
     samples_s: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        where = f"span [{self.first}, {self.last})"
+        if not 0 <= self.first < self.last:
+            raise BadInputError(f"{where}: expected 0 ≤ first < last")
+        if not self.samples_s:
+            raise BadInputError(f"{where}, samples_s: got none, expected at least one")
+        for seconds in self.samples_s:
+            if not (math.isfinite(seconds) and seconds >= 0):
+                raise BadInputError(f"{where}: got {seconds} s, expected a finite time of 0 or more")
+
     @property
     def seconds(self) -> float:
         """The median of the repeats."""
@@ -58,6 +68,11 @@ class BatchTiming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise BadInputError(f"batch: got {self.batch}, expected 1 or more")
         if not self.blocks:
             raise BadInputError("blocks: got none, expected at least one")
+        if not any(block.seconds for block in self.blocks):
+            raise BadInputError(f"blocks at batch {self.batch}: all take 0 s, expected one or more above zero")
+        for span in self.spans:
+            if span.last > len(self.blocks):
+                raise BadInputError(f"span [{span.first}, {span.last}): expected an end of {len(self.blocks)} or less")
 
 
 class TimingError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,6 +108,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise BadInputError(f"schema_version: got {self.schema_version}, expected 1")
         if not self.batches:
             raise BadInputError("batches: got none, expected at least one")
+        sizes = [entry.batch for entry in self.batches]
+        if len(set(sizes)) != len(sizes):
+            raise BadInputError(f"batches: got sizes {sizes}, expected each once")
         first = self.batches[0]
         for entry in self.batches:
             if [b.name for b in entry.blocks] != [b.name for b in first.blocks]:
