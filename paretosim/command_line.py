@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+
+from paretosim.plain_text import speak_plainly
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -41,25 +44,20 @@ def dispatch(
     ----------
     bad_input, failures : errors shown as a message alone, with exit code 2 and 1; others keep their traceback.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False)
-    from paretosim import __version__
-
-    parser.add_argument("--version", action="version", version=f"{program} {__version__}")
-    chosen = next((entry for entry in subcommands if arguments and entry.name == arguments[0]), None)
-    module = import_module(chosen.module) if chosen else None
-    children = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
-    for entry in subcommands:
-        child = children.add_parser(entry.name, help=entry.summary, description=entry.summary, allow_abbrev=False)
-        if module is not None and entry is chosen:
-            module.configure(child)
+    if sys.stdout is None:  # closed by the caller: there is nowhere to put a result
+        print(f"{program}: standard output is closed, expected somewhere to write results", file=sys.stderr)
+        return FAILED
+    speak_plainly(sys.stdout)
     try:
-        parsed = parser.parse_args(arguments)
-        assert module is not None  # parse_args has left with a usage message otherwise
-        code: int = module.run(parsed)
+        code = _run(program, description, subcommands, list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except SystemExit as request:  # argparse: 0 after --help and --version, 2 after a usage message
+        if isinstance(request.__context__, BrokenPipeError):  # rich's way to pass on a closed pipe
+            return DONE
         return request.code if isinstance(request.code, int) else FAILED
+    except BrokenPipeError:  # `paretosim predict … | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except bad_input as error:
         print(f"{program}: {error}", file=sys.stderr)
         return BAD_USAGE
@@ -69,7 +67,39 @@ def dispatch(
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `paretosim predict … | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     return code
+
+
+def _run(program: str, description: str, subcommands: Sequence[Subcommand], arguments: Sequence[str]) -> int:
+    from paretosim import __version__
+
+    parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"{program} {__version__}")
+    chosen = next((entry for entry in subcommands if arguments and entry.name == arguments[0]), None)
+    module = import_module(chosen.module) if chosen else None
+    children = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    for entry in subcommands:
+        child = children.add_parser(entry.name, help=entry.summary, description=entry.summary, allow_abbrev=False)
+        if module is not None and entry is chosen:
+            module.configure(child)
+    parsed = parser.parse_args(with_negative_values(arguments))
+    if module is None:  # a subcommand hidden behind something else, such as `--`
+        parser.error(f"expected the command first, one of {', '.join(entry.name for entry in subcommands)}")
+    code: int = module.run(parsed)
+    return code
+
+
+def with_negative_values(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `--delay -1ms` written as `--delay=-1ms`.
+
+    argparse takes `-1ms` for an option and complains of a missing value; this way the value reaches the check
+    that can say what is wrong with it.
+    """
+    joined: list[str] = []
+    for argument in arguments:
+        before = joined[-1] if joined else ""
+        if re.match(r"-[.\d]", argument) and before.startswith("--") and before != "--" and "=" not in before:
+            joined[-1] = f"{before}={argument}"
+        else:
+            joined.append(argument)
+    return joined
