@@ -13,6 +13,8 @@ MODE_NAMES: tuple[ModeName, ...] = get_args(ModeName)
 DEFAULT_WINDOW = 4
 # The paper's programs send 8 batches at once (13 for some models).
 DEFAULT_BURST_BATCHES = 8
+# Far above what any run holds at once.
+MAX_BATCHES = 2**20
 
 
 class Mode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,8 +34,8 @@ class Mode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if (self.batches is not None) != (self.name == "burst"):
             raise BadInputError(f"mode {self.name}: got batches {self.batches}, expected them in mode burst only")
         for value in (self.window, self.batches):
-            if value is not None and value < 1:
-                raise BadInputError(f"mode {self.name}: got {value}, expected 1 or more")
+            if value is not None and not 1 <= value <= MAX_BATCHES:
+                raise BadInputError(f"mode {self.name}: got {value} batches, expected 1 to {MAX_BATCHES}")
 
     def __str__(self) -> str:
         if self.window is not None:

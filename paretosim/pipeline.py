@@ -28,14 +28,24 @@ class Objectives(msgspec.Struct, frozen=True):
     latency_from_start_s: Array | None = None
 
 
-def objectives(services_s: Array, delays_s: Array, mode: Mode, first_stage_s: Array) -> Objectives:
+class Starts(msgspec.Struct, frozen=True):
+    """When stage 1 starts in an empty pipeline (seconds after the dispatch), and every how many seconds after that.
+
+    The paper's clock starts with stage 1, so it leaves out how a batch got there and how long it waited for it.
+    """
+
+    first_s: Array
+    interval_s: Array
+
+
+def objectives(services_s: Array, delays_s: Array, mode: Mode, starts: Starts) -> Objectives:
     """Latency and period of each plan.
 
     Parameters
     ----------
     services_s : (plans, stations) service times in chain order.
     delays_s : (plans, …) delays that a batch waits through.
-    first_stage_s : (plans,) stage 1's service time; in `burst`, the paper's clock starts with it.
+    starts : of stage 1, arrays of shape (plans,); needed for the paper's clock, in `burst` only.
 
     Returns
     -------
@@ -56,9 +66,8 @@ def objectives(services_s: Array, delays_s: Array, mode: Mode, first_stage_s: Ar
     assert mode.batches is not None
     waiting = (mode.batches - 1) / 2
     makespan = unloaded + (mode.batches - 1) * slowest
-    return _rounded(
-        unloaded + waiting * slowest, makespan / mode.batches, unloaded + waiting * (slowest - first_stage_s)
-    )
+    from_start = unloaded - starts.first_s + waiting * (slowest - starts.interval_s)
+    return _rounded(unloaded + waiting * slowest, makespan / mode.batches, from_start)
 
 
 def _rounded(latency_s: Array, period_s: Array, from_start_s: Array | None = None) -> Objectives:

@@ -19,6 +19,9 @@ from paretosim.mode import Mode
 from paretosim.timing import Kind, Timing
 from paretosim.transfer_time import serialisation_s
 
+# Far above any real batch, and low enough that the bytes of one stay exact in 64 bits.
+MAX_BATCH = 2**20
+
 Splits = Literal["all", "interior"]
 Source = Literal["stage1", "sink"]
 Sink = Literal["last", "first"]
@@ -59,8 +62,21 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
                     f"timing of {self.model.name!r} on {device.name!r}: its blocks differ from the model profile's;"
                     " profile the device again with: hwrun profile"
                 )
-        if self.speed <= 0:
-            raise BadInputError(f"speed: got {self.speed}, expected more than zero")
+        if not 1 <= self.batch <= MAX_BATCH:
+            raise BadInputError(f"batch: got {self.batch}, expected 1 to {MAX_BATCH} images")
+        if not 0 < self.speed < float("inf"):
+            raise BadInputError(f"speed: got {self.speed}, expected a finite number above zero")
+        if not 0 <= self.control_delay_s < float("inf"):
+            raise BadInputError(f"control_delay_s: got {self.control_delay_s}, expected a finite time of 0 or more")
+        for field in ("max_latency_s", "min_throughput_per_s", "frame_rate_per_s"):
+            value = getattr(self, field)
+            if value is not None and not 0 < value < float("inf"):
+                raise BadInputError(f"{field}: got {value}, expected a finite number above zero, or none")
+
+    @property
+    def filling_s(self) -> float:
+        """How long the first image of a batch waits for the last one from a camera; 0 without one."""
+        return 0.0 if self.frame_rate_per_s is None else (self.batch - 1) / self.frame_rate_per_s
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,8 +162,15 @@ def predict(setting: Setting) -> Prediction:
     hops, links_s, delays_s = _hops(setting, splits, cut_bytes)
     services_s, stations = _chain(stages_s, links_s, hops)
     control_s = np.full((len(splits), 1), setting.control_delay_s)
-    found = pipeline.objectives(services_s, np.hstack([control_s, delays_s]), setting.mode, stages_s[:, 0])
-    bottlenecks = services_s.argmax(axis=1)  # the first of equals
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused below
+        starts = _starts(control_s, services_s, delays_s, stations)
+        found = pipeline.objectives(services_s, np.hstack([control_s, delays_s]), setting.mode, starts)
+    if not (np.isfinite(found.latency_s).all() and np.isfinite(found.period_s).all()):
+        raise BadInputError(
+            f"prediction: a latency is too large for a number at {setting.link.rate_bps:g} bit/s and"
+            f" {setting.link.one_way_delay_s:g} s; expected a faster link, a shorter delay or shorter block times"
+        )
+    bottlenecks = pipeline.significant(services_s).argmax(axis=1)  # the first of equals
     memory_bytes = [tuple(_memory_bytes(model, a, b, batch) for a, b in ((0, s), (s, blocks))) for s in splits.tolist()]
     fits = np.array([_fits(need, setting.devices) for need in memory_bytes])
     throughputs = batch / found.period_s
@@ -234,6 +257,16 @@ def _chain(
     return np.stack(columns, axis=1), tuple(names)
 
 
+def _starts(
+    control_s: NDArray[np.float64], services_s: NDArray[np.float64], delays_s: NDArray[np.float64],
+    stations: tuple[str, ...],
+) -> pipeline.Starts:  # fmt: skip
+    """When stage 1 starts: after the dispatch and, where there is one, the input's hop."""
+    before = stations.index("stage1")
+    first_s = control_s[:, 0] + services_s[:, :before].sum(axis=1) + delays_s[:, :before].sum(axis=1)
+    return pipeline.Starts(first_s, services_s[:, : before + 1].max(axis=1))
+
+
 def _memory_bytes(model: Model, first: int, last: int, batch: int) -> int:
     """Bytes a stage needs: weights, the largest block's live tensors, a batch arriving and a batch leaving."""
     if first == last:
@@ -251,17 +284,15 @@ def _fits(memory_bytes: Sequence[int], devices: tuple[Device, Device]) -> bool:
 def _meets_constraints(
     setting: Setting, latency_s: NDArray[np.float64], throughput_per_s: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    filling_s = 0.0
     floor = max(setting.min_throughput_per_s or 0.0, setting.frame_rate_per_s or 0.0)
-    if setting.frame_rate_per_s is not None:
-        filling_s = (setting.batch - 1) / setting.frame_rate_per_s
     ceiling = float("inf") if setting.max_latency_s is None else setting.max_latency_s
-    return np.asarray((latency_s + filling_s <= ceiling) & (throughput_per_s >= floor))
+    return np.asarray((latency_s + setting.filling_s <= ceiling) & (throughput_per_s >= floor))
 
 
 def _baseline(setting: Setting, block_s: Sequence[Sequence[float]], index: int) -> Baseline:
     total_s = np.array([[sum(block_s[index]) / setting.speed]])
-    found = pipeline.objectives(total_s, np.zeros((1, 1)), setting.mode, total_s[:, 0])
+    starts = pipeline.Starts(np.zeros(1), total_s[:, 0])
+    found = pipeline.objectives(total_s, np.zeros((1, 1)), setting.mode, starts)
     device = setting.devices[index]
     need = _memory_bytes(setting.model, 0, len(setting.model.blocks), setting.batch)
     return Baseline(

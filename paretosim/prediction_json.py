@@ -54,7 +54,7 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
         "devices": [device.name for device in setting.devices],
         "timing_kinds": list(prediction.timing_kinds),
         "profile_error": prediction.profile_error,
-        "profile_errors": [timing.error for timing in setting.timings],
+        "profile_errors": [msgspec.to_builtins(timing.error) for timing in setting.timings],
         "calibration": None,
         "control_delay_s": setting.control_delay_s,
         "constraints": {

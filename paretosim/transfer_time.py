@@ -17,7 +17,8 @@ def serialisation_s(payload_bytes: ArrayLike, link: Link) -> NDArray[np.float64]
     """Seconds that messages of `payload_bytes` (any shape) keep `link` busy; same shape."""
     size = np.asarray(payload_bytes, dtype=np.float64)
     segments = np.ceil(size / link.mss_bytes)
-    return np.asarray((size + link.header_bytes * segments) * 8 / effective_rate_bps(link))
+    with np.errstate(over="ignore"):  # infinite on a link that is too slow for a number
+        return np.asarray((size + link.header_bytes * segments) * 8 / effective_rate_bps(link))
 
 
 def effective_rate_bps(link: Link) -> float:
