@@ -10,7 +10,7 @@ from paretosim.device import Device
 from paretosim.prediction import Baseline, Prediction, Row
 from paretosim.scatter import scatter
 from paretosim.timing import Timing
-from paretosim.units import format_bytes, format_duration, format_rate
+from paretosim.units import format_bytes, format_duration, format_number, format_rate
 from paretosim.verdict import verdict
 
 
@@ -113,10 +113,10 @@ def _cells(prediction: Prediction, row: Row) -> tuple[str, ...]:
     for letter, split in (("L", recommended.latency), ("T", recommended.throughput), ("K", recommended.knee)):
         marks += letter if split == row.split else ""
     after = "(input)" if row.split == 0 else prediction.setting.model.blocks[row.split - 1].name
-    from_start = "" if row.latency_from_start_s is None else f"{row.latency_from_start_s:.4g}"
+    from_start = "" if row.latency_from_start_s is None else _number(row.latency_from_start_s)
     return (
-        str(row.split), marks, after, f"{row.latency_s:.4g}", f"{row.throughput_per_s:.4g}", row.bottleneck,
-        f"{row.stages_s[0]:.4g}", f"{sum(row.links_s):.4g}", f"{row.stages_s[1]:.4g}",
+        str(row.split), marks, after, _number(row.latency_s), _number(row.throughput_per_s), row.bottleneck,
+        _number(row.stages_s[0]), _number(sum(row.links_s)), _number(row.stages_s[1]),
         format_bytes(row.activation_bytes[0]), " + ".join(map(format_bytes, row.memory_bytes)), from_start,
     )  # fmt: skip
 
@@ -124,9 +124,13 @@ def _cells(prediction: Prediction, row: Row) -> tuple[str, ...]:
 def _baseline_cells(baseline: Baseline, order: str) -> tuple[str, ...]:
     fits = "" if baseline.fits else "✗"
     return (
-        "–", fits, f"{order} alone: {baseline.device}", f"{baseline.latency_s:.4g}", f"{baseline.throughput_per_s:.4g}",
+        "–", fits, f"{order} alone: {baseline.device}", _number(baseline.latency_s), _number(baseline.throughput_per_s),
         "", "", "no link", "", "", format_bytes(baseline.memory_bytes), "",
     )  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return format_number(value, 4)
 
 
 def _style(row: Row) -> str:
@@ -152,15 +156,16 @@ def _recommendations(prediction: Prediction) -> list[Text]:
     lines = [Text(f"front: {len(prediction.front)} of {len(prediction.rows)} splits", style="bold")]
     letters = {"latency": "L", "throughput": "T", "knee": "K"}
     for objective, letter in letters.items():
+        name = "knee" if objective == "knee" else f"best {objective}"
         split = getattr(prediction.recommended, objective)
         if split is None:
-            lines.append(Text(f"{letter} best {objective}: no split qualifies", style="red"))
+            lines.append(Text(f"{letter} {name}: no split qualifies", style="red"))
             continue
         row = prediction.row(split)
         lines.append(
             Text(
-                f"{letter} {'knee' if objective == 'knee' else f'best {objective}'}: split {split},"
-                f" {row.latency_s:.4g} s, {row.throughput_per_s:.4g} images/s, bottleneck {row.bottleneck}"
+                f"{letter} {name}: split {split}, {_number(row.latency_s)} s,"
+                f" {_number(row.throughput_per_s)} images/s, bottleneck {row.bottleneck}"
             )
         )
     return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from paretosim.prediction import Baseline, Prediction, Row
 from paretosim.resolution import indistinguishable
-from paretosim.units import format_duration
+from paretosim.units import format_duration, format_number
 
 # Below this gain a split is not worth the second device; above all it is below what profiles resolve.
 WORTHWHILE_GAIN = 1.02
@@ -85,8 +85,9 @@ def _nothing_qualifies(prediction: Prediction) -> str:
     fitting = [row for row in prediction.rows if row.fits]
     fastest = min(fitting, key=lambda row: row.latency_s)
     busiest = max(fitting, key=lambda row: row.throughput_per_s)
+    filling = f" after {_time(setting.filling_s)} to fill a batch" if setting.filling_s else ""
     return (
-        f"No split meets {' and '.join(wanted)}: the lowest latency is {_time(fastest.latency_s)} (split"
+        f"No split meets {' and '.join(wanted)}: the lowest latency is {_time(fastest.latency_s)}{filling} (split"
         f" {fastest.split}), the highest throughput {_rate(busiest.throughput_per_s)} (split {busiest.split})."
     )
 
@@ -131,7 +132,7 @@ def _figures(row: Row) -> str:
 
 
 def _rate(throughput_per_s: float) -> str:
-    return f"{throughput_per_s:.3g} images/s"
+    return f"{format_number(throughput_per_s, 3)} images/s"
 
 
 def _time(duration_s: float) -> str:
