@@ -2,8 +2,9 @@
 
 A block is an interval of the graph's nodes. A cut between two blocks has to carry every value that is defined
 before it and used after it, so the live values of a cut are the inputs of the stage behind it and the outputs
-of the stage before it, always in the order of their definition. Parameters and buffers that the graph reads
-by name are not carried: each stage that reads one holds it.
+of the stage before it, in the order of their definition; behind the last block, in the order in which the model
+returns them. Parameters and buffers that the graph reads by name are not carried: each stage that reads one
+holds it.
 """
 
 from __future__ import annotations
@@ -130,6 +131,8 @@ class BlockChain:
 
     def _live(self, cut: int) -> tuple[fx.Node, ...]:
         bound = self._bounds[cut]
+        if bound == len(self._body):
+            return tuple(self._output.all_input_nodes)
         defined = (*self._inputs, *(node for node in self._body[:bound] if node.op != "get_attr"))
         return tuple(node for node in defined if any(self._order[user] >= bound for user in node.users))
 

@@ -1,8 +1,8 @@
-"""Model profiles: what each block costs and what leaves it, found by running the cut model on shapes alone.
+"""Model profiles: what each block costs and what leaves it, found by tracing and running the cut model.
 
-Blocks run on torch's `meta` device: every operation yields its real shapes and dtypes, and no data, so sizes
-need neither weights nor time. FLOPs come from a trace of one sample through blank weights. The peak of a block
-counts each storage once, from the operation that makes it until its last reference is gone: the block's inputs,
+Sizes and FLOPs do not depend on values, so blocks run with blank weights on blank inputs; a second batch size,
+on torch's `meta` device (shapes without data), tells which dimension is the batch's. The peak of a block counts
+each storage once, from the operation that makes it until its last reference is gone: the block's inputs,
 its outputs and whatever is between. In-place results and views share a storage; scratch memory inside one
 operation (im2col, packed weights) is not seen.
 """
@@ -29,6 +29,7 @@ FLOPS_CONVENTION = (
     "fvcore FlopCountAnalysis, per sample: a multiply-add counts as one; operations listed in"
     " origin.not_counted count as none"
 )
+Tensors = tuple[torch.Tensor, ...]
 # Two different batch sizes tell which dimension is the batch's.
 _BATCHES = (2, 3)
 
@@ -42,17 +43,18 @@ def describe_model(name: str) -> Model:
     """
     entry = catalogue_entry(name)
     chain = BlockChain.of(name, build_model(name, meta=True))
-    small, large = (_blank(batch, entry.input_shape) for batch in _BATCHES)
+    small: Tensors = (torch.zeros(_BATCHES[0], *entry.input_shape),)
+    large: Tensors = (torch.empty(_BATCHES[1], *entry.input_shape, device="meta"),)
     not_counted: set[str] = set()
     blocks = []
     for index, block_name in enumerate(chain.names):
         stage = chain.stage(index, index + 1)
-        one_sample = tuple(tensor[:1] for tensor in small)
-        small, peak_bytes = _run(stage, small)
         large, _ = _run(stage, large)
-        parameters = list(stage.parameters())
-        flops, missed = _flops(stage, one_sample)
+        stage.to_empty(device="cpu")
+        flops, missed = _flops(stage, tuple(tensor[:1].clone() for tensor in small))
+        small, peak_bytes = _run(stage, small)
         not_counted |= missed
+        parameters = list(stage.parameters())
         blocks.append(
             Block(
                 name=block_name,
@@ -82,21 +84,17 @@ def describe_model(name: str) -> Model:
     )
 
 
-def _blank(batch: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
-    return (torch.empty(batch, *shape, device="meta"),)
-
-
 def peak_activation_bytes(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> int:
     """Largest sum of live activation bytes while `module` runs on `inputs`; the inputs count."""
     return _run(module, inputs)[1]
 
 
-def _run(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[tuple[torch.Tensor, ...], int]:
+def _run(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[Tensors, int]:
     # Not inference_mode: under it a composite operation (a pool that also makes indices) is seen as one, and what
     # its parts allocate is missed.
     weights = [*module.parameters(), *module.buffers()]
     with torch.no_grad(), _LiveBytes(inputs, weights) as live:
-        outputs: tuple[torch.Tensor, ...] = module(*inputs)
+        outputs: Tensors = module(*inputs)
     return outputs, live.peak_bytes
 
 
@@ -130,20 +128,15 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch l
         self.peak_bytes = max(self.peak_bytes, sum(self._sizes.values()))
 
 
-def _flops(stage: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[int, set[str]]:
-    """FLOPs of one run, and the operations that fvcore does not count. The stage gets blank weights on the CPU.
-
-    torch.jit, which fvcore traces with, cannot follow convolutions on the `meta` device.
-    """
-    stage.to_empty(device="cpu")
-    blank = tuple(torch.zeros_like(tensor, device="cpu") for tensor in inputs)
+def _flops(stage: torch.nn.Module, inputs: Tensors) -> tuple[int, set[str]]:
+    """FLOPs of one run, and the operations that fvcore does not count."""
     with warnings.catch_warnings():
         # fvcore scripts a loss function on import and traces with torch.jit, which torch has deprecated.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
         from fvcore.nn import FlopCountAnalysis  # type: ignore[import-untyped]  # ships no annotations
 
-        analysis = FlopCountAnalysis(stage, blank)
+        analysis = FlopCountAnalysis(stage, inputs)
         analysis.unsupported_ops_warnings(False)
         analysis.uncalled_modules_warnings(False)
         return int(analysis.total()), set(analysis.unsupported_ops())
