@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paretosim.errors import BadInputError
-from paretosim.prediction import Prediction
+from paretosim.prediction import Prediction, Row
+from paretosim.scatter import LOG_AXIS_RATIO
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 SUFFIXES = (".svg", ".png", ".pdf")
+# Points of the front closer than this share a label: their numbers would lie over each other.
+LABEL_SPACING_POINTS = 14.0
 
 
 def plot(prediction: Prediction, path: Path) -> None:
-    """Write latency against throughput of every split, its front drawn through, as SVG, PNG or PDF.
+    """Write latency against throughput of every split, its front drawn as a staircase, as SVG, PNG or PDF.
 
     Raises
     ------
-    BadInputError : another suffix, a folder that does not exist, or matplotlib is not installed.
+    BadInputError : another suffix, a path that cannot be written, or matplotlib is not installed.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise BadInputError(f"--plot: got {path.name!r}, expected a file ending in {', '.join(SUFFIXES)}")
@@ -42,18 +51,17 @@ def plot(prediction: Prediction, path: Path) -> None:
     front = prediction.front
     axes.plot(
         [r.latency_s for r in front], [r.throughput_per_s for r in front],
-        "o-", color="#c8401a", markersize=6, linewidth=1.4, label="Pareto front",
+        "o-", drawstyle="steps-post", color="#c8401a", markersize=6, linewidth=1.4, label="Pareto front",
     )  # fmt: skip
-    for row in front:
-        axes.annotate(
-            str(row.split),
-            (row.latency_s, row.throughput_per_s),
-            textcoords="offset points",
-            xytext=(6, -9),
-            fontsize=8,
-        )
+    _scale(axes, prediction.rows)
+    axes.margins(x=0.13, y=0.1)  # room for the labels
+    figure.draw_without_rendering()  # places are only final then
+    _label(axes, front)
+    # The same device twice is named once.
     kinds = ", ".join(
-        f"{device.name} {kind}" for device, kind in zip(setting.devices, prediction.timing_kinds, strict=True)
+        dict.fromkeys(
+            f"{device.name} {kind}" for device, kind in zip(setting.devices, prediction.timing_kinds, strict=True)
+        )
     )
     doubt = "unknown" if prediction.profile_error is None else f"{prediction.profile_error:.1%}"
     axes.set_xlabel(f"latency, s\ntimings: {kinds}; error of stage times {doubt}", fontsize=9)
@@ -65,4 +73,50 @@ def plot(prediction: Prediction, path: Path) -> None:
     )
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path)
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise BadInputError(f"--plot: {path} cannot be written: {error.strerror}; choose another place") from error
+
+
+def _scale(axes: Axes, rows: Sequence[Row]) -> None:
+    """Logarithmic axes where a linear one would press the front into a corner, as in the terminal's scatter."""
+    latencies, throughputs = [row.latency_s for row in rows], [row.throughput_per_s for row in rows]
+    if max(latencies) > LOG_AXIS_RATIO * min(latencies):
+        axes.set_xscale("log")
+        _plain_ticks(axes.xaxis)
+    if max(throughputs) > LOG_AXIS_RATIO * min(throughputs):
+        axes.set_yscale("log")
+        _plain_ticks(axes.yaxis)
+
+
+def _plain_ticks(axis: Axis) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _label(axes: Axes, front: Sequence[Row]) -> None:
+    """Write split numbers above and left of the front's points, where no split can be; close points share one."""
+    spacing = LABEL_SPACING_POINTS * axes.figure.dpi / 72
+    groups: list[list[Row]] = []
+    for row in front:
+        place = axes.transData.transform((row.latency_s, row.throughput_per_s))
+        if groups:
+            start = groups[-1][0]
+            before = axes.transData.transform((start.latency_s, start.throughput_per_s))
+            if max(abs(place - before)) < spacing:
+                groups[-1].append(row)
+                continue
+        groups.append([row])
+    for group in groups:
+        axes.annotate(
+            ", ".join(str(row.split) for row in group) if len(group) < 3 else f"{group[0].split} … {group[-1].split}",
+            (group[0].latency_s, group[0].throughput_per_s),
+            textcoords="offset points",
+            xytext=(-4, 4),
+            horizontalalignment="right",
+            fontsize=8,
+        )
