@@ -5,7 +5,8 @@ and on the second at the earlier one. Everything else is common to both and so i
 e₁, e₂ of the two timings, the difference in latency is therefore known to ± (e₁·T₁ + e₂·T₂), T being the
 time of just those blocks on each device; on two devices with one and the same timing, the blocks only change
 places and their error cancels, leaving |T₁ − T₂|·e = 0. The period is that of one station: its difference is
-known to ± the error of both bottlenecks, less what they have in common.
+known to ± the error of both bottlenecks, less what they have in common. In `single` one batch is in the line, so
+the period is the latency and its doubt the latency's.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def _errors(prediction: Prediction) -> tuple[float, float] | None:
 
 def _alike(prediction: Prediction, a: Row, b: Row, objective: str, errors: tuple[float, float]) -> bool:
     moved = [abs(x - y) for x, y in zip(a.stages_s, b.stages_s, strict=True)]
-    if objective == "latency":
+    if objective == "latency" or prediction.setting.mode.name == "single":
         same_timing = prediction.setting.timings[0] == prediction.setting.timings[1]
         doubt_s = errors[0] * abs(moved[0] - moved[1]) if same_timing else errors[0] * moved[0] + errors[1] * moved[1]
         return abs(a.latency_s - b.latency_s) <= doubt_s

@@ -94,8 +94,11 @@ def setting_of(arguments: Namespace) -> Setting:
     own = _own_timings(arguments.timing, store, arguments.model)
     devices = [store.device(name) for name in names]
     timings = [own.get(name) or store.timing(name, model.name) for name in names]
-    if unused := set(own) - set(names):
-        raise BadInputError(f"--timing: got one of {', '.join(sorted(unused))}, expected of {' or '.join(set(names))}")
+    if unused := [name for name in own if name not in names]:
+        raise BadInputError(
+            f"--timing: got a timing of {', '.join(unused)}, which is not in --devices {arguments.devices};"
+            f" expected one of {' or '.join(dict.fromkeys(names))}"
+        )
     for option, mode in (("window", "closed"), ("burst", "burst")):
         if getattr(arguments, option) is not None and arguments.mode != mode:
             raise BadInputError(f"--{option}: has no meaning in mode {arguments.mode}, expected --mode {mode}")
