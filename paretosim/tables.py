@@ -18,7 +18,7 @@ def show(prediction: Prediction, console: Console) -> None:
     """Print everything about a prediction: what it rests on, every split, the scatter and the verdict."""
     for line in _basis(prediction):
         console.print(line, soft_wrap=True)
-    console.print(split_table(prediction, console.width))
+    console.print(split_table(prediction, console.width), soft_wrap=True)
     for line in _memory_notes(prediction):
         console.print(line, soft_wrap=True)
     console.print(scatter(prediction, width=min(64, console.width - 12)), soft_wrap=True)
@@ -74,7 +74,8 @@ def split_table(prediction: Prediction, width: int) -> Text:
     """
     setting = prediction.setting
     one, two = (
-        f"{device.name}\n({kind}) s" for device, kind in zip(setting.devices, prediction.timing_kinds, strict=True)
+        f"{order}: {device.name}\n({kind}) s"
+        for order, device, kind in zip(_ORDER, setting.devices, prediction.timing_kinds, strict=True)
     )
     lines = [_baseline_cells(baseline, order) for baseline, order in zip(prediction.baselines, _ORDER, strict=True)]
     lines += [_cells(prediction, row) for row in prediction.rows]
