@@ -1,0 +1,138 @@
+"""An assessment: a joined run with its scores, its fronts and the verdict in words. Every output shows this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from validation.fronts import FrontAgreement, front_agreement
+from validation.join import JoinedCondition, JoinedRun
+from validation.scores import ErrorScore, RankAgreement, Scores, rank_agreement, score
+
+
+@dataclass(frozen=True)
+class ConditionAssessment:
+    """One condition: its scores, order and front (None with fewer than two splits)."""
+
+    joined: JoinedCondition
+    scores: Scores
+    latency_rank: RankAgreement
+    throughput_rank: RankAgreement
+    front: FrontAgreement | None
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """One run."""
+
+    joined: JoinedRun
+    scores: Scores
+    conditions: tuple[ConditionAssessment, ...]
+
+    @property
+    def run_id(self) -> str:
+        """As the manifest has it."""
+        return self.joined.run.manifest.run_id
+
+    @property
+    def verdict(self) -> str:
+        """What the comparison came to, in a few sentences."""
+        return " ".join(_sentences(self))
+
+
+def assess(joined: JoinedRun, tolerance: float) -> Assessment:
+    """Scores of the whole run and of each condition; `tolerance` is that of the tolerant front scores."""
+    return Assessment(
+        joined=joined,
+        scores=score(joined.comparisons),
+        conditions=tuple(
+            ConditionAssessment(
+                joined=condition,
+                scores=score(condition.comparisons),
+                latency_rank=rank_agreement([c.latency for c in condition.comparisons]),
+                throughput_rank=rank_agreement([c.throughput for c in condition.comparisons]),
+                front=front_agreement(condition.comparisons, tolerance),
+            )
+            for condition in joined.conditions
+        ),
+    )
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """A fraction for people; a dash for none.
+
+    >>> percent(0.0132)
+    '1.3 %'
+    """
+    return "–" if fraction is None else f"{fraction * 100:.{digits}f} %"
+
+
+def _sentences(assessment: Assessment) -> list[str]:
+    joined, scores = assessment.joined, assessment.scores
+    sentences = []
+    if scores.latency is None or scores.throughput is None:
+        sentences.append("No cell could be joined, so nothing was compared.")
+    else:
+        repeats = sum(len(comparison.repeats) for comparison in joined.comparisons)
+        cells = len(joined.comparisons)
+        transfer = f", transfer phase {_score(scores.transfer)}" if scores.transfer else ""
+        sentences.append(
+            f"{cells} cell{'s' * (cells != 1)} joined ({repeats} record{'s' * (repeats != 1)}): latency"
+            f" {_score(scores.latency)}, throughput {_score(scores.throughput)}{transfer};"
+            f" {_fronts([c.front for c in assessment.conditions if c.front is not None])}."
+        )
+        sentences += _cautions(assessment)
+    counts = [
+        f"{count} {status}"
+        for status in ("skipped", "failed", "not joined")
+        if (count := sum(entry.status == status for entry in joined.unjoined))
+    ]
+    if joined.missing:
+        counts.append(f"{joined.missing} planned but not recorded")
+    if counts:
+        sentences.append(f"Not in these numbers: {', '.join(counts)}.")
+    return sentences
+
+
+def _score(score: ErrorScore) -> str:
+    return f"MAPE {percent(score.mape)} (noise floor {percent(score.noise_floor)})"
+
+
+def _fronts(fronts: Sequence[FrontAgreement]) -> str:
+    if not fronts:
+        return "no front, as no condition has two splits or more"
+    return f"fronts agree in {sum(front.agrees for front in fronts)} of {len(fronts)}"
+
+
+def _cautions(assessment: Assessment) -> list[str]:
+    """What keeps these numbers from saying more than they do."""
+    joined = assessment.joined
+    cautions = []
+    manifest = joined.run.manifest
+    if manifest.emulated:
+        fast = "" if manifest.speed == 1 else f" at {manifest.speed:g} times their speed"
+        cautions.append(
+            f"Devices are emulated{fast}: stage times are the prediction's own inputs, so only transfer, queueing and"
+            " overheads are news."
+        )
+    kinds = {
+        (device.name, kind)
+        for condition in joined.conditions
+        for device, kind in zip(
+            condition.prediction.setting.devices, condition.prediction.timing_kinds, strict=True
+        )
+        if kind != "measured"
+    }  # fmt: skip
+    if kinds:
+        listed = ", ".join(f"{device} {kind}" for device, kind in sorted(kinds))
+        cautions.append(f"Timings not measured: {listed}.")
+    overruns = sum(comparison.overruns for comparison in joined.comparisons)
+    if overruns:
+        runs = sum(repeat.stage_runs for comparison in joined.comparisons for repeat in comparison.repeats)
+        cautions.append(f"The host was too slow for its targets in {overruns} of {runs} stage runs.")
+    unequal = [c for c in joined.comparisons for r in c.repeats if r.output_check and not r.output_check.bitwise_equal]
+    if unequal:
+        cautions.append(f"The output differed from the unsplit model's in {len(unequal)} records.")
+    if any(condition.link_check.flags for condition in joined.conditions):
+        cautions.append("A link as probed was not what was asked for (see the links table).")
+    return cautions

@@ -1,0 +1,228 @@
+"""Conditions: what has to be alike before a measurement and a prediction may be compared, and the refusals.
+
+A condition is everything that a front is drawn over: all cells of one condition differ by split and repeat alone.
+Whatever the prediction cannot express, or whatever it would express differently today than the sweep did then,
+is refused with both sides named: an error between unlike things would look like a result.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hwrun.records import Cell, LinkMeasured, Manifest
+from paretosim.block import Model
+from paretosim.errors import UnlikeConditionsError
+from paretosim.link import Link
+from paretosim.mode import Mode
+from paretosim.plan import Plan
+from paretosim.prediction import Row, Sink, Source
+from paretosim.profiles import identity
+from paretosim.timing import Timing
+from paretosim.transfer_time import effective_rate_bps
+
+# Stage targets and predicted stage times are sums of the same numbers, so only rounding may part them.
+STAGE_TIME_TOLERANCE = 1e-6
+# A shaped link farther than this from what was asked for is pointed out.
+LINK_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What all cells of one front have in common."""
+
+    model: str
+    devices: tuple[str, str]
+    batch: int
+    mode: Mode
+    link_name: str
+    link_asked: Link | None
+    source: Source
+    sink: Sink
+    emulated: bool
+    speed: float
+
+    def __str__(self) -> str:
+        parts = [f"{self.model}, {' → '.join(self.devices)}, {self.link_name}, {self.mode}, batch {self.batch}"]
+        if (self.source, self.sink) != ("stage1", "last"):
+            parts.append(f"source {self.source}, sink {self.sink}")
+        return ", ".join(parts)
+
+    @property
+    def origin(self) -> str:
+        """`real`, or `emulated` with its speed."""
+        if not self.emulated:
+            return "real"
+        return "emulated" if self.speed == 1 else f"emulated ×{self.speed:g}"
+
+
+def condition_of(cell: Cell, manifest: Manifest) -> Condition:
+    """The condition that a done cell was measured under.
+
+    Raises
+    ------
+    UnlikeConditionsError : the cell and its manifest disagree, or no prediction can be made of it.
+    """
+    plan = Plan.parse(cell.plan)
+    for what, got, expected in (
+        ("emulated", cell.emulated, manifest.emulated),
+        ("speed", cell.speed, manifest.speed),
+    ):
+        if got != expected:
+            raise _unlike(
+                cell, f"{what}: the cell has {got} and its manifest {expected}; measure them in separate runs"
+            )
+    for what, named, predicted in (
+        ("stages", str(len(plan.stages)), "2"),
+        ("backend", plan.backend, "tcp"),
+        ("wire dtype", plan.wire_dtype, "f32"),
+        ("TCP state", cell.tcp_state, "warm"),
+    ):
+        if named != predicted:
+            raise _unlike(cell, f"{what}: measured with {named}, but predictions are made for {predicted} only")
+    if plan.window is not None and cell.mode.name == "closed" and plan.window != cell.mode.window:
+        raise _unlike(
+            cell, f"window: the plan has {plan.window} and the mode {cell.mode.window}; measure the cell again"
+        )
+    one, two = (stage.device for stage in plan.stages)
+    return Condition(
+        model=plan.model,
+        devices=(one, two),
+        batch=plan.batch,
+        mode=cell.mode,
+        link_name=cell.link_name,
+        link_asked=cell.link_asked,
+        source=cell.source,
+        sink=cell.sink,
+        emulated=cell.emulated,
+        speed=cell.speed,
+    )
+
+
+def check_timing(condition: Condition, timing: Timing, recorded: Mapping[str, str]) -> str | None:
+    """Refuse a timing other than the one the run was made with; a note where the run does not say which.
+
+    Raises
+    ------
+    UnlikeConditionsError : another timing, or an emulated run that names none.
+    """
+    key = f"{timing.device}/{timing.model}"
+    found = identity(timing)
+    if key not in recorded:
+        if condition.emulated:
+            raise UnlikeConditionsError(
+                f"{condition}: the manifest names no timing of {key}, but its stages were emulated from one;"
+                " measure the run again with this version of hwrun sweep"
+            )
+        return f"the run does not say which timing of {key} was at hand; joined with {found}, the one found now"
+    if recorded[key] != found:
+        raise UnlikeConditionsError(
+            f"{condition}: timing of {key}: the run was made with {recorded[key]} and the profile found now is {found};"
+            " give the directory of the first with --profiles, or measure again"
+        )
+    return None
+
+
+def check_blocks(cell: Cell, model: Model) -> None:
+    """Refuse a plan over another number of blocks than the model profile has."""
+    last = Plan.parse(cell.plan).stages[-1].last
+    if last != len(model.blocks):
+        raise _unlike(
+            cell, f"blocks: the plan ends at {last} and the profile of {model.name} has {len(model.blocks)};"
+            " use the model profile of the run with --profiles, or measure again"
+        )  # fmt: skip
+
+
+def check_stage_times(cell: Cell, row: Row) -> None:
+    """Refuse an emulated cell whose target times are not the prediction's stage times."""
+    if not cell.emulated:
+        return
+    if cell.stage_targets_s is None:
+        raise _unlike(cell, "stage targets: the cell is emulated but records none; measure it again")
+    for number, (target, predicted) in enumerate(zip(cell.stage_targets_s, row.stages_s, strict=True), start=1):
+        if not math.isclose(target, predicted, rel_tol=STAGE_TIME_TOLERANCE):
+            raise _unlike(
+                cell,
+                f"time of stage {number}: emulated with {target:.9g} s and predicted as {predicted:.9g} s"
+                f" (speed {cell.speed:g}); the profiles have changed since, measure again",
+            )
+
+
+def _unlike(cell: Cell, difference: str) -> UnlikeConditionsError:
+    return UnlikeConditionsError(
+        f"cell {cell.plan} ({cell.mode}, {cell.link_name}, repeat {cell.repeat}): {difference}"
+    )
+
+
+@dataclass(frozen=True)
+class LinkCheck:
+    """The link as asked for and as probed: medians over the probes of a condition's cells.
+
+    Goodput is payload bits per second; asked for, it is the rate less the headers. Deviations are relative,
+    None where one side is missing or zero was asked for.
+    """
+
+    media: tuple[str, ...]
+    probes: int
+    goodput_asked_bps: float | None
+    goodput_measured_bps: float | None
+    goodput_deviation: float | None
+    rtt_asked_s: float | None
+    rtt_measured_s: float | None
+    rtt_deviation: float | None
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What deviates by more than 5 %."""
+        deviations = (("rate", self.goodput_deviation), ("RTT", self.rtt_deviation))
+        return tuple(f"{what} {d:+.1%}" for what, d in deviations if d is not None and abs(d) > LINK_TOLERANCE)
+
+
+def check_link(asked: Link | None, probes: Sequence[LinkMeasured]) -> LinkCheck:
+    """What the probes found beside what was asked for."""
+    goodputs = [probe.goodput_bps for probe in probes if probe.goodput_bps is not None]
+    rtts = [statistics.median(probe.rtt_samples_s) for probe in probes if probe.rtt_samples_s]
+    goodput = statistics.median(goodputs) if goodputs else None
+    rtt = statistics.median(rtts) if rtts else None
+    payload_share = 1.0 if asked is None else asked.mss_bytes / (asked.mss_bytes + asked.header_bytes)
+    goodput_asked = None if asked is None else effective_rate_bps(asked) * payload_share
+    rtt_asked = None if asked is None else asked.rtt_s
+    return LinkCheck(
+        media=tuple(sorted({probe.medium for probe in probes})),
+        probes=len(probes),
+        goodput_asked_bps=goodput_asked,
+        goodput_measured_bps=goodput,
+        goodput_deviation=_deviation(goodput, goodput_asked),
+        rtt_asked_s=rtt_asked,
+        rtt_measured_s=rtt,
+        rtt_deviation=_deviation(rtt, rtt_asked),
+    )
+
+
+def _deviation(measured: float | None, asked: float | None) -> float | None:
+    return None if measured is None or not asked else measured / asked - 1
+
+
+def probed_link(check: LinkCheck) -> Link | None:
+    """The unshaped link that the probes found; None where they could tell no rate or no round trip.
+
+    Goodput counts payload alone, so no headers are added to it, and it already holds whatever the window
+    allowed, so the window is set wide enough not to count twice. The reverse is taken to be as fast.
+    """
+    goodput, rtt = check.goodput_measured_bps, check.rtt_measured_s
+    if not goodput or rtt is None:
+        return None
+    wide = max(1, math.ceil(goodput * rtt / 4))
+    return Link(
+        schema_version=1,
+        name="probed",
+        rate_bps=goodput,
+        one_way_delay_s=rtt / 2,
+        return_rate_bps=goodput,
+        return_delay_s=rtt / 2,
+        header_bytes=0,
+        wmax_bytes=wide,
+        source=f"median of {check.probes} probes over {', '.join(check.media)}",
+    )

@@ -1,0 +1,142 @@
+"""What was measured: a record's own statistics, and a quantity over its repeats with its noise floor."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from hwrun.records import BatchRecord, Cell, OutputCheck
+from paretosim.plan import Plan
+
+NoiseBasis = Literal["between repeats", "within one repeat", "unknown"]
+# Scales a median absolute deviation to the standard deviation of a normal distribution (1 / Φ⁻¹(3/4)).
+MAD_TO_SIGMA = 1.4826
+# Fewer samples than this have no spread worth the name.
+FEWEST_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One record: latency and throughput as DESIGN's modes define them, and the raw samples they come from.
+
+    Samples are per batch, seconds. `compute_samples_s` has a tuple per stage. `transfer_samples_s` is None where
+    the two ends of the link share no clock, or where batches queue for it.
+    """
+
+    cell_id: str
+    repeat: int
+    started_utc: str | None
+    latency_s: float
+    throughput_per_s: float
+    latency_samples_s: tuple[float, ...]
+    interval_samples_s: tuple[float, ...]
+    compute_samples_s: tuple[tuple[float, ...], ...]
+    transfer_samples_s: tuple[float, ...] | None
+    overruns: int
+    stage_runs: int
+    control_delay_s: float | None
+    output_check: OutputCheck | None
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A measured value (median over repeats) with its range and noise floor, beside the predicted one.
+
+    `noise_floor` is relative: half the range over repeats, or, with one repeat, the scaled median absolute
+    deviation of its own samples; None where there are too few of them.
+    """
+
+    measured: float
+    predicted: float
+    low: float
+    high: float
+    noise_floor: float | None
+    noise_basis: NoiseBasis
+
+    @property
+    def error(self) -> float | None:
+        """(predicted − measured) / measured; None where nothing was measured, as of an empty stage."""
+        return relative_error(self.predicted, self.measured)
+
+
+def relative_error(predicted: float, measured: float) -> float | None:
+    """(predicted − measured) / measured; None where the measured value is not above zero.
+
+    >>> relative_error(0.9, 1.2)
+    -0.25
+    """
+    return round((predicted - measured) / measured, 15) if measured > 0 else None
+
+
+def quantity(per_repeat: Sequence[float], samples: Sequence[float], predicted: float) -> Quantity:
+    """The quantity that has one value per repeat, and `samples` within the first of them."""
+    measured = statistics.median(per_repeat)
+    floor, basis = noise_floor(per_repeat, samples)
+    low, high = min(per_repeat), max(per_repeat)
+    if basis == "within one repeat" and floor is not None:
+        low, high = measured * (1 - floor), measured * (1 + floor)
+    return Quantity(
+        measured=measured, predicted=predicted, low=low, high=high, noise_floor=floor, noise_basis=basis
+    )  # fmt: skip
+
+
+def noise_floor(per_repeat: Sequence[float], within: Sequence[float]) -> tuple[float | None, NoiseBasis]:
+    """Relative spread below which an error means nothing, and what it was taken from.
+
+    Half the range over the repeats; with a single one, the median absolute deviation of its own samples,
+    scaled to a standard deviation.
+
+    >>> noise_floor([1.0, 1.25, 0.75], [])
+    (0.25, 'between repeats')
+    """
+    if len(per_repeat) > 1:
+        middle = statistics.median(per_repeat)
+        return ((max(per_repeat) - min(per_repeat)) / 2 / middle if middle else None), "between repeats"
+    if len(within) < FEWEST_SAMPLES or not (centre := statistics.median(within)):
+        return None, "unknown"
+    return MAD_TO_SIGMA * statistics.median(abs(sample - centre) for sample in within) / centre, "within one repeat"
+
+
+def repeat_of(cell: Cell, *, transfer_seen: bool) -> Repeat:
+    """A done cell's statistics; the transfer phase only where `transfer_seen` says that it can be timed."""
+    own = cell.subrun(cell.mode.name).batches
+    pacing = cell.subrun("saturated").batches if cell.mode.name == "paced" else own
+    latencies = tuple(batch.latency_s for batch in own)
+    stage_runs = [stage for subrun in cell.subruns for batch in subrun.batches for stage in batch.stages]
+    return Repeat(
+        cell_id=cell.cell_id,
+        repeat=cell.repeat,
+        started_utc=cell.started_utc,
+        latency_s=cell.latency_s(),
+        throughput_per_s=cell.throughput_per_s(),
+        latency_samples_s=latencies,
+        interval_samples_s=latencies if cell.mode.name == "single" else _intervals_s(pacing),
+        compute_samples_s=tuple(
+            tuple(batch.stages[k].compute_end_s - batch.stages[k].compute_start_s for batch in own)
+            for k in range(len(Plan.parse(cell.plan).stages))
+        ),
+        transfer_samples_s=_transfers_s(own) if transfer_seen else None,
+        overruns=sum(stage.overrun for stage in stage_runs),
+        stage_runs=len(stage_runs),
+        control_delay_s=cell.control_delay_s,
+        output_check=cell.output_check,
+    )
+
+
+def _intervals_s(batches: Sequence[BatchRecord]) -> tuple[float, ...]:
+    completions = sorted(batch.returned_s for batch in batches)
+    return tuple(after - before for before, after in pairwise(completions))
+
+
+def _transfers_s(batches: Sequence[BatchRecord]) -> tuple[float, ...] | None:
+    """From stage 1's first byte out to stage 2's last byte in, per batch; of one clock only."""
+    samples = []
+    for batch in batches:
+        arrived_s = batch.stages[1].receive_end_s
+        if arrived_s is None:
+            return None
+        samples.append(arrived_s - batch.stages[0].send_start_s)
+    return tuple(samples)
