@@ -1,0 +1,36 @@
+"""The `paretosim-validate` command (`python -m validation`): finds the subcommand, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+from paretosim.command_line import Subcommand, dispatch
+
+SUBCOMMANDS = (
+    Subcommand(
+        "reconstruct",
+        "validation.commands.reconstruct",
+        "fit the rpi4b and rtx4090 profiles to the published stage times, with left-out errors",
+    ),
+    Subcommand("report", "validation.commands.report", "join a run with predictions of the same mode and link"),
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `paretosim-validate` with `argv` (default: the process's own) and return its exit code."""
+    from hwrun.errors import RecordError
+    from paretosim.errors import BadInputError, ParetosimError
+    from validation.errors import PublishedTableError, ValidationError
+
+    return dispatch(
+        "paretosim-validate",
+        "Hold predictions against measurements and published figures, and say how far off they are.",
+        SUBCOMMANDS,
+        argv,
+        bad_input=(BadInputError, PublishedTableError, RecordError),
+        failures=(ValidationError, ParetosimError),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
