@@ -5,12 +5,13 @@ and on the second at the earlier one. Everything else is common to both and so i
 e₁, e₂ of the two timings, the difference in latency is therefore known to ± (e₁·T₁ + e₂·T₂), T being the
 time of just those blocks on each device; on two devices with one and the same timing, the blocks only change
 places and their error cancels, leaving |T₁ − T₂|·e = 0. The period is that of one station: its difference is
-known to ± the error of both bottlenecks, less what they have in common. In `single` one batch is in the line, so
-the period is the latency and its doubt the latency's.
+known to ± the error of both bottlenecks, less what they have in common. Where a mode's
+objectives mix L₀ and t*, so do their doubts.
 """
 
 from __future__ import annotations
 
+from paretosim.mode import Mode
 from paretosim.prediction import Prediction, Row
 
 
@@ -40,11 +41,34 @@ def _errors(prediction: Prediction) -> tuple[float, float] | None:
 
 def _alike(prediction: Prediction, a: Row, b: Row, objective: str, errors: tuple[float, float]) -> bool:
     moved = [abs(x - y) for x, y in zip(a.stages_s, b.stages_s, strict=True)]
-    if objective == "latency" or prediction.setting.mode.name == "single":
-        same_timing = prediction.setting.timings[0] == prediction.setting.timings[1]
-        doubt_s = errors[0] * abs(moved[0] - moved[1]) if same_timing else errors[0] * moved[0] + errors[1] * moved[1]
+    same_timing = prediction.setting.timings[0] == prediction.setting.timings[1]
+    unloaded_doubt_s = (
+        errors[0] * abs(moved[0] - moved[1]) if same_timing else errors[0] * moved[0] + errors[1] * moved[1]
+    )
+    slowest_doubt_s = _period_doubt_s(a, b, moved, errors)
+    doubt_s = max(
+        of_unloaded * unloaded_doubt_s + of_slowest * slowest_doubt_s
+        for of_unloaded, of_slowest in (_weights(prediction.setting.mode, row, objective) for row in (a, b))
+    )
+    if objective == "latency":
         return abs(a.latency_s - b.latency_s) <= doubt_s
-    return abs(a.period_s - b.period_s) <= _period_doubt_s(a, b, moved, errors)
+    return abs(a.period_s - b.period_s) <= doubt_s
+
+
+def _weights(mode: Mode, row: Row, objective: str) -> tuple[float, float]:
+    """How many times L₀ and t* the row's latency, or its period, is in this mode (docs/model.md, "Modes")."""
+    latency, period = (1.0, 0.0), (0.0, 1.0)
+    if mode.name == "single":
+        period = latency
+    elif mode.batches is not None:
+        latency = (1.0, (mode.batches - 1) / 2)
+        period = (1 / mode.batches, (mode.batches - 1) / mode.batches)
+    elif mode.window is not None:
+        slowest_s = max(*row.stages_s, *row.links_s)
+        saturated = row.period_s <= slowest_s * (1 + 1e-9)
+        latency = (0.0, float(mode.window)) if saturated else (1.0, 0.0)
+        period = (0.0, 1.0) if saturated else (1 / mode.window, 0.0)
+    return latency if objective == "latency" else period
 
 
 def _period_doubt_s(a: Row, b: Row, moved: list[float], errors: tuple[float, float]) -> float:
