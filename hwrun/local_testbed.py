@@ -4,7 +4,7 @@
     A ── relayed ── toA [relay] toB ── relayed ── B  10.99.0.0/24, shaped each way
 
 The rate limit stands one hop behind each sender, as it does in a real network: on the sender's own egress TCP would
-notice the queue and hold back (docs of the project, NETWORK). Everything lives in anonymous namespaces and in children
+notice the queue and hold back, and no queue would build. Everything lives in anonymous namespaces and in children
 that die with this process, so there is nothing to clean up after a crash.
 """
 
@@ -52,6 +52,8 @@ class Children:
     def __init__(self) -> None:
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hwrun-children")
         self._started: list[subprocess.Popen[Any]] = []
+        # A thread begins in the namespace of the one that makes it: now, and not wherever the first child is asked for.
+        self._starter.submit(lambda: None).result()
 
     def start(
         self, argv: Sequence[str], namespace: NetworkNamespace | None, **popen_kwargs: Any

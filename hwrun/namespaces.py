@@ -199,7 +199,9 @@ class NetworkNamespace:
         """Call it in a helper thread inside, whose namespace nobody else sees."""
 
         def inside() -> T:
-            enter_network(self.fileno())
+            # Whoever may enter no namespace may still stay in the one there is.
+            if os.fstat(self.fileno()).st_ino != Path("/proc/thread-self/ns/net").stat().st_ino:
+                enter_network(self.fileno())
             return function()
 
         return in_helper_thread(inside)

@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,12 +28,18 @@ class RelayProcess:
 
     def __init__(self, spawn: Spawn, left: str, right: str) -> None:
         """Start it by `spawn` and wait until it is ready."""
+        self._lost: str | None = None
+        self._asking = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             control_fd = theirs.fileno()
             options = ["--control-fd", str(control_fd), "--left", left, "--right", right]
             self._process = spawn([sys.executable, "-m", "hwrun.relay", *options], [control_fd])
-        self.properties: Mapping[str, int | bool] = self._answer(_START_TIMEOUT_S)
+        try:
+            self.properties: Mapping[str, int | bool] = self._answer(_START_TIMEOUT_S)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -40,9 +47,16 @@ class RelayProcess:
         return self._process.pid
 
     def check_alive(self) -> None:
-        """Raise PeerGoneError if it has ended."""
+        """Raise PeerGoneError if it has ended, or has once failed to answer."""
         if (code := self._process.poll()) is not None:
-            raise PeerGoneError(f"the packet relay ended with code {code}, expected it to run; {_REMEDY}")
+            raise self._gone(f"ended with code {code}")
+        if self._lost is not None:
+            raise self._gone(self._lost)
+
+    def _gone(self, how: str) -> PeerGoneError:
+        # Kept, because its socket closes a moment before the process is seen to have ended.
+        self._lost = how
+        return PeerGoneError(f"the packet relay {how}, expected it to run; {_REMEDY}")
 
     def shape(self, forward: Shape, backward: Shape) -> None:
         """Set both directions; they hold when this returns. A direction that changes drops what is inside it."""
@@ -58,23 +72,26 @@ class RelayProcess:
         return found
 
     def _ask(self, request: dict[str, object]) -> dict[str, Any]:
-        self.check_alive()
-        try:
-            self._control.send(json.dumps(request).encode())
-        except OSError as error:
-            raise PeerGoneError(f"the packet relay is gone ({error.strerror}); {_REMEDY}") from error
-        return self._answer(_ANSWER_TIMEOUT_S)
+        with self._asking:
+            self.check_alive()
+            try:
+                self._control.send(json.dumps(request).encode())
+            except OSError as error:
+                raise self._gone(f"cannot be asked ({error.strerror})") from error
+            return self._answer(_ANSWER_TIMEOUT_S)
 
     def _answer(self, timeout_s: float) -> dict[str, Any]:
         self._control.settimeout(timeout_s)
         try:
             message = self._control.recv(CONTROL_MESSAGE_BYTES)
         except TimeoutError as error:
-            raise TimedOutError(f"the packet relay did not answer within {timeout_s:g} s; {_REMEDY}") from error
+            # A late answer would be taken for the next question's.
+            self._lost = f"did not answer within {timeout_s:g} s"
+            raise TimedOutError(f"the packet relay {self._lost}; {_REMEDY}") from error
         except OSError as error:
-            raise PeerGoneError(f"the packet relay is gone ({error.strerror}); {_REMEDY}") from error
+            raise self._gone(f"does not answer ({error.strerror})") from error
         if not message:
-            raise PeerGoneError(f"the packet relay closed its control socket, expected an answer; {_REMEDY}")
+            raise self._gone("closed its control socket")
         answer: dict[str, Any] = json.loads(message)
         if "error" in answer:
             raise HwrunError(f"the packet relay refused: {answer['error']}")
