@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+
+import hwrun.weights
+from hwrun.catalogue import build_model, sample_input
+from hwrun.cut import BlockChain
+from hwrun.errors import BadUsageError
+from hwrun.state_dict import named_tensors
+from hwrun.weights import WeightsError, WeightStore, default_weights_directory, load_stage, put_model
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> WeightStore:
+    return WeightStore(tmp_path / "weights")
+
+
+def files(store: WeightStore) -> list[str]:
+    return sorted(path.name for path in store.root.iterdir())
+
+
+def test_what_is_put_is_loaded_again(store: WeightStore) -> None:
+    tensors = {"a.weight": torch.randn(3, 5).t(), "a.steps": torch.tensor(7), "b": torch.zeros(2, dtype=torch.int8)}
+    digest = store.put(tensors)
+    assert store.has(digest)
+    assert digest == hashlib.sha256(store.path(digest).read_bytes()).hexdigest()
+    loaded = store.load(digest)
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[key], tensors[key]) for key in tensors)
+
+
+def test_tensors_that_share_memory_are_stored_each_in_full(store: WeightStore) -> None:
+    shared = torch.randn(4)
+    loaded = store.load(store.put({"one": shared, "other": shared, "part": shared[1:3]}))
+    assert torch.equal(loaded["other"], shared)
+    assert torch.equal(loaded["part"], shared[1:3])
+
+
+def test_equal_content_is_written_once_and_has_one_digest(store: WeightStore) -> None:
+    first = store.put({"w": torch.ones(3), "v": torch.zeros(2)})
+    written = store.path(first).stat().st_mtime_ns
+    assert store.put({"v": torch.zeros(2), "w": torch.ones(3)}) == first
+    assert store.path(first).stat().st_mtime_ns == written
+    assert store.put({"w": torch.ones(3), "v": torch.ones(2)}) != first
+    assert len(files(store)) == 2
+
+
+def test_a_block_without_tensors_is_stored_too(store: WeightStore) -> None:
+    assert store.load(store.put({})) == {}
+
+
+def test_bytes_received_in_pieces_are_kept_once_they_match(store: WeightStore, tmp_path: Path) -> None:
+    sender = WeightStore(tmp_path / "sender")
+    digest = sender.put({"w": torch.randn(100)})
+    content = sender.path(digest).read_bytes()
+    assert not store.has(digest)
+    store.receive(digest, [content[:10], bytearray(content[10:200]), memoryview(content)[200:]])
+    assert torch.equal(store.load(digest)["w"], sender.load(digest)["w"])
+
+
+def test_received_bytes_of_another_digest_are_refused_and_not_kept(store: WeightStore) -> None:
+    with pytest.raises(WeightsError, match=r"received 5 bytes with digest .*, expected 0{64}; send them again"):
+        store.receive("0" * 64, [b"wrong"])
+    assert files(store) == []
+
+
+def test_a_transfer_that_breaks_off_leaves_nothing(store: WeightStore) -> None:
+    def breaking_off() -> object:
+        yield b"half"
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        store.receive("0" * 64, breaking_off())  # type: ignore[arg-type]  # a generator of bytes
+    assert files(store) == []
+
+
+def test_a_damaged_file_is_reported_and_removed(store: WeightStore) -> None:
+    digest = store.put({"w": torch.ones(50)})
+    content = bytearray(store.path(digest).read_bytes())
+    content[-1] ^= 1
+    store.path(digest).write_bytes(content)
+    with pytest.raises(WeightsError, match=r"was damaged .* has been removed; send it again"):
+        store.load(digest)
+    assert not store.has(digest)
+    with pytest.raises(WeightsError, match="is not in"):
+        store.load(digest)
+
+
+def test_a_file_that_is_whole_but_no_safetensors_is_refused(store: WeightStore) -> None:
+    digest = hashlib.sha256(b"something else").hexdigest()
+    store.receive(digest, [b"something else"])
+    with pytest.raises(WeightsError, match="is not a safetensors file"):
+        store.load(digest)
+
+
+@pytest.mark.parametrize("digest", ["", "../" * 10, "A" * 64, "0" * 63, "0" * 64 + "\n"])
+def test_a_digest_cannot_name_a_path(store: WeightStore, digest: str) -> None:
+    with pytest.raises(BadUsageError, match="expected 64 lower-case hexadecimal digits"):
+        store.path(digest)
+
+
+def test_the_default_directory_follows_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_weights_directory() == tmp_path / "paretosim/weights"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert WeightStore().root == tmp_path / ".cache/paretosim/weights"
+
+
+def test_a_loaded_stage_holds_just_its_blocks_and_computes_the_same(store: WeightStore) -> None:
+    model = build_model("mobilenet_v2", seed=3)
+    chain = BlockChain.of("mobilenet_v2", model)
+    digests = put_model(chain, store)
+    x = sample_input("mobilenet_v2", 1)
+    with torch.inference_mode():
+        expected = model(x)
+        first = load_stage("mobilenet_v2", 0, 8, digests[:8], store)
+        second = load_stage("mobilenet_v2", 8, 21, digests[8:], store)
+        assert torch.equal(second(*first(x))[0], expected)
+    assert named_tensors(first).keys() == named_tensors(chain.stage(0, 8)).keys()
+    assert not any(tensor.is_meta or tensor.requires_grad for tensor in named_tensors(first).values())
+    assert not first.training
+
+
+def test_buffers_outside_the_state_dict_are_loaded_too(store: WeightStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_buffer(name: str, meta: bool = False) -> torch.nn.Module:
+        model = build_model(name, meta=meta)
+        model.get_submodule("fc").register_buffer(
+            "scale", torch.ones(3, device="meta") if meta else torch.rand(3), persistent=False
+        )
+        return model
+
+    chain = BlockChain.of("resnet18", with_buffer("resnet18"))
+    digest = store.put(chain.block_tensors(13))
+    monkeypatch.setattr(hwrun.weights, "build_model", with_buffer)
+    stage = load_stage("resnet18", 13, 14, [digest], store)
+    assert torch.equal(stage.get_buffer("fc.scale"), chain.block_tensors(13)["fc.scale"])
+    assert "fc.scale" not in stage.state_dict()
+
+
+def test_blocks_of_another_place_or_number_are_refused(store: WeightStore) -> None:
+    digests = put_model(BlockChain.of("mobilenet_v2", build_model("mobilenet_v2")), store)
+    with pytest.raises(BadUsageError, match=r"digests: got 3, expected 2, one a block of \[0:2\]"):
+        load_stage("mobilenet_v2", 0, 2, digests[:3], store)
+    with pytest.raises(WeightsError, match=r"mobilenet_v2\[1:2\]: missing features.1.conv.0.0.weight.*and 22 more"):
+        load_stage("mobilenet_v2", 1, 2, digests[2:3], store)
