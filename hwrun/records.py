@@ -92,6 +92,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     `link_asked` is None for an unshaped link. `stage_targets_s` are the emulated stages' target times, already
     divided by `speed`; None where stages compute for real. Skipped and failed cells carry `reason` and `remedy`.
+    `tcp_info` is of each stage's sending socket after the last batch, empty where that is a unix socket. `relay` is
+    what a shaped link's relay counted meanwhile, `load` the machine's use. `queue_depth` batches may wait before
+    computing, and before sending, in each stage.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -116,6 +119,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     subruns: tuple[SubRun, ...] = ()
     tcp_info: tuple[dict[str, Scalar], ...] = ()
     load: tuple[dict[str, Scalar], ...] = ()
+    relay: dict[str, Scalar] = {}
+    queue_depth: int | None = None
 
     @property
     def cell_id(self) -> str:
@@ -188,6 +193,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     qdisc: str
     seed: int
     cells_planned: int
+    cells_identity: str = ""  # hash of which cells were planned, in their order: a resumed sweep has the same
+    batches_per_cell: int | None = None
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,6 +204,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     manifest: Manifest
     cells: tuple[Cell, ...]
     dropped_lines: int = 0
+
+    def latest_cells(self) -> tuple[Cell, ...]:
+        """The last record of each combination: a resumed sweep tries again what was skipped or failed."""
+        return tuple({cell.cell_id: cell for cell in self.cells}.values())
 
 
 MANIFEST_NAME = "manifest.json"

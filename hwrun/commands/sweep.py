@@ -1,0 +1,242 @@
+"""`hwrun sweep`: measure plans over links, modes and repeats, into a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+from hwrun.catalogue import MODEL_NAMES, catalogue_entry
+from hwrun.errors import BadUsageError
+from hwrun.steady import restart_if_unsteady
+from hwrun.sweep_cells import Sink, Source, parse_asked_link, parse_splits, plan_cells
+from hwrun.sweep_plan import BenchSettings, SweepPlan, emulated_blocks
+from paretosim.command_line import DONE
+from paretosim.mode import MODE_NAMES, Mode
+from paretosim.profiles import ProfileStore
+from paretosim.units import parse_duration_s
+
+# What a bare `hwrun sweep` does: small enough for a minute, large enough to show what a slow link changes.
+QUICK = (
+    "--local --model mobilenet_v2 --emulate rpi4b,rpi4b --speed 20 --splits 0,14,18,21"
+    " --link unshaped --link 20mbit,20ms --mode paced --repeats 1 --batches-per-cell 8"
+)
+# Options that say how to run rather than what: they may differ when a sweep is resumed.
+_NOT_CONDITIONS = ("resume", "json", "dry_run", "output", "max_cell_time", "subcommand")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `hwrun sweep`."""
+    parser.epilog = f"Without any option: hwrun sweep {QUICK}"
+    parser.add_argument("--local", action="store_true", help="workers on this machine (the default, and all so far)")
+    parser.add_argument("--model", action="append", metavar="NAME", help=f"one of {', '.join(MODEL_NAMES)}; repeatable")
+    parser.add_argument("--splits", metavar="LIST", help="all (default), interior, or numbers such as 14,18-21")
+    parser.add_argument("--emulate", metavar="A,B", help="let the workers stand in for these devices, at their pace")
+    parser.add_argument("--devices", metavar="A,B", help="names the workers are recorded under (x86-core,x86-core)")
+    parser.add_argument("--emulate-compute", action="store_true", help="emulated stages compute every batch as well")
+    parser.add_argument("--speed", type=float, metavar="K", help="emulated devices are K times faster (default 1)")
+    parser.add_argument(
+        "--link", action="append", metavar="LINK", help="unshaped (default), a preset, or RATE,DELAY; repeatable"
+    )
+    parser.add_argument("--bw", metavar="RATE", help="with --delay, one link: its rate each way, such as 5mbit")
+    parser.add_argument("--delay", metavar="TIME", help="with --bw, its one-way delay, such as 200ms")
+    parser.add_argument("--mode", action="append", choices=MODE_NAMES, help="paced (default); repeatable")
+    parser.add_argument("--window", type=int, metavar="W", help="batches in flight in mode closed (default 4)")
+    parser.add_argument("--burst", type=int, metavar="N", help="batches at once in mode burst (default 8)")
+    parser.add_argument("--batch", type=int, default=8, metavar="B", help="images a batch (default 8)")
+    parser.add_argument("--source", choices=get_args(Source), default="stage1", help="where the inputs are")
+    parser.add_argument("--sink", choices=get_args(Sink), default="last", help="device where results are wanted")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="times each cell is measured (default 5)")
+    parser.add_argument("--batches-per-cell", type=int, default=12, metavar="N", help="measured batches (default 12)")
+    parser.add_argument(
+        "--queue-depth", type=int, default=2, metavar="N", help="batches waiting in a stage (default 2)"
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that compute, each worker")
+    parser.add_argument("--max-cell-time", metavar="TIME", help="skip cells that take longer at least (default 60s)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, inputs and the order of cells")
+    parser.add_argument(
+        "--profiles", action="append", type=Path, metavar="DIR", help="searched before the shipped ones"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="run folder (runs/<time>-<model>)")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the sweep in this folder")
+    parser.add_argument("--dry-run", action="store_true", help="print the cells and stop")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run or resume a sweep."""
+    defaults = parsed([])
+    if arguments.resume is not None:
+        arguments = _resumed(arguments, defaults)
+    elif all(value == getattr(defaults, name, None) for name, value in conditions_of(arguments).items()):
+        print(f"hwrun sweep: no options, so: hwrun sweep {QUICK}", file=sys.stderr)
+        arguments = _with_run_options(parsed(shlex.split(QUICK)), arguments)
+    plan = sweep_plan(arguments)
+    if arguments.dry_run:
+        return _dry_run(plan)
+    _permit_shaping(plan)
+    # The reference output is computed here, under the same conditions as in the workers; torch loads only now.
+    restart_if_unsteady(arguments.threads)
+    from hwrun.sweep_display import run_and_show
+
+    now = datetime.now(UTC)
+    models = "+".join(plan.models)
+    run_id = f"{now:%Y%m%dT%H%M%SZ}-{models}"
+    folder = arguments.resume or arguments.output or Path("runs") / run_id
+    return run_and_show(
+        plan,
+        folder,
+        command_line=("hwrun", "sweep", *spelled(arguments)),
+        run_id=run_id,
+        created_utc=now.isoformat(timespec="seconds"),
+        resume=arguments.resume is not None,
+        as_json=arguments.json,
+    )
+
+
+def parsed(options: Sequence[str]) -> argparse.Namespace:
+    """These options of `hwrun sweep`, parsed."""
+    parser = argparse.ArgumentParser(prog="hwrun sweep", allow_abbrev=False)
+    configure(parser)
+    return parser.parse_args(list(options))
+
+
+def conditions_of(arguments: argparse.Namespace) -> dict[str, object]:
+    """The options that say what is measured."""
+    return {name: value for name, value in vars(arguments).items() if name not in _NOT_CONDITIONS}
+
+
+def spelled(arguments: argparse.Namespace) -> list[str]:
+    """Options that give the same conditions again, those at their default left out."""
+    defaults = vars(parsed([]))
+    options: list[str] = []
+    for name, value in {**conditions_of(arguments), "max_cell_time": arguments.max_cell_time}.items():
+        if name not in defaults or value == defaults[name]:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            options.append(option)
+        else:
+            for one in value if isinstance(value, list) else [value]:
+                options += [option, str(one)]
+    return options
+
+
+def _with_run_options(conditions: argparse.Namespace, given: argparse.Namespace) -> argparse.Namespace:
+    for name in _NOT_CONDITIONS:
+        value = getattr(given, name, None)
+        if value is not None or not hasattr(conditions, name):
+            setattr(conditions, name, value)
+    return conditions
+
+
+def _resumed(arguments: argparse.Namespace, defaults: argparse.Namespace) -> argparse.Namespace:
+    """The conditions of the folder to resume, unless others were given: those are then compared with it."""
+    from hwrun.records import read_run
+
+    recorded = read_run(arguments.resume).manifest.command_line
+    if any(value != getattr(defaults, name, None) for name, value in conditions_of(arguments).items()):
+        return arguments
+    return _with_run_options(parsed(recorded[2:]), arguments)
+
+
+def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
+    """What these options ask for.
+
+    Raises
+    ------
+    BadUsageError, BadInputError : options that cannot be, models, devices or links that are not known.
+    """
+    for name, least in (("batch", 1), ("repeats", 1), ("batches_per_cell", 2), ("queue_depth", 1), ("threads", 1)):
+        if getattr(arguments, name) < least:
+            raise BadUsageError(f"--{name.replace('_', '-')}: got {getattr(arguments, name)}, expected {least} or more")
+    store = ProfileStore(arguments.profiles or ())
+    emulated = arguments.emulate is not None
+    if emulated and arguments.devices is not None:
+        raise BadUsageError("--devices: got it with --emulate, which names the devices already; leave one out")
+    if not emulated and (arguments.speed is not None or arguments.emulate_compute):
+        raise BadUsageError("--speed, --emulate-compute: only emulated devices have a pace; add --emulate A,B")
+    speed = 1.0 if arguments.speed is None else arguments.speed
+    if not 0 < speed < float("inf"):
+        raise BadUsageError(f"--speed: got {speed}, expected a number above zero")
+    devices = _two_devices(arguments.emulate or arguments.devices or "x86-core,x86-core")
+    names = list(dict.fromkeys(arguments.model or ["mobilenet_v2"]))
+    models = {catalogue_entry(name).name: store.model(name) for name in names}
+    block_s, timings = (
+        emulated_blocks(store, devices, list(models.values()), arguments.batch, speed) if emulated else ({}, {})
+    )
+    cells = plan_cells(
+        models=[(model, parse_splits(arguments.splits or "all", len(model.blocks))) for model in models.values()],
+        devices=devices,
+        batch=arguments.batch,
+        links=[parse_asked_link(text, store) for text in _link_texts(arguments)],
+        modes=_modes(arguments),
+        source=arguments.source,
+        sink=arguments.sink,
+        repeats=arguments.repeats,
+        seed=arguments.seed,
+    )
+    max_cell_time_s = parse_duration_s(arguments.max_cell_time or "60s", "--max-cell-time")
+    settings = BenchSettings(
+        emulated=emulated,
+        compute_each=arguments.emulate_compute,
+        speed=speed,
+        batches=arguments.batches_per_cell,
+        seed=arguments.seed,
+        queue_depth=arguments.queue_depth,
+        max_cell_time_s=max_cell_time_s,
+    )
+    return SweepPlan(
+        cells=cells, models=models, settings=settings, threads=arguments.threads, timings=timings, block_s=block_s
+    )
+
+
+def _two_devices(text: str) -> tuple[str, str]:
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or not all(names):
+        raise BadUsageError(f"devices: got {text!r}, expected two names such as rpi4b,rpi4b")
+    return names[0], names[1]
+
+
+def _link_texts(arguments: argparse.Namespace) -> list[str]:
+    if arguments.bw is None and arguments.delay is None:
+        return list(dict.fromkeys(arguments.link or ["unshaped"]))
+    if arguments.link is not None:
+        raise BadUsageError("--bw, --delay: got them with --link; write the link as --link RATE,DELAY instead")
+    if arguments.bw is None:
+        raise BadUsageError("--delay: got no --bw with it; the testbed's relay needs a rate, such as --bw 1gbit")
+    return [f"{arguments.bw},{arguments.delay or '0s'}"]
+
+
+def _modes(arguments: argparse.Namespace) -> list[Mode]:
+    names = list(dict.fromkeys(arguments.mode or ["paced"]))
+    for option, name in (("window", "closed"), ("burst", "burst")):
+        if getattr(arguments, option) is not None and name not in names:
+            raise BadUsageError(f"--{option}: only mode {name} has it; add --mode {name}")
+    return [
+        Mode.named(
+            name,
+            window=arguments.window if name == "closed" else None,
+            batches=arguments.burst if name == "burst" else None,
+        )
+        for name in names
+    ]
+
+
+def _dry_run(plan: SweepPlan) -> int:
+    for cell in plan.cells:
+        reason = plan.skip_reason(cell)
+        print(f"{cell}{f'  skipped: {reason[0]}' if reason else ''}")
+    return DONE
+
+
+def _permit_shaping(plan: SweepPlan) -> None:
+    """Go on inside a user namespace where shaping is permitted only there."""
+    from hwrun.namespaces import availability, reexec_in_user_namespace
+
+    if any(cell.link is not None for cell in plan.cells) and availability().needs_reexec:
+        reexec_in_user_namespace(sys.orig_argv[1:])

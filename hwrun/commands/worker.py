@@ -1,0 +1,96 @@
+"""`hwrun worker`: run stages on this device for an orchestrator."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from hwrun.errors import BadUsageError
+from hwrun.steady import conditions, parse_cores, pin_to_cores, restart_if_unsteady
+from hwrun.tcp import Address, listen
+
+# How long a worker started with --once waits for its orchestrator.
+_ORCHESTRATOR_LIMIT_S = 120.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `hwrun worker`."""
+    parser.add_argument(
+        "--listen",
+        default="127.0.0.1:7070",
+        metavar="HOST:PORT|unix:PATH",
+        help="where the orchestrator dials (default %(default)s); other hosts can only with --token-file",
+    )
+    parser.add_argument(
+        "--data-listen",
+        metavar="HOST:PORT",
+        help="where the stage before dials (default: --listen's host, 127.0.0.1 for a unix socket, on a free port)",
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="the shared secret that every peer has to prove; readable by you alone",
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that compute (default 1)")
+    parser.add_argument("--cores", metavar="LIST", help="keep to these cores, such as 0 or 0,2 or 0-3")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where weights are kept (default: the user's cache)")
+    parser.add_argument("--once", action="store_true", help="end when the first orchestrator has left")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until stopped by SIGTERM or Ctrl-C."""
+    control_address = Address.parse(arguments.listen)
+    data_host = "127.0.0.1" if control_address.path else control_address.host
+    data_address = Address.parse(arguments.data_listen) if arguments.data_listen else Address(host=data_host)
+    if data_address.path:
+        raise BadUsageError(f"--data-listen: got {data_address}, expected HOST:PORT: data come from other hosts")
+    for option, address in (("--listen", control_address), ("--data-listen", data_address)):
+        if arguments.token_file is None and not address.is_local:
+            raise BadUsageError(
+                f"{option}: got {address}, which other hosts can reach, without --token-file; expected a token file"
+                " (openssl rand -hex 32 > token; chmod 600 token), or 127.0.0.1"
+            )
+    if arguments.threads < 1:
+        raise BadUsageError(f"--threads: got {arguments.threads}, expected 1 or more")
+    if arguments.cores is not None:
+        pin_to_cores(parse_cores(arguments.cores))
+    restart_if_unsteady(arguments.threads)
+    return _serve(arguments, control_address, data_address)
+
+
+def _serve(arguments: argparse.Namespace, control_address: Address, data_address: Address) -> int:
+    # torch loads from here on, in an environment that is steady.
+    from hwrun.authentication import read_token
+    from hwrun.weights import WeightStore
+    from hwrun.worker import Worker
+
+    token = b"" if arguments.token_file is None else read_token(arguments.token_file)
+    # Hand-overs between the three threads of a stage must not wait for the default 5 ms slice to end.
+    sys.setswitchinterval(0.0005)
+    worker = Worker(
+        control_listener := listen(control_address),
+        data_listener := listen(data_address),
+        token=token,
+        store=WeightStore(arguments.cache),
+        threads=arguments.threads,
+        once=arguments.once,
+        conditions=conditions(arguments.threads),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    if arguments.once:
+        lonely = threading.Timer(_ORCHESTRATOR_LIMIT_S, worker.stop_unless_serving)
+        lonely.daemon = True
+        lonely.start()
+    host, port = data_listener.getsockname()[:2]
+    shown = control_address if control_address.path else Address(*control_listener.getsockname()[:2])
+    print(f"ready: control {shown}, data {Address(host=host, port=port)}, process {os.getpid()}", flush=True)
+    worker.serve()
+    if control_address.path:
+        Path(control_address.path).unlink(missing_ok=True)
+    return 0

@@ -1,0 +1,101 @@
+"""Conditions of a run: versions that must be alike, and what a manifest says of the host."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from hwrun.frames import VERSION
+from hwrun.records import Scalar
+
+_PACKAGES = ("torch", "torchvision", "numpy", "msgspec", "safetensors", "psutil", "pyroute2")
+_SYSCTLS = (
+    "net.ipv4.tcp_congestion_control",
+    "net.ipv4.tcp_no_metrics_save",
+    "net.ipv4.tcp_slow_start_after_idle",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+    "net.ipv4.tcp_timestamps",
+    "net.ipv4.tcp_sack",
+    "net.core.rmem_max",
+    "net.core.wmem_max",
+    "kernel.sched_rt_runtime_us",
+)
+
+
+@cache
+def alike_versions() -> dict[str, str]:
+    """What two ends of a control connection must agree on: the protocol, this package and torch."""
+    from paretosim import __version__
+
+    return {"protocol": str(VERSION), "paretosim": __version__, "torch": _version("torch")}
+
+
+def version_differences(own: dict[str, str], other: dict[str, str], own_name: str, other_name: str) -> str:
+    """A sentence naming every version that differs on both sides; empty where none does."""
+    return "; ".join(
+        f"{name}: {own_name} has {own.get(name, 'none')}, {other_name} has {other.get(name, 'none')}"
+        for name in sorted(own.keys() | other.keys())
+        if own.get(name) != other.get(name)
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that takes part in a measurement."""
+    return {
+        **alike_versions(),
+        **{name: _version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def host() -> dict[str, Scalar]:
+    """The machine a run is on: processor, cores this process may use, memory, governor, load before it began."""
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "frequency_hz": _frequency_hz(),
+        "load_1min": os.getloadavg()[0],
+    }
+
+
+def sysctls() -> dict[str, str]:
+    """Kernel settings that shape TCP and timing, those that this kernel has."""
+    found = {name: _read("/proc/sys/" + name.replace(".", "/")) for name in _SYSCTLS}
+    return {name: " ".join(value.split()) for name, value in found.items() if value is not None}
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _processor() -> str | None:
+    for line in (_read("/proc/cpuinfo") or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model"):
+            return value.strip()
+    return None
+
+
+def _frequency_hz() -> float | None:
+    frequency = psutil.cpu_freq()
+    return frequency.current * 1e6 if frequency is not None and frequency.current else None

@@ -1,0 +1,279 @@
+"""The orchestrator: deploys a plan on workers, joins its data path, and feeds and empties it as one line.
+
+Activations go from worker to worker; only dispatches (or inputs, where the source is the sink) and results pass
+here. Every time of a batch's start and return is taken on this process's monotonic clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+
+from hwrun import control
+from hwrun.data_path import admit_data, dial_data
+from hwrun.errors import HwrunError, PeerGoneError, ProtocolError, TimedOutError
+from hwrun.frames import Kind
+from hwrun.handover import Handover, HandoverClosed
+from hwrun.records import Phases, Scalar
+from hwrun.stage_runner import Cancelled, sharpen_timer, wait_until
+from hwrun.tcp import Address, BufferPool, Connection
+from hwrun.tensors import incoming, outgoing
+from hwrun.worker_client import WorkerClient
+from paretosim.plan import Stage
+
+# Not a number that feeding will reach: the batch that primes emulated stages and is compared.
+_PRIMING_SEQUENCE = 2**48
+_CONNECT_LIMIT_S = 30.0
+
+
+class Route(Protocol):
+    """How data reach each part of a pipeline over one link."""
+
+    def stage_address(self, position: int) -> Address:
+        """Where stage `position` takes data."""
+
+    def listen_for_results(self) -> tuple[socket.socket, Address]:
+        """A listener for the results, at the host where they are wanted, and where the last stage dials it."""
+
+    def at_sink(self) -> AbstractContextManager[None]:
+        """The calling thread is on the host where results are wanted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """What is deployed: the stages that take part, in order, and how they run.
+
+    `targets_s` are emulated compute times, None where stages compute. `digests` has one entry for each block of
+    the model. `limit_bytes` is the longest tensor payload of any stage.
+    """
+
+    model: str
+    stages: tuple[Stage, ...]
+    targets_s: tuple[float, ...] | None
+    compute_each: bool
+    digests: tuple[str, ...]
+    inputs: tuple[torch.Tensor, ...]
+    input_at_sink: bool
+    batch: int
+    seed: int
+    limit_bytes: int
+    queue_depth: int
+
+
+class Pipeline:
+    """A deployed plan at work: the `Line` that feeding feeds. Use it as a context manager.
+
+    Parameters
+    ----------
+    workers : one a stage.
+    deadline_s : monotonic time after which waiting for a batch ends with TimedOutError.
+    """
+
+    def __init__(
+        self, workers: Sequence[WorkerClient], route: Route, token: bytes, deployment: Deployment, deadline_s: float
+    ) -> None:
+        self._workers = tuple(workers)
+        self._route = route
+        self._token = token
+        self._deployment = deployment
+        self._deadline_s = deadline_s
+        self._name = secrets.token_hex(8)
+        self._pool = BufferPool()
+        self._returned: queue.SimpleQueue[tuple[int, float, memoryview, tuple[torch.Tensor, ...]] | HwrunError]
+        self._returned = queue.SimpleQueue()
+        self._inputs: Handover[int] = Handover(None)
+        self._input_connection: Connection | None = None
+        self._result_connection: Connection | None = None
+        self._listener: socket.socket | None = None
+        self._threads: list[threading.Thread] = []
+        self._failure: str | None = None
+        self._closing = False
+
+    def __enter__(self) -> Self:
+        sharpen_timer()  # paced dispatches are timed in the calling thread
+        try:
+            for worker in self._workers:
+                worker.on_failure = self._fail
+                if worker.gone is not None:
+                    raise PeerGoneError(worker.gone)
+            self._deploy()
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _deploy(self) -> None:
+        deployment = self._deployment
+        specs, payload = outgoing(deployment.inputs)
+        for position, (worker, stage) in enumerate(zip(self._workers, deployment.stages, strict=True)):
+            request = control.DeployStage(
+                pipeline=self._name,
+                position=position,
+                model=deployment.model,
+                first=stage.first,
+                last=stage.last,
+                digests=deployment.digests[stage.first : stage.last],
+                batch=deployment.batch,
+                seed=deployment.seed,
+                target_s=deployment.targets_s[position] if deployment.targets_s is not None else None,
+                compute_each=deployment.compute_each,
+                keeps_input=position == 0 and not deployment.input_at_sink,
+                limit_bytes=deployment.limit_bytes,
+                queue_depth=deployment.queue_depth,
+            )
+            worker.deploy(request, specs, payload)
+
+    def _connect(self) -> None:
+        self._listener, result_address = self._route.listen_for_results()
+        self._start("results", self._receive_results)
+        for position in reversed(range(len(self._workers))):
+            is_last = position == len(self._workers) - 1
+            address = result_address if is_last else self._route.stage_address(position + 1)
+            request = control.Connect(pipeline=self._name, address=str(address))
+            self._workers[position].request(request, control.Done, _CONNECT_LIMIT_S)
+        if self._deployment.input_at_sink:
+            with self._route.at_sink():
+                self._input_connection = dial_data(self._route.stage_address(0), self._token, self._name, 0)
+            self._start("inputs", self._send_inputs)
+
+    def dispatch(self, sequence: int) -> float:
+        """Start a batch; when that was, on the monotonic clock. Inputs that travel are queued, in order."""
+        self._check()
+        dispatched_s = time.monotonic()
+        if self._deployment.input_at_sink:
+            try:
+                self._inputs.put(sequence)
+            except HandoverClosed:
+                raise PeerGoneError(self._failure or "inputs: the pipeline is closed") from None
+        else:
+            self._workers[0].dispatch(sequence)
+        return dispatched_s
+
+    def take_returned(self) -> tuple[int, float]:
+        """Wait for the next result; its number, and when its last byte was here."""
+        sequence, returned_s, buffer, _ = self._take()
+        self._pool.give(buffer)
+        return sequence, returned_s
+
+    def wait_until(self, time_s: float) -> None:
+        """Return at that time of the monotonic clock.
+
+        Raises
+        ------
+        PeerGoneError : the pipeline broke down meanwhile.
+        """
+        try:
+            wait_until(time_s, lambda: self._failure is not None)
+        except Cancelled:
+            self._check()
+
+    def prime(self) -> tuple[torch.Tensor, ...]:
+        """Send one batch through that every stage computes for real unless it kept the result; a copy of the output."""
+        self.dispatch(_PRIMING_SEQUENCE)
+        _, _, buffer, tensors = self._take()
+        outputs = tuple(tensor.clone() for tensor in tensors)
+        self._pool.give(buffer)
+        return outputs
+
+    def collect(self) -> tuple[dict[int, tuple[Phases, ...]], tuple[dict[str, Scalar], ...]]:
+        """What each stage recorded for each batch since the last call, and TCP_INFO of each stage's sending socket."""
+        parts = [w.request(control.Collect(pipeline=self._name), control.Collected) for w in self._workers]
+        sequences = set.intersection(*(set(part.phases) for part in parts))
+        phases = {number: tuple(part.phases[number] for part in parts) for number in sequences}
+        return phases, tuple(part.tcp_info for part in parts)
+
+    def close(self) -> None:
+        """Tear down what stands of it; the workers keep their weights and wait for the next plan."""
+        self._closing = True
+        self._inputs.close()
+        # From the last to the first, so that none sees the one before it leave while it is still to work.
+        for worker in reversed(self._workers):
+            if worker.gone is None:
+                # A worker that cannot even tear down is found dead, and restarted, by whoever uses it next.
+                try:
+                    worker.request(control.TearDown(pipeline=self._name), control.Done, _CONNECT_LIMIT_S)
+                except HwrunError as error:
+                    worker.gone = worker.gone or str(error)
+        if self._listener is not None:
+            with contextlib.suppress(OSError):  # nobody was waiting to be accepted
+                self._listener.shutdown(socket.SHUT_RDWR)
+        for connection in (self._input_connection, self._result_connection):
+            if connection is not None:
+                connection.shut_down()
+        for thread in self._threads:
+            thread.join()
+        for connection in (self._input_connection, self._result_connection):
+            if connection is not None:
+                connection.close()
+        if self._listener is not None:
+            self._listener.close()
+        for worker in self._workers:
+            worker.on_failure = None
+
+    def _start(self, name: str, work: object) -> None:
+        assert callable(work)
+        thread = threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _guarded(self, work: object) -> None:
+        assert callable(work)
+        try:
+            work()
+        except HandoverClosed:
+            return
+        except (HwrunError, OSError) as error:
+            self._fail(None, str(error))
+
+    def _receive_results(self) -> None:
+        assert self._listener is not None  # _connect opened it
+        connection = admit_data(self._listener, self._token, self._name, len(self._workers), limit_s=_CONNECT_LIMIT_S)
+        self._result_connection = connection
+        while True:
+            message = connection.receive(self._pool, self._deployment.limit_bytes)
+            if message.header.kind is not Kind.BATCH:
+                raise ProtocolError(f"results: got a {message.header.kind.name} frame, expected BATCH")
+            self._returned.put((message.header.sequence, message.end_s, message.buffer, incoming(message)))
+
+    def _send_inputs(self) -> None:
+        assert self._input_connection is not None  # _connect dialled it
+        specs, payload = outgoing(self._deployment.inputs)
+        while True:
+            sequence = self._inputs.get()
+            self._input_connection.send(Kind.BATCH, sequence, specs=specs, payload=payload)
+
+    def _take(self) -> tuple[int, float, memoryview, tuple[torch.Tensor, ...]]:
+        left_s = self._deadline_s - time.monotonic()
+        try:
+            item = self._returned.get(timeout=max(0.0, left_s))
+        except queue.Empty as error:
+            raise TimedOutError("results: none within the cell's time limit; see the workers' logs") from error
+        if isinstance(item, HwrunError):
+            self._returned.put(item)
+            raise item
+        return item
+
+    def _fail(self, pipeline: str | None, reason: str) -> None:
+        if self._closing or pipeline not in (None, self._name) or self._failure is not None:
+            return
+        self._failure = reason
+        self._inputs.close()
+        self._returned.put(PeerGoneError(reason))
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise PeerGoneError(self._failure)

@@ -1,0 +1,105 @@
+"""Probing a data path: round trips of an empty message, and goodput of a bounded transfer.
+
+A probe uses a connection of its own, so that the pipeline's sockets keep the state they are in. The receiver
+measures goodput over the second half of the bytes, when slow start is over, on its own clock.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from hwrun.control import BulkMeasured, Done, Probed, decode_control, receive_control, send_control
+from hwrun.errors import ProtocolError
+from hwrun.frames import Kind
+from hwrun.tcp import BufferPool, Connection
+
+# Probe messages carry at most one piece of this size.
+BULK_PIECE_BYTES = 64 * 2**10
+# Half of the transfer has to outlast slow start, and all of it should take no longer than this on a slow link.
+_BULK_S = 2.0
+_MIN_BULK_BYTES = 256 * 2**10
+_MAX_BULK_BYTES = 32 * 2**20
+MIN_PINGS = 5
+
+
+class _HasRate(Protocol):
+    @property
+    def rate_bps(self) -> float: ...
+
+
+def bulk_bytes(link: _HasRate | None) -> int:
+    """Bytes that a probe of that link sends: about two seconds' worth, within bounds; None is unshaped."""
+    if link is None:
+        return _MAX_BULK_BYTES
+    wanted = int(link.rate_bps / 8 * _BULK_S)
+    return max(_MIN_BULK_BYTES, min(_MAX_BULK_BYTES, wanted))
+
+
+def run_probe(connection: Connection, pings: int, total_bytes: int) -> Probed:
+    """Probe from the dialling end.
+
+    Parameters
+    ----------
+    pings : round trips to time, after one that is not counted.
+    total_bytes : of the transfer.
+    """
+    pool = BufferPool()
+    samples_s = []
+    for number in range(max(MIN_PINGS, pings) + 1):
+        start_s = time.monotonic()
+        connection.send(Kind.PING, number)
+        echo = connection.receive(pool, 0)
+        end_s = time.monotonic()
+        if echo.header.kind is not Kind.ECHO or echo.header.sequence != number:
+            raise ProtocolError(f"probe: got {echo.header.kind.name} {echo.header.sequence}, expected ECHO {number}")
+        if number:
+            samples_s.append(end_s - start_s)
+    piece = bytes(BULK_PIECE_BYTES)
+    pieces = -(-total_bytes // BULK_PIECE_BYTES)
+    for number in range(pieces):
+        connection.send(Kind.BULK, number, payload=(piece,))
+    send_control(connection, Done())
+    measured = receive_control(connection, pool, BulkMeasured)
+    return Probed(
+        rtt_samples_s=tuple(samples_s), goodput_bps=measured.goodput_bps, bulk_bytes=pieces * BULK_PIECE_BYTES
+    )
+
+
+def answer_probe(connection: Connection) -> None:
+    """Serve one probe at the listening end, until its transfer is over."""
+    pool = BufferPool()
+    arrivals: list[tuple[float, int]] = []
+    while True:
+        message = connection.receive(pool, BULK_PIECE_BYTES)
+        if message.header.kind is Kind.PING:
+            connection.send(Kind.ECHO, message.header.sequence)
+        elif message.header.kind is Kind.BULK:
+            # Two numbers a piece: a probe of 32 MiB keeps 512 of them.
+            arrivals.append((message.end_s, message.header.payload_bytes))
+        else:
+            decode_control(message)
+            send_control(connection, BulkMeasured(goodput_bps=second_half_goodput_bps(arrivals)))
+            return
+        pool.give(message.buffer)
+
+
+def second_half_goodput_bps(arrivals: list[tuple[float, int]]) -> float | None:
+    """Bits per second over the second half of the bytes.
+
+    Parameters
+    ----------
+    arrivals : when each piece was complete (seconds, rising) and its bytes.
+
+    >>> second_half_goodput_bps([(0.0, 100), (5.0, 100), (6.0, 100), (7.0, 100)])
+    800.0
+    """
+    half_bytes = sum(size for _, size in arrivals) / 2
+    seen_bytes = 0
+    for index, (time_s, size) in enumerate(arrivals):
+        seen_bytes += size
+        if seen_bytes >= half_bytes:
+            rest_bytes = sum(later for _, later in arrivals[index + 1 :])
+            rest_s = arrivals[-1][0] - time_s
+            return rest_bytes * 8 / rest_s if rest_s > 0 and rest_bytes else None
+    return None

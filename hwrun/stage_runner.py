@@ -1,0 +1,170 @@
+"""What a stage does with a batch: compute it, or stand in for a device by taking that device's time.
+
+An emulated stage computes once for real. From then on it hands on that very activation, after exactly the time
+that the device's profile says: sleeping until shortly before the end and spinning the rest, because a sleeper
+wakes late and never early. Nothing but the waiting differs from a real stage, so sockets, queues and TCP see
+what they would see.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hwrun.tensors import share_memory
+
+# How long before the end of a target the sleep ends and the spin begins: wake-ups from clock_nanosleep with
+# 1 ns of timer slack were late by under 0.1 ms with one idle core, by up to 0.3 ms beside a busy relay.
+SPIN_S = 0.0003
+# Longest single sleep: a stage that is torn down must not hold its thread for a Pi's thirteen seconds.
+_NAP_S = 0.05
+# An emulated compute phase that ends this much late, or more than this share of its target late, is an overrun.
+OVERRUN_S = 0.0005
+OVERRUN_SHARE = 0.002
+_PR_SET_TIMERSLACK = 29
+
+
+class Cancelled(Exception):  # noqa: N818 - not a fault: the stage was torn down while it waited
+    """The stage was torn down while it waited for its target."""
+
+
+def sharpen_timer() -> None:
+    """Let the calling thread's sleeps end within a nanosecond of slack instead of the default 50 µs."""
+    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+
+
+def wait_until(end_s: float, is_cancelled: Callable[[], bool]) -> None:
+    """Return at `end_s` of the monotonic clock, or at once where that has passed.
+
+    Raises
+    ------
+    Cancelled : `is_cancelled` turned true meanwhile.
+    """
+    while (left_s := end_s - time.monotonic()) > SPIN_S:
+        if is_cancelled():
+            raise Cancelled
+        time.sleep(min(left_s - SPIN_S, _NAP_S))
+    while time.monotonic() < end_s:
+        pass
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """Activations a stage hands on, and its compute phase on the monotonic clock, seconds."""
+
+    tensors: tuple[torch.Tensor, ...]
+    compute_start_s: float
+    compute_end_s: float
+    overrun: bool
+    holds_inputs: bool  # the tensors share memory with the inputs, which must outlive them
+
+
+class ActivationCache:
+    """Real activations of emulated stages, computed once and used by later deployments of the same stage.
+
+    Parameters
+    ----------
+    room_bytes : the least recently used go when there are more.
+    """
+
+    def __init__(self, room_bytes: int = 512 * 2**20) -> None:
+        self._room_bytes = room_bytes
+        self._kept: OrderedDict[Hashable, tuple[torch.Tensor, ...]] = OrderedDict()
+
+    def get(self, key: Hashable) -> tuple[torch.Tensor, ...] | None:
+        """The activations under that key, if still kept."""
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+        return found
+
+    def put(self, key: Hashable, tensors: tuple[torch.Tensor, ...]) -> None:
+        """Keep activations, dropping the least recently used ones over the bound."""
+        self._kept[key] = tensors
+        while len(self._kept) > 1 and sum(map(_size_bytes, self._kept.values())) > self._room_bytes:
+            self._kept.popitem(last=False)
+
+
+def _size_bytes(tensors: Sequence[torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+class StageRunner:
+    """Runs batches of one stage.
+
+    Parameters
+    ----------
+    load : makes the stage's module; called when it is first needed, so an emulated stage whose activation is
+        cached loads no weights. None for an empty stage, which hands on what it gets.
+    target_s : compute time to emulate, seconds per batch; None to take the time that computing takes.
+    compute_each : an emulated stage computes every batch before it waits.
+    keeps_inputs : the inputs are used again for the next batch, so they must survive it.
+    cache, key : where an emulated stage's activation is kept, and under what.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], torch.nn.Module] | None,
+        *,
+        target_s: float | None,
+        compute_each: bool = False,
+        keeps_inputs: bool = False,
+        cache: ActivationCache,
+        key: Hashable,
+    ) -> None:
+        self._load = load
+        self._module: torch.nn.Module | None = None
+        self._target_s = target_s
+        self._compute_each = compute_each
+        self._keeps_inputs = keeps_inputs
+        self._cache = cache
+        self._key = key
+        self._activation = cache.get(key) if target_s is not None and not compute_each else None
+
+    def load(self) -> None:
+        """Load the module now, where running will need it."""
+        if self._module is None and self._load is not None and self._activation is None:
+            self._module = self._load()
+
+    def run(self, inputs: tuple[torch.Tensor, ...], is_cancelled: Callable[[], bool]) -> StageResult:
+        """One batch through the stage; for an emulated stage it lasts until start + target, never less.
+
+        Raises
+        ------
+        Cancelled : `is_cancelled` turned true while it waited.
+        """
+        self.load()
+        # A stage may begin with an in-place operation; copying is the dispatcher's doing, not the stage's.
+        if self._keeps_inputs and self._module is not None:
+            inputs = tuple(tensor.clone() for tensor in inputs)
+        start_s = time.monotonic()
+        tensors = self._tensors(inputs)
+        overrun = False
+        end_s = time.monotonic()
+        if self._target_s is not None and self._load is not None:
+            wait_until(start_s + self._target_s, is_cancelled)
+            end_s = time.monotonic()
+            late_s = end_s - start_s - self._target_s
+            overrun = late_s > max(OVERRUN_S, OVERRUN_SHARE * self._target_s)
+        return StageResult(tensors, start_s, end_s, overrun, share_memory(tensors, inputs))
+
+    def _tensors(self, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if self._load is None:
+            return inputs
+        if self._activation is not None:
+            return self._activation
+        assert self._module is not None  # run() has loaded it
+        with torch.inference_mode():
+            outputs: tuple[torch.Tensor, ...] = self._module(*inputs)
+        if self._target_s is None or self._compute_each:
+            return outputs
+        # Contiguous and its own memory: it is sent again and again, and the inputs' buffer is used again.
+        self._activation = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in outputs)
+        self._cache.put(self._key, self._activation)
+        self._module = None
+        return self._activation

@@ -1,0 +1,66 @@
+"""What a sweep's table shows: one row a plan, mode and link, over its repeats. Computed from records alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from hwrun.records import Cell, Scalar
+from paretosim.plan import Plan
+
+
+def summary_rows(cells: Sequence[Cell]) -> list[dict[str, Scalar]]:
+    """One row a plan, mode and link: medians over repeats, and why what is missing is.
+
+    `latency_s` and `throughput_per_s` are medians over repeats, `…_spread` half the range over them relative to
+    that (None with one repeat); both are None where no repeat was done. `overruns` counts measured batches in
+    which an emulated stage was late.
+    """
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.plan, str(cell.mode), cell.link_name), []).append(cell)
+    return sorted((_row(group) for group in groups.values()), key=_order)
+
+
+def _order(row: dict[str, Scalar]) -> tuple[str, str, str, int]:
+    split = row["split"]
+    return str(row["model"]), str(row["link"]), str(row["mode"]), split if isinstance(split, int) else 0
+
+
+def _row(cells: Sequence[Cell]) -> dict[str, Scalar]:
+    plan = Plan.parse(cells[0].plan)
+    done = [cell for cell in cells if cell.status == "done"]
+    undone = [cell for cell in cells if cell.status != "done"]
+    latencies = [cell.latency_s() for cell in done]
+    throughputs = [cell.throughput_per_s() for cell in done]
+    checks = [cell.output_check for cell in done if cell.output_check is not None]
+    return {
+        "model": plan.model,
+        "split": plan.split,
+        "plan": str(plan),
+        "mode": str(cells[0].mode),
+        "link": cells[0].link_name,
+        "repeats_done": len(done),
+        "repeats": len(cells),
+        "latency_s": statistics.median(latencies) if done else None,
+        "latency_spread": _spread(latencies),
+        "throughput_per_s": statistics.median(throughputs) if done else None,
+        "throughput_spread": _spread(throughputs),
+        "bitwise_equal": all(check.bitwise_equal for check in checks) if checks else None,
+        "overruns": sum(
+            phases.overrun
+            for cell in done
+            for subrun in cell.subruns
+            for batch in subrun.batches
+            for phases in batch.stages
+        ),
+        "status": "done" if not undone else undone[-1].status,
+        "reason": undone[-1].reason if undone else None,
+        "remedy": undone[-1].remedy if undone else None,
+    }
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    if len(values) < 2:
+        return None
+    return (max(values) - min(values)) / 2 / statistics.median(values)

@@ -1,0 +1,149 @@
+"""A sweep: cells measured one after the other into a run folder, so that nothing done is lost or done twice."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from hwrun.bench import Bench
+from hwrun.conditions import host, sysctls, versions
+from hwrun.errors import BadUsageError
+from hwrun.local_testbed import LocalTestbed
+from hwrun.local_workers import LocalWorkers
+from hwrun.namespaces import availability
+from hwrun.records import (
+    CELLS_NAME,
+    MANIFEST_NAME,
+    Cell,
+    Manifest,
+    append_cell,
+    read_run,
+    write_manifest,
+)
+from hwrun.reference import References
+from hwrun.sweep_cells import PlannedCell, cells_identity
+from hwrun.sweep_plan import SweepPlan, skipped
+
+# What a resumed sweep must have in common with what it continues; host names and load may differ.
+_MATTERS = ("emulated", "speed", "timings", "versions", "seed", "cells_planned", "cells_identity", "batches_per_cell")
+
+
+class Sweep:
+    """Measures what is left of a plan into a folder.
+
+    Parameters
+    ----------
+    folder : the run folder; a new one must not exist or be empty.
+    on_start, on_cell : told before a cell is measured, and of each record as it is written.
+    on_workers : given the workers while they run, None afterwards (for whoever has to kill them).
+    """
+
+    def __init__(
+        self,
+        plan: SweepPlan,
+        folder: Path,
+        *,
+        on_start: Callable[[PlannedCell, int], None],
+        on_cell: Callable[[Cell], None],
+        on_workers: Callable[[LocalWorkers | None], None],
+    ) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._on_start = on_start
+        self._on_cell = on_cell
+        self._on_workers = on_workers
+
+    def run(self, command_line: Sequence[str], run_id: str, created_utc: str, *, resume: bool) -> None:
+        """Measure every cell that is not done yet.
+
+        Done cells are never measured again. Skipped ones are judged anew, so one that a larger time limit now
+        allows is measured; failed ones are tried again.
+
+        Raises
+        ------
+        BadUsageError : the folder holds another run, or the one to resume was made under unlike conditions.
+        """
+        previous: dict[str, str] = {}
+        if resume:
+            # Conditions are compared below, once the testbed stands.
+            previous = {cell.cell_id: cell.status for cell in read_run(self._folder).latest_cells()}
+        else:
+            if (self._folder / MANIFEST_NAME).exists() or (self._folder / CELLS_NAME).exists():
+                raise BadUsageError(f"-o {self._folder}: holds a run already; resume it, or give another folder")
+            self._folder.mkdir(parents=True, exist_ok=True)
+        left = [cell for cell in self._plan.cells if previous.get(cell.cell_id) != "done"]
+        reasons = {cell.cell_id: self._plan.skip_reason(cell) for cell in left}
+        permitted = availability()
+        is_shaped = permitted.how != "none" and not permitted.needs_reexec
+        with LocalTestbed(shaped=is_shaped) as testbed, self._workers(testbed) as workers:
+            manifest = self._manifest(testbed, workers, command_line, run_id, created_utc)
+            if resume:
+                refuse_unlike(read_run(self._folder).manifest, manifest, self._folder)
+            else:
+                write_manifest(self._folder, manifest)
+            references = References(workers.store, self._plan.threads, self._plan.settings.seed)
+            bench = Bench(testbed, workers, references, self._plan.models, self._plan.settings)
+            for position, cell in enumerate(left):
+                reason = reasons[cell.cell_id]
+                if reason is not None:
+                    if previous.get(cell.cell_id) != "skipped":
+                        self._record(skipped(cell, self._plan, *reason))
+                    continue
+                self._on_start(cell, len(left) - position)
+                self._record(bench.measure(cell, self._plan.targets_s(cell)))
+
+    @contextlib.contextmanager
+    def _workers(self, testbed: LocalTestbed) -> Iterator[LocalWorkers]:
+        # Stages that only wait share the cores with everything else; those that compute get their own.
+        pinned = not self._plan.settings.emulated or self._plan.settings.compute_each
+        workers = LocalWorkers(testbed, threads=self._plan.threads, pinned=pinned, log_folder=self._folder)
+        self._on_workers(workers)
+        try:
+            with workers:
+                yield workers
+        finally:
+            self._on_workers(None)
+
+    def _record(self, cell: Cell) -> None:
+        append_cell(self._folder, cell)
+        self._on_cell(cell)
+
+    def _manifest(
+        self, testbed: LocalTestbed, workers: LocalWorkers, command_line: Sequence[str], run_id: str, created_utc: str
+    ) -> Manifest:
+        settings = self._plan.settings
+        return Manifest(
+            run_id=run_id,
+            created_utc=created_utc,
+            command_line=tuple(command_line),
+            testbed=testbed.description(),
+            workers=tuple(client.welcome.conditions for client in workers.clients),
+            emulated=settings.emulated,
+            speed=settings.speed,
+            timings=self._plan.timings,
+            versions=versions(),
+            host=host(),
+            sysctls=sysctls(),
+            qdisc="",  # the relay shapes; no queueing discipline of the kernel does
+            seed=settings.seed,
+            cells_planned=len(self._plan.cells),
+            cells_identity=cells_identity(self._plan.cells),
+            batches_per_cell=settings.batches,
+        )
+
+
+def refuse_unlike(recorded: Manifest, now: Manifest, folder: Path) -> None:
+    """Raise BadUsageError if continuing `recorded` under the conditions of `now` would mix unlike cells."""
+    differences = [
+        f"{name}: the folder's is {getattr(recorded, name)!r}, this one's {getattr(now, name)!r}"
+        for name in _MATTERS
+        if getattr(recorded, name) != getattr(now, name)
+    ]
+    differences += [
+        f"testbed {name}: the folder's is {recorded.testbed.get(name)}, this one's {now.testbed.get(name)}"
+        for name in ("kind", "shaped")
+        if recorded.testbed.get(name) != now.testbed.get(name)
+    ]
+    if differences:
+        raise BadUsageError(f"--resume {folder}: {'; '.join(differences)}; start a new run instead")

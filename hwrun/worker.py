@@ -1,0 +1,314 @@
+"""A worker: serves one orchestrator, runs the stages it is given, and outlives whatever a peer sends.
+
+Two listeners. The control listener takes one orchestrator at a time; a second is told so and turned away. The
+data listener takes activations from the stage before, and probes. Every connection proves the token before
+anything of it is parsed; a bad frame closes that connection alone, with a line in the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import torch
+
+from hwrun import control
+from hwrun.authentication import Purpose, admit_dialler, prove_to_listener
+from hwrun.conditions import alike_versions, version_differences
+from hwrun.control import decode_control, receive_control, send_control
+from hwrun.data_path import dial_data
+from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
+from hwrun.frames import Kind
+from hwrun.overlapped_stage import OverlappedStage
+from hwrun.probe import answer_probe, run_probe
+from hwrun.records import Scalar
+from hwrun.stage_runner import ActivationCache, StageRunner
+from hwrun.tcp import Address, BufferPool, Connection, dial, prepared
+from hwrun.tensors import incoming
+from hwrun.weights import WeightStore, load_stage
+
+# No message of a plan may be longer, whatever an orchestrator asks for. vgg16's largest at batch 8 is 103 MB.
+MAX_LIMIT_BYTES = 2 * 2**30
+MAX_QUEUE_DEPTH = 64
+# Connections that have not proved the token yet; more are closed unread.
+_MAX_UNPROVED = 16
+
+
+class Worker:
+    """Serves orchestrators on `control_listener` and peers on `data_listener` until stopped.
+
+    Parameters
+    ----------
+    token : shared secret; empty only where both listeners are local.
+    threads : of torch, in every stage.
+    once : end when the first orchestrator is gone.
+    log : takes one line at a time.
+    """
+
+    def __init__(
+        self,
+        control_listener: socket.socket,
+        data_listener: socket.socket,
+        *,
+        token: bytes,
+        store: WeightStore,
+        threads: int,
+        once: bool = False,
+        conditions: dict[str, Scalar] | None = None,
+        log: Callable[[str], None] = lambda line: print(f"hwrun worker: {line}", file=sys.stderr, flush=True),
+    ) -> None:
+        self._listeners = (control_listener, data_listener)
+        self._token = token
+        self._store = store
+        self._threads = threads
+        self._once = once
+        self._conditions = dict(conditions or {})
+        self._log = log
+        self._pool = BufferPool()
+        self._activations = ActivationCache()
+        self._session = threading.Lock()
+        self._stage: tuple[str, int, OverlappedStage] | None = None
+        self._stopped = threading.Event()
+        self._unproved = threading.BoundedSemaphore(_MAX_UNPROVED)
+        self._open: set[Connection] = set()
+        self._open_lock = threading.Lock()
+
+    def serve(self) -> None:
+        """Take connections until `stop` is called, or with `once` until the orchestrator has left."""
+        torch.set_num_threads(self._threads)
+        for listener in self._listeners:
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        self._stopped.wait()
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
+            listener.close()
+        with self._open_lock:
+            for connection in self._open:
+                connection.shut_down()
+        self._tear_down()
+
+    def stop(self) -> None:
+        """Make `serve` return; safe in a signal handler."""
+        self._stopped.set()
+
+    def stop_unless_serving(self) -> None:
+        """Make `serve` return if no orchestrator is connected."""
+        if not self._session.locked():
+            self.stop()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while not self._stopped.is_set():
+            try:
+                stream, address = listener.accept()
+            except OSError as error:
+                if self._stopped.is_set() or listener.fileno() < 0:
+                    return
+                self._log(f"accept: {error}; waiting for descriptors")
+                self._stopped.wait(0.1)
+                continue
+            peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "a local peer"
+            if not self._unproved.acquire(blocking=False):
+                self._log(f"{peer}: closed unread, {_MAX_UNPROVED} connections have yet to prove the token")
+                stream.close()
+                continue
+            is_control = listener is self._listeners[0]
+            threading.Thread(target=self._admit, args=(stream, peer, is_control), daemon=True).start()
+
+    def _admit(self, stream: socket.socket, peer: str, is_control: bool) -> None:
+        try:
+            try:
+                purpose = admit_dialler(prepared(stream), self._token)
+            finally:
+                self._unproved.release()
+            if (purpose is Purpose.CONTROL) is not is_control:
+                raise ProtocolError(f"hello: got purpose {purpose.name}, expected another on this port")
+        except (HwrunError, OSError) as error:
+            self._log(f"{peer}: closed: {error}")
+            stream.close()
+            return
+        connection = Connection(stream, peer)
+        with self._open_lock:
+            self._open.add(connection)
+        keep = False
+        try:
+            if purpose is Purpose.CONTROL:
+                self._control(connection)
+            elif purpose is Purpose.PROBE:
+                answer_probe(connection)
+            else:
+                self._take_data(connection)
+                keep = True  # the stage closes it
+        except (HwrunError, OSError) as error:
+            if not self._stopped.is_set():
+                self._log(f"{peer}: closed: {error}")
+        finally:
+            with self._open_lock:
+                self._open.discard(connection)
+            if not keep:
+                connection.close()
+
+    def _take_data(self, connection: Connection) -> None:
+        hello = receive_control(connection, BufferPool(), control.DataHello)
+        stage = self._stage
+        if stage is None or stage[:2] != (hello.pipeline, hello.position):
+            reason = f"stage {hello.position} of pipeline {hello.pipeline} is not deployed here"
+            send_control(connection, control.Failed(reason))
+            raise ProtocolError(f"data: {reason}")
+        try:
+            stage[2].take_upstream(connection)
+        except ProtocolError as error:
+            send_control(connection, control.Failed(str(error)))
+            raise
+        send_control(connection, control.Done())
+
+    def _control(self, connection: Connection) -> None:
+        if not self._session.acquire(blocking=False):
+            reason = f"worker {os.getpid()} serves another orchestrator; wait until it is done, or use another worker"
+            send_control(connection, control.Refused(reason))
+            raise ProtocolError("control: a second orchestrator was turned away")
+        try:
+            hello = receive_control(connection, self._pool, control.Hello)
+            own = alike_versions()
+            if differences := version_differences(own, hello.versions, "worker", "orchestrator"):
+                send_control(connection, control.Refused(f"{differences}; install the same on both"))
+                raise ProtocolError(f"control: {differences}")
+            data_port = self._listeners[1].getsockname()[1]
+            send_control(
+                connection,
+                control.Welcome(versions=own, pid=os.getpid(), data_port=data_port, conditions=self._conditions),
+            )
+            self._serve_orchestrator(connection)
+        finally:
+            self._tear_down()
+            self._session.release()
+            if self._once:
+                self.stop()
+
+    def _serve_orchestrator(self, connection: Connection) -> None:
+        while True:
+            try:
+                message = connection.receive(self._pool, control.CONTROL_LIMIT_BYTES)
+            except PeerGoneError:
+                return  # the orchestrator is done, or gone: both end the session
+            if message.header.kind is Kind.DISPATCH:
+                if self._stage is None:
+                    raise ProtocolError("dispatch: no stage is deployed")
+                self._stage[2].dispatch(message.header.sequence)
+                continue
+            request = decode_control(message)
+            self._pool.give(message.buffer)
+            try:
+                reply = self._answer(request, connection)
+            # RuntimeError and OSError: torch and the disk; the orchestrator is told, and the worker lives on.
+            except (HwrunError, RuntimeError, OSError) as error:
+                if isinstance(error, ProtocolError):
+                    raise
+                self._log(f"{type(request).__name__}: {error}")
+                reply = control.Failed(str(error))
+            send_control(connection, reply)
+
+    def _answer(self, request: control.ControlMessage, connection: Connection) -> control.ControlMessage:
+        match request:
+            case control.Ping():
+                return control.Done()
+            case control.MissingBlocks():
+                return control.Missing(tuple(d for d in request.digests if not self._store.has(d)))
+            case control.StoreBlock():
+                self._store.receive(request.digest, self._chunks(connection, request.size_bytes))
+                return control.Done()
+            case control.DeployStage():
+                return self._deploy(request, connection)
+            case control.Connect():
+                self._connect(request)
+                return control.Done()
+            case control.ProbeLink():
+                probe = Connection(dial(Address.parse(request.address)), request.address)
+                try:
+                    prove_to_listener(probe.socket, self._token, Purpose.PROBE)
+                    return run_probe(probe, request.pings, request.bulk_bytes)
+                finally:
+                    probe.close()
+            case control.Collect():
+                phases, info = self._deployed(request.pipeline).collect()
+                return control.Collected(phases=phases, tcp_info=info)
+            case control.TearDown():
+                self._tear_down()
+                return control.Done()
+            case _:
+                raise ProtocolError(f"control: got {type(request).__name__}, expected a request")
+
+    def _chunks(self, connection: Connection, size_bytes: int) -> Iterator[memoryview]:
+        left_bytes = size_bytes
+        while left_bytes > 0:
+            message = connection.receive(self._pool, control.CHUNK_BYTES)
+            if message.header.kind is not Kind.CHUNK or not 0 < message.header.payload_bytes <= left_bytes:
+                raise ProtocolError(
+                    f"weights: got {message.header.kind.name} of {message.header.payload_bytes} bytes,"
+                    f" expected CHUNK of 1 to {left_bytes}"
+                )
+            left_bytes -= message.header.payload_bytes
+            yield message.buffer
+            self._pool.give(message.buffer)
+
+    def _deploy(self, request: control.DeployStage, connection: Connection) -> control.ControlMessage:
+        if not 0 < request.limit_bytes <= MAX_LIMIT_BYTES:
+            raise ProtocolError(f"deploy: got messages of {request.limit_bytes} bytes, at most {MAX_LIMIT_BYTES}")
+        if not 1 <= request.queue_depth <= MAX_QUEUE_DEPTH:
+            raise ProtocolError(f"deploy: got queue depth {request.queue_depth}, expected 1 to {MAX_QUEUE_DEPTH}")
+        self._tear_down()
+        kept_input: tuple[torch.Tensor, ...] | None = None
+        if request.keeps_input:
+            message = connection.receive(BufferPool(), request.limit_bytes)
+            if message.header.kind is not Kind.INPUT:
+                raise ProtocolError(f"deploy: got a {message.header.kind.name} frame, expected INPUT")
+            kept_input = incoming(message)
+
+        def load() -> torch.nn.Module:
+            return load_stage(request.model, request.first, request.last, request.digests, self._store)
+
+        runner = StageRunner(
+            load if request.last > request.first else None,
+            target_s=request.target_s,
+            compute_each=request.compute_each,
+            keeps_inputs=request.keeps_input,
+            cache=self._activations,
+            key=(request.model, request.first, request.last, request.digests, request.batch, request.seed),
+        )
+        runner.load()
+        stage = OverlappedStage(
+            runner,
+            kept_input=kept_input,
+            limit_bytes=request.limit_bytes,
+            queue_depth=request.queue_depth,
+            pool=self._pool,
+            threads=self._threads,
+            on_failure=lambda reason: self._report(connection, request.pipeline, reason),
+        )
+        self._stage = (request.pipeline, request.position, stage)
+        return control.Done()
+
+    def _connect(self, request: control.Connect) -> None:
+        stage = self._deployed(request.pipeline)
+        position = self._stage[1] + 1 if self._stage else 0
+        stage.start(dial_data(Address.parse(request.address), self._token, request.pipeline, position))
+
+    def _deployed(self, pipeline: str) -> OverlappedStage:
+        if self._stage is None or self._stage[0] != pipeline:
+            raise HwrunError(f"pipeline {pipeline}: no stage of it is deployed here")
+        return self._stage[2]
+
+    def _report(self, connection: Connection, pipeline: str, reason: str) -> None:
+        self._log(f"pipeline {pipeline}: {reason}")
+        # The orchestrator may be gone too; then there is nobody to tell.
+        with contextlib.suppress(PeerGoneError):
+            send_control(connection, control.StageFailed(pipeline=pipeline, reason=reason))
+
+    def _tear_down(self) -> None:
+        stage, self._stage = self._stage, None
+        if stage is not None:
+            stage[2].stop()

@@ -1,0 +1,141 @@
+"""A worker as the orchestrator sees it: requests over one control connection, answered in order."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from hwrun import control
+from hwrun.authentication import Purpose, prove_to_listener
+from hwrun.conditions import alike_versions, version_differences
+from hwrun.control import answered, decode_control, receive_control, send_control
+from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
+from hwrun.frames import Kind, TensorSpec
+from hwrun.tcp import Address, BufferPool, Connection, dial
+from hwrun.weights import WeightStore
+
+# Loading a stage of vgg16 on a slow SD card is the longest that a worker is expected to take for one request.
+REQUEST_LIMIT_S = 120.0
+_Reply = TypeVar("_Reply")
+
+
+class WorkerClient:
+    """One worker's control connection.
+
+    `on_failure`, where set, is told from another thread when the worker is gone or a stage of it has broken down: the
+    pipeline concerned (None for all) and the reason. `gone` is why the connection ended, None while it stands.
+    """
+
+    def __init__(self, name: str, connection: Connection) -> None:
+        self.name = name
+        self.on_failure: Callable[[str | None, str], None] | None = None
+        self._connection = connection
+        self._replies: queue.SimpleQueue[control.ControlMessage | HwrunError] = queue.SimpleQueue()
+        self._closing = False
+        self.gone: str | None = None
+        own = alike_versions()
+        send_control(connection, control.Hello(versions=own))
+        self.welcome = receive_control(connection, BufferPool(), control.Welcome)
+        if differences := version_differences(own, self.welcome.versions, "orchestrator", f"worker {name}"):
+            raise HwrunError(f"versions: {differences}; install the same on both")
+        self._reader = threading.Thread(target=self._read, name=f"control of {name}", daemon=True)
+        self._reader.start()
+
+    @classmethod
+    def dial(cls, name: str, address: Address, token: bytes) -> WorkerClient:
+        """The worker that listens at `address`.
+
+        Raises
+        ------
+        PeerGoneError, TimedOutError, AuthenticationError, HwrunError : unreachable, busy, of another token or version.
+        """
+        connection = Connection(dial(address), f"worker {name}")
+        try:
+            prove_to_listener(connection.socket, token, Purpose.CONTROL)
+            return cls(name, connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def request(
+        self, message: control.ControlMessage, expected: type[_Reply], limit_s: float = REQUEST_LIMIT_S
+    ) -> _Reply:
+        """Ask and wait for the answer.
+
+        Raises
+        ------
+        RequestFailedError : the worker says why it could not.
+        PeerGoneError, TimedOutError : it died, or says nothing within `limit_s`.
+        """
+        send_control(self._connection, message)
+        return self._reply(expected, limit_s)
+
+    def dispatch(self, sequence: int) -> None:
+        """Start batch `sequence` at stage 1, which keeps its input."""
+        self._connection.send(Kind.DISPATCH, sequence)
+
+    def deploy(
+        self, request: control.DeployStage, specs: Sequence[TensorSpec] = (), payload: Sequence[memoryview] = ()
+    ) -> None:
+        """Deploy a stage, with its input batch where it keeps one."""
+        send_control(self._connection, request)
+        if request.keeps_input:
+            self._connection.send(Kind.INPUT, specs=specs, payload=payload)
+        self._reply(control.Done, REQUEST_LIMIT_S)
+
+    def supply(self, digests: Sequence[str], store: WeightStore) -> None:
+        """Send the blocks that the worker's cache lacks."""
+        for digest in self.request(control.MissingBlocks(tuple(dict.fromkeys(digests))), control.Missing).digests:
+            path = store.path(digest)
+            send_control(self._connection, control.StoreBlock(digest=digest, size_bytes=path.stat().st_size))
+            with path.open("rb") as file:
+                while chunk := file.read(control.CHUNK_BYTES):
+                    self._connection.send(Kind.CHUNK, payload=(chunk,))
+            self._reply(control.Done, REQUEST_LIMIT_S)
+
+    def round_trip_s(self) -> float:
+        """Seconds of one empty request and its answer on the control path."""
+        start_s = time.monotonic()
+        self.request(control.Ping(), control.Done)
+        return time.monotonic() - start_s
+
+    def close(self) -> None:
+        """Leave the worker; it ends what it runs for us."""
+        self._closing = True
+        self._connection.shut_down()
+        self._reader.join()
+        self._connection.close()
+
+    def _reply(self, expected: type[_Reply], limit_s: float) -> _Reply:
+        try:
+            reply = self._replies.get(timeout=limit_s)
+        except queue.Empty as error:
+            raise TimedOutError(f"worker {self.name}: no answer within {limit_s:g} s") from error
+        if isinstance(reply, HwrunError):
+            self._replies.put(reply)  # the connection stays dead for whoever asks next
+            raise reply
+        return answered(reply, expected, f"worker {self.name}")
+
+    def _read(self) -> None:
+        pool = BufferPool()
+        try:
+            while True:
+                message = self._connection.receive(pool, control.CONTROL_LIMIT_BYTES)
+                decoded = decode_control(message)
+                pool.give(message.buffer)
+                if isinstance(decoded, control.StageFailed):
+                    self._report(decoded.pipeline, f"worker {self.name}: {decoded.reason}")
+                else:
+                    self._replies.put(decoded)
+        except HwrunError as error:
+            self.gone = str(error)
+            self._replies.put(error if isinstance(error, PeerGoneError) else PeerGoneError(str(error)))
+            if not self._closing:
+                self._report(None, str(error))
+
+    def _report(self, pipeline: str | None, reason: str) -> None:
+        if self.on_failure is not None:
+            self.on_failure(pipeline, reason)
