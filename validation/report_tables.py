@@ -299,7 +299,7 @@ def link_table(assessment: Assessment) -> Table:
                 duration(check.rtt_asked_s), duration(check.rtt_measured_s), signed(check.rtt_deviation),
                 f"{_rate(link.rate_bps)}, {duration(link.one_way_delay_s)}, {link.header_bytes} B headers"
                 f" ({found.joined.link_origin})",
-                ", ".join(check.flags) or "none",
+                NONE if check.goodput_asked_bps is None else ", ".join(check.flags) or "none",
             )
         )  # fmt: skip
     return Table(

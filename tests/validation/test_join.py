@@ -1,0 +1,216 @@
+"""The join: exact predictions score zero, unlike conditions are refused with both sides named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from hwrun.records import CELLS_NAME, append_cell, read_run
+from paretosim.errors import UnlikeConditionsError
+from paretosim.mode import Mode
+from paretosim.plan import Plan
+from paretosim.profiles import read_profile, write_profile
+from paretosim.timing import Timing
+from validation.assessment import assess
+from validation.join import JoinedRun, join
+
+MODES = (Mode(name="single"), Mode(name="paced"), Mode.named("closed", window=3), Mode.named("burst", batches=5))
+
+
+def joined(run: object) -> JoinedRun:
+    return join(read_run(run.write()), run.store)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("unshaped", [False, True], ids=["shaped", "unshaped"])
+def test_records_of_the_model_itself_have_no_error_and_its_fronts(
+    synthetic: Callable, mode: Mode, unshaped: bool
+) -> None:
+    run = synthetic(modes=(mode,), **({"links": (None,)} if unshaped else {}))
+    found = assess(joined(run), 0.02)
+    for score in (found.scores.latency, found.scores.throughput):
+        assert score is not None
+        assert score.mape == pytest.approx(0, abs=1e-9)
+        assert score.within == 1.0
+    assert len(found.joined.comparisons) == 6
+    assert found.conditions[0].front is not None
+    assert found.conditions[0].front.agrees
+    for comparison in found.joined.comparisons:
+        assert [stage.measured for stage in comparison.stages] == pytest.approx(list(comparison.row.stages_s))
+
+
+def test_transfer_phase_is_compared_where_one_clock_sees_both_ends(synthetic: Callable) -> None:
+    run = synthetic(factors=lambda split, repeat: SimpleNamespace(latency=1.0, throughput=1.0, transfer=1.25))
+    found = joined(run)
+    for comparison in found.comparisons:
+        assert comparison.transfer is not None
+        assert comparison.transfer.error == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"kind": "remote"}, "share no clock"), ({"modes": (Mode.named("closed"),)}, "queue for the link")],
+)
+def test_transfer_phase_is_left_out_where_it_cannot_be_timed_and_that_is_said(
+    synthetic: Callable, changes: dict[str, object], said: str
+) -> None:
+    found = joined(synthetic(**changes))
+    assert all(comparison.transfer is None for comparison in found.comparisons)
+    assert any(said in note for note in found.conditions[0].notes)
+
+
+def test_perturbed_measurements_have_the_errors_put_in(synthetic: Callable) -> None:
+    run = synthetic(factors=lambda split, repeat: SimpleNamespace(latency=1.25, throughput=0.8, transfer=1.0))
+    comparison = joined(run).comparisons[2]
+    assert comparison.latency.error == pytest.approx(-0.2)
+    assert comparison.throughput.error == pytest.approx(0.25)
+
+
+def test_repeats_are_one_cell_with_their_median_and_spread(synthetic: Callable) -> None:
+    factors = {0: 1.0, 1: 1.1, 2: 1.3}
+    run = synthetic(
+        repeats=3, factors=lambda s, repeat: SimpleNamespace(latency=factors[repeat], throughput=1.0, transfer=1.0)
+    )
+    comparison = joined(run).comparisons[0]
+    assert len(comparison.repeats) == 3
+    assert comparison.latency.measured == pytest.approx(1.1 * comparison.row.latency_s)
+    assert comparison.latency.noise_floor == pytest.approx(0.15 / 1.1)
+    assert comparison.latency.noise_basis == "between repeats"
+
+
+def test_one_repeat_says_that_its_floor_is_its_own(synthetic: Callable) -> None:
+    comparison = joined(synthetic(repeats=1)).comparisons[0]
+    assert comparison.latency.noise_basis == "within one repeat"
+
+
+def test_an_unshaped_link_is_predicted_as_probed_and_says_so(synthetic: Callable) -> None:
+    run = synthetic(links=(None,), goodput_bps=8e6, rtt_s=0.004)
+    condition = joined(run).conditions[0]
+    link = condition.prediction.setting.link
+    assert condition.link_origin == "probed"
+    assert (link.rate_bps, link.one_way_delay_s, link.header_bytes) == (8e6, 0.002, 0)
+    row = condition.prediction.row(2)
+    assert row.links_s[0] == pytest.approx(row.activation_bytes[0] * 8 / 8e6)
+    assert any("unshaped" in note for note in condition.notes)
+
+
+def test_an_unshaped_link_of_unknown_rate_is_listed_and_not_guessed(synthetic: Callable) -> None:
+    run = synthetic(links=(None,))
+    folder = run.write()
+    cells = read_run(folder).cells
+    (folder / CELLS_NAME).unlink()
+    for cell in cells:
+        probe = msgspec.structs.replace(cell.link_measured, goodput_bps=None)
+        append_cell(folder, msgspec.structs.replace(cell, link_measured=probe))
+    found = join(read_run(folder), run.store)
+    assert not found.comparisons
+    assert {entry.status for entry in found.unjoined} == {"not joined"}
+    assert len(found.unjoined) == len(cells)
+
+
+def test_a_shaped_link_that_misses_what_was_asked_is_flagged(synthetic: Callable) -> None:
+    run = synthetic()
+    folder = run.write()
+    cells = read_run(folder).cells
+    (folder / CELLS_NAME).unlink()
+    for cell in cells:
+        probe = msgspec.structs.replace(cell.link_measured, goodput_bps=4e6, rtt_samples_s=(0.0204,))
+        append_cell(folder, msgspec.structs.replace(cell, link_measured=probe))
+    check = join(read_run(folder), run.store).conditions[0].link_check
+    assert check.goodput_deviation == pytest.approx(4e6 / (5e6 * 1448 / 1514) - 1)
+    assert check.rtt_deviation == pytest.approx(0.02)
+    assert check.flags == ("rate -16.4%",)
+
+
+def test_skipped_and_failed_cells_keep_their_reason_and_remedy(synthetic: Callable) -> None:
+    run = synthetic()
+    folder = run.write()
+    cell = read_run(folder).cells[0]
+    for repeat, status in ((7, "skipped"), (8, "failed")):
+        append_cell(
+            folder,
+            msgspec.structs.replace(
+                cell, repeat=repeat, status=status, subruns=(), reason=f"why {status}", remedy=f"cure {status}"
+            ),
+        )
+    found = join(read_run(folder), run.store)
+    assert [(e.status, e.reason, e.remedy) for e in found.unjoined] == [
+        ("failed", "why failed", "cure failed"),
+        ("skipped", "why skipped", "cure skipped"),
+    ]
+
+
+def test_a_done_cell_without_enough_batches_is_listed_with_the_reason(synthetic: Callable) -> None:
+    found = joined(synthetic(batches=1))
+    assert not found.comparisons
+    assert all("1 completions" in entry.reason for entry in found.unjoined)
+
+
+def test_the_done_attempt_at_a_cell_counts_and_others_are_counted(synthetic: Callable) -> None:
+    run = synthetic(repeats=1)
+    folder = run.write()
+    cell = read_run(folder).cells[0]
+    append_cell(folder, msgspec.structs.replace(cell, status="failed", subruns=(), reason="later attempt"))
+    found = join(read_run(folder), run.store)
+    assert found.superseded == 1
+    assert not found.unjoined
+    assert len(found.comparisons) == 6
+    assert found.missing == 0
+
+
+def test_a_half_written_line_is_counted_and_its_cell_missed(synthetic: Callable) -> None:
+    run = synthetic()
+    path = run.write() / CELLS_NAME
+    path.write_bytes(path.read_bytes()[:-40])
+    found = join(read_run(run.folder), run.store)
+    assert found.run.dropped_lines == 1
+    assert found.missing == 1
+    assert "1 planned but not recorded" in assess(found, 0.02).verdict
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cell_changes": {"tcp_state": "cold"}}, "measured with cold, but predictions are made for warm only"),
+        ({"cell_changes": {"speed": 4.0}}, "the cell has 4.0 and its manifest 2.0"),
+        ({"cell_changes": {"emulated": False}}, "the cell has False and its manifest True"),
+        ({"cell_changes": {"stage_targets_s": None}}, "is emulated but records none"),
+        ({"cell_changes": {"stage_targets_s": (0.1, 0.2)}}, "emulated with 0.1 s and predicted as"),
+        ({"cell_changes": {"plan": "toy@slow[0:5]/b8/w-/tcp/f32"}}, "measured with 1, but predictions are made for 2"),
+        ({"cell_changes": {"plan": "toy@slow[0:1]+fast[1:4]/b8/w-/tcp/f32"}}, "the plan ends at 4 and the profile"),
+        ({"cell_changes": {"plan": "toy@slow[0:1]+fast[1:5]/b8/w-/rpc/f32"}}, "measured with rpc"),
+        ({"cell_changes": {"plan": "toy@slow[0:1]+fast[1:5]/b8/w-/tcp/f16"}}, "measured with f16"),
+        ({"manifest_changes": {"timings": {}}}, "names no timing of slow/toy"),
+        ({"manifest_changes": {"timings": {"slow/toy": "abc", "fast/toy": "def"}}}, "the run was made with abc and"),
+    ],
+)
+def test_unlike_conditions_are_refused_with_both_sides_named(
+    synthetic: Callable, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UnlikeConditionsError) as refusal:
+        joined(synthetic(splits=(1,), **changes))
+    assert said in str(refusal.value)
+
+
+def test_a_window_that_plan_and_mode_disagree_on_is_refused(synthetic: Callable) -> None:
+    plan = str(Plan.two_devices("toy", 5, 1, ("slow", "fast"), window=2))
+    with pytest.raises(UnlikeConditionsError, match="the plan has 2 and the mode 4"):
+        joined(synthetic(splits=(1,), modes=(Mode.named("closed"),), cell_changes={"plan": plan}))
+
+
+def test_a_profile_that_changed_since_the_sweep_is_refused(synthetic: Callable) -> None:
+    run = synthetic(splits=(1,))
+    folder = run.write()
+    path = run.profiles / "timings" / "slow" / "toy.json"
+    write_profile(path, msgspec.structs.replace(read_profile(path, Timing), how="measured again"))
+    with pytest.raises(UnlikeConditionsError, match="timing of slow/toy: the run was made with"):
+        join(read_run(folder), run.store)
+
+
+def test_a_real_run_without_timing_identity_is_joined_with_a_note(synthetic: Callable) -> None:
+    found = joined(synthetic(emulated=False, speed=1.0, manifest_changes={"timings": {}}))
+    assert len(found.comparisons) == 6
+    assert any("does not say which timing of slow/toy" in note for note in found.conditions[0].notes)

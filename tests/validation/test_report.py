@@ -1,0 +1,240 @@
+"""`python -m validation report`: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from hwrun.records import append_cell, read_run
+from paretosim.mode import Mode
+from validation.cli import main
+
+HOSTILE = "<script>alert('x')</script>&\"$\\alpha$`|[a](b)"
+
+
+def report(run: object, *options: str) -> int:
+    folder = run.write()
+    return main(["report", str(folder), "--profiles", str(run.profiles), *options])
+
+
+def off(latency: float) -> Callable:
+    return lambda split, repeat: SimpleNamespace(latency=latency, throughput=1.0, transfer=1.0)
+
+
+def test_the_verdict_comes_first_and_the_page_is_named(synthetic: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    run = synthetic(links=(synthetic().links[0], None), factors=off(1.25))
+    assert report(run) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("synthetic: 12 cells joined (24 records): latency MAPE 20.0 % (noise floor 0.0 %)")
+    assert "fronts agree in 2 of 2" in lines[0]
+    assert "emulated at 2 times their speed" in lines[0]
+    assert "slow reconstructed" in lines[0]
+    assert lines[-1] == f"report: {run.folder / 'report' / 'index.html'}"
+    assert {path.name for path in (run.folder / "report").iterdir()} == {"index.html", "report.md", "report.json"}
+
+
+def test_json_has_the_numbers_of_every_cell(synthetic: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    run = synthetic(factors=off(0.8), splits=(1, 3))
+    assert report(run, "--json") == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert "index.html" in captured.err
+    assert json.loads((run.folder / "report" / "report.json").read_text()) == found
+    [condition] = found["runs"][0]["conditions"]
+    assert [cell["split"] for cell in condition["cells"]] == [1, 3]
+    assert condition["cells"][0]["latency_s"]["error"] == pytest.approx(0.25)
+    assert found["runs"][0]["scores"]["latency"]["mape"] == pytest.approx(0.25)
+    assert condition["condition"]["origin"] == "emulated ×2"
+    assert [timing["kind"] for timing in condition["timings"]] == ["reconstructed", "measured"]
+
+
+def test_one_repeat_is_marked_in_the_table(synthetic: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    report(synthetic(repeats=1))
+    assert "† one repeat: the spread of its batches, not between repeats." in " ".join(capsys.readouterr().out.split())
+
+
+def test_skipped_cells_are_printed_with_reason_and_remedy(
+    synthetic: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = synthetic()
+    cell = run.cell(run.modes[0], run.links[0], 1, 9)
+    run.write()
+    skipped = msgspec.structs.replace(cell, status="skipped", subruns=(), reason="no namespaces", remedy="run as root")
+    append_cell(run.folder, skipped)
+    assert main(["report", str(run.folder), "--profiles", str(run.profiles)]) == 0
+    out = capsys.readouterr().out
+    assert "Not in these numbers: 1 skipped." in out
+    assert "no namespaces" in out
+    assert "run as root" in out
+
+
+def test_a_run_without_any_comparable_cell_fails_but_still_says_why(
+    synthetic: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = synthetic(cell_changes={"status": "skipped", "subruns": (), "reason": "no namespaces", "remedy": "root"})
+    assert report(run) == 1
+    assert "No cell could be joined" in capsys.readouterr().out
+    assert "no namespaces" in (run.folder / "report" / "index.html").read_text()
+
+
+def test_unlike_conditions_are_bad_input_and_write_nothing(
+    synthetic: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = synthetic(manifest_changes={"timings": {"slow/toy": "0123", "fast/toy": "4567"}})
+    assert report(run) == 2
+    assert "the run was made with 0123" in capsys.readouterr().err
+    assert not (run.folder / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "holds no manifest.json"),
+        (["one", "two"], "-o: not given"),
+        (["one", "--tolerance", "-1"], "--tolerance: got -1.0"),
+        (["one", "--profiles", "nowhere"], "profile directory: nowhere does not exist"),
+    ],
+)
+def test_bad_usage_is_refused(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_manifest_of_another_schema_is_refused(synthetic: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(synthetic(manifest_changes={"schema_version": 99})) == 2
+    assert "schema_version: got 99, expected 1" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_refused(
+    synthetic: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    assert report(synthetic(), "-o", str(tmp_path / "taken" / "report")) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_several_runs_have_their_own_sections_and_are_not_pooled(synthetic: Callable, tmp_path: Path) -> None:
+    one = synthetic("one", manifest_changes={"run_id": "run-one"}, factors=off(1.25))
+    two = synthetic("two", manifest_changes={"run_id": "run-two"}, speed=4.0)
+    folders = [str(run.write()) for run in (one, two)]
+    output = tmp_path / "both"
+    assert main(["report", *folders, "--profiles", str(one.profiles), "-o", str(output)]) == 0
+    runs = json.loads((output / "report.json").read_text())["runs"]
+    assert [run["run_id"] for run in runs] == ["run-one", "run-two"]
+    assert [run["scores"]["latency"]["mape"] for run in runs] == [pytest.approx(0.2), pytest.approx(0, abs=1e-9)]
+    page = (output / "index.html").read_text()
+    assert 'href="#run2"' in page
+    assert "never pooled" in page
+
+
+class Page(HTMLParser):
+    """Checks that elements nest, and collects identifiers, references and scripts."""
+
+    VOID = frozenset({"meta", "br", "use", "path"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.identifiers: list[str] = []
+        self.tags: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.identifiers += [value for name, value in attrs if name == "id" and value]
+        for name, value in attrs:
+            assert name != "src"
+            assert name not in ("href", "xlink:href") or (value or "").startswith("#"), value
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_the_page_is_whole_self_contained_and_has_a_figure_a_front(synthetic: Callable) -> None:
+    run = synthetic(modes=(Mode(name="paced"), Mode(name="single")), links=(synthetic().links[0], None))
+    report(run)
+    page = Page((run.folder / "report" / "index.html").read_text())
+    assert page.tags.count("svg") == 4 + 2  # fronts, parity, residuals
+    assert len(page.identifiers) == len(set(page.identifiers))
+    assert "script" not in page.tags
+    text = " ".join(page.text)
+    for words in ("emulated ×2 stages", "slow: reconstructed", "link as probed", "Known limits", "How to recompute"):
+        assert words in text
+
+
+def test_strings_of_a_run_are_never_markup(synthetic: Callable) -> None:
+    link = msgspec.structs.replace(synthetic().links[0], name=HOSTILE)
+    run = synthetic(
+        links=(link,),
+        manifest_changes={"run_id": HOSTILE, "host": {HOSTILE: HOSTILE}, "qdisc": HOSTILE, "command_line": (HOSTILE,)},
+    )
+    run.write()
+    cell = run.cell(run.modes[0], link, 1, 9)
+    failed = msgspec.structs.replace(cell, status="failed", subruns=(), reason=HOSTILE, remedy=HOSTILE)
+    append_cell(run.folder, failed)
+    assert main(["report", str(run.folder), "--profiles", str(run.profiles)]) == 0
+    page = Page((run.folder / "report" / "index.html").read_text())
+    assert "script" not in page.tags
+    assert HOSTILE in "".join(page.text)
+    assert "<script" not in (run.folder / "report" / "report.md").read_text()
+
+
+def test_equal_input_gives_equal_files(synthetic: Callable, tmp_path: Path) -> None:
+    run = synthetic(factors=off(1.1))
+    report(run, "-o", str(tmp_path / "first"))
+    main(["report", str(run.folder), "--profiles", str(run.profiles), "-o", str(tmp_path / "second")])
+    for name in ("index.html", "report.md", "report.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_the_dropped_line_of_an_interrupted_sweep_is_shown(synthetic: Callable) -> None:
+    run = synthetic()
+    path = run.write() / "cells.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+    assert main(["report", str(run.folder), "--profiles", str(run.profiles)]) == 0
+    assert "| half-written lines dropped | 1 |" in (run.folder / "report" / "report.md").read_text()
+    assert read_run(run.folder).dropped_lines == 1
+
+
+BLOCKED = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        root = name.split(".")[0]
+        if root in ("torch", "torchvision", "psutil", "safetensors", "pyroute2", "fvcore", "networkx", "scipy"):
+            raise ImportError(f"{name} is not to be imported by a report")
+        if root == "hwrun" and name not in ("hwrun", "hwrun.records", "hwrun.errors"):
+            raise ImportError(f"{name} is not to be imported by a report")
+        return None
+sys.meta_path.insert(0, Refuse())
+from validation.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_report_needs_neither_torch_nor_the_rest_of_hwrun(synthetic: Callable) -> None:
+    run = synthetic(splits=(1, 3))
+    command = [sys.executable, "-c", BLOCKED, "report", str(run.write()), "--profiles", str(run.profiles)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert (run.folder / "report" / "index.html").stat().st_size > 0
