@@ -1,0 +1,36 @@
+"""Memory that a stage needs on its device: weights, live activations and the batches at its two ends.
+
+While a stage computes a batch, the next one arrives and the last one leaves (docs/model.md, "Memory"). An empty
+stage holds those two only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paretosim.block import Model
+
+
+def stage_memory_bytes(model: Model, first: int, last: int, batch: int) -> int:
+    """Bytes of the stage of blocks [first, last): weights, its largest block's live tensors, both ends' batches."""
+    cuts = model.cut_bytes()
+    if first == last:
+        return 2 * batch * cuts[first]
+    blocks = model.blocks[first:last]
+    peak = max(block.peak_activation_bytes for block in blocks)
+    return sum(block.weight_bytes for block in blocks) + batch * (peak + cuts[first] + cuts[last])
+
+
+def all_stages_memory_bytes(model: Model, batch: int) -> NDArray[np.int64]:
+    """`stage_memory_bytes` of every stage: entry [i, j] for blocks [i, j), 0 where i > j; shape (N + 1, N + 1)."""
+    blocks = len(model.blocks)
+    cuts = batch * np.array(model.cut_bytes(), dtype=np.int64)
+    weights = np.array([0, *(block.weight_bytes for block in model.blocks)], dtype=np.int64).cumsum()
+    peaks = batch * np.array([block.peak_activation_bytes for block in model.blocks], dtype=np.int64)
+    found = np.zeros((blocks + 1, blocks + 1), dtype=np.int64)
+    for first in range(blocks):
+        highest = np.maximum.accumulate(peaks[first:])
+        found[first, first + 1 :] = weights[first + 1 :] - weights[first] + highest + cuts[first] + cuts[first + 1 :]
+    found[np.diag_indices(blocks + 1)] = 2 * cuts
+    return found
