@@ -237,7 +237,7 @@ class LocalTestbed:
         """What the relay did since the last reset, per direction (`forward_…`, `backward_…`); empty without one.
 
         `frames` and `bytes` were passed on, `drops` found the queue full, `flushed` were inside when the link
-        changed, `socket_overruns` came while the relay was not fast enough to read them (any of these means that
+        changed, `overruns` came while the relay was not fast enough to read them (any of these means that
         the link was not what was asked), `max_queued_bytes` waited for the rate, `max_lateness_s` is the worst delay
         of a release beyond its time, `busy_share` the relay's share of a core.
         """

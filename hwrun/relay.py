@@ -1,9 +1,9 @@
 """The packet relay: a process that carries frames between two interfaces, each direction shaped on its own.
 
 It stands where the kernel has no netem, and where none may be had: packet sockets work unprivileged in a user
-namespace. One loop drains both sockets into the departure queues, sends what is due, and sleeps until the next release
-or frame. `select` is its clock: it takes microseconds, where epoll counts milliseconds. The process is light (no
-NumPy, no torch) and ends with its control socket.
+namespace. One loop drains both sockets' rings into the departure queues, sends what is due, and sleeps until the
+next release or frame. `select` is its clock: it takes microseconds, where epoll counts milliseconds. The process is
+light (no NumPy, no torch) and ends with its control socket.
 
 Control is one JSON object per message over a SOCK_SEQPACKET socket, each answered by one: `{"op": "shape", "forward":
 {…}, "backward": {…}}`, `{"op": "counters", "reset": false}`. The first message is the relay's own: that it is ready.
@@ -22,26 +22,16 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from hwrun.departure_queue import Counters, DepartureQueue, Shape
-from hwrun.errors import HwrunError
+from hwrun.frame_ring import FrameRing, open_packet_socket, read_overruns
 from hwrun.namespace_entry import tighten_timers
 
 CONTROL_MESSAGE_BYTES = 65536
-# packet(7), linux/if_packet.h, asm-generic/socket.h; Python does not name them.
-_ETH_P_ALL, _SOL_PACKET = 0x0003, 263
-_PACKET_STATISTICS, _PACKET_QDISC_BYPASS, _PACKET_IGNORE_OUTGOING = 6, 20, 23
-_SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
-_ANCILLARY_BYTES = socket.CMSG_SPACE(struct.calcsize("ll"))
-# A burst of some 7000 frames (the kernel charges about 2.3 kB each) while the relay waits for a core.
-_RECEIVE_BUFFER_BYTES = 16 * 2**20
-# A full frame is 1514 bytes; anything that fills this was not cut to the MTU, and would be relayed truncated.
-_FRAME_BUFFER_BYTES = 2048
 # Frames taken from one socket before due ones are sent: about 50 µs of work, so that releases stay punctual.
 _BATCH_FRAMES = 16
 # Falling asleep and waking costs about this much, so a nearer release is waited for awake.
@@ -91,62 +81,28 @@ class Urgency:
         self.next_look_s = now_s + self._INTERVAL_S
 
 
-def open_packet_socket(interface: str) -> socket.socket:
-    """A non-blocking socket that gets every frame arriving at the interface, and sends frames out of it."""
-    # Protocol 0 receives nothing until bound, so that no other interface's frame slips in.
-    packet = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    packet.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-    packet.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)
-    packet.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-    try:
-        packet.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
-    except PermissionError:  # in a user namespace: as much as net.core.rmem_max gives; frames lost to it are counted
-        packet.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-    packet.bind((interface, _ETH_P_ALL))
-    packet.setblocking(False)
-    return packet
+class FrameSource(Protocol):
+    """Where a direction's frames come from."""
+
+    def take(self, limit: int) -> Sequence[tuple[float, bytes]]:
+        """Up to `limit` frames and when each arrived, seconds, oldest first."""
 
 
 class Direction:
-    """Frames from one socket through a departure queue to another."""
+    """Frames from a source through a departure queue to where they are sent."""
 
-    def __init__(self, source: socket.socket, target: socket.socket, shape: Shape) -> None:
+    def __init__(self, source: FrameSource, send: Callable[[bytes], object], shape: Shape) -> None:
         self.queue = DepartureQueue(shape)
-        self._receive, self._send = source.recv, target.send
-        self._source = source
-        self._overruns = 0
+        self._take, self._send = source.take, send
         self._send_failures = 0
 
-    def take_in_first(self, clock: Callable[[], float], empty_at_s: float) -> None:
-        """Move a frame that arrived in the relay's sleep into the queue, as of when the kernel got it.
-
-        The kernel stamps by the wall clock, which is set at times; so the stamp only says how long ago, within the
-        bounds that the monotonic clock knows: after the socket was last found empty.
-        """
-        try:
-            frame, ancillary, _, _ = self._source.recvmsg(_FRAME_BUFFER_BYTES, _ANCILLARY_BYTES)
-        except BlockingIOError:
-            return
-        now_s, wall_s = clock(), time.time()
-        seconds, nanoseconds = struct.unpack("ll", ancillary[0][2])
-        stamp_s = now_s - (wall_s - seconds - nanoseconds * 1e-9)
-        self.queue.offer(frame, min(max(stamp_s, empty_at_s), now_s))
-
-    def take_in(self, clock: Callable[[], float]) -> bool:
+    def take_in(self) -> bool:
         """Move a batch of arrived frames into the queue; False when there was none."""
-        receive, offer = self._receive, self.queue.offer
-        for count in range(_BATCH_FRAMES):
-            try:
-                frame = receive(_FRAME_BUFFER_BYTES)
-            except BlockingIOError:
-                return count > 0
-            if len(frame) == _FRAME_BUFFER_BYTES:
-                raise HwrunError(
-                    f"relay: got a frame of {_FRAME_BUFFER_BYTES} bytes or more, expected at most 1514;"
-                    " an offload (gso, tso, gro) is on at one end of the relayed path: switch it off"
-                )
-            offer(frame, clock())
-        return True
+        frames = self._take(_BATCH_FRAMES)
+        offer = self.queue.offer
+        for arrival_s, frame in frames:
+            offer(frame, arrival_s)
+        return bool(frames)
 
     def send_due(self, clock: Callable[[], float]) -> None:
         """Send every frame whose release time has come."""
@@ -163,24 +119,27 @@ class Direction:
                 self._send_failures += 1
 
     def counters(self, *, reset: bool) -> dict[str, int | float]:
-        """What this direction did since the last reset, with what the kernel lost before it could be read."""
-        # Reading PACKET_STATISTICS sets it back to zero: struct tpacket_stats { packets, drops }.
-        statistics = self._source.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
-        self._overruns += struct.unpack("II", statistics)[1]
-        found = dataclasses.asdict(self.queue.counters)
-        found |= {"socket_overruns": self._overruns, "send_failures": self._send_failures}
+        """What this direction did since the last reset."""
+        found = dataclasses.asdict(self.queue.counters) | {"send_failures": self._send_failures}
         if reset:
             self.queue.counters = Counters()
-            self._overruns = self._send_failures = 0
+            self._send_failures = 0
         return found
 
 
 class Relay:
     """Both directions, the control socket, and the loop over them."""
 
-    def __init__(self, left: socket.socket, right: socket.socket, control: socket.socket) -> None:
-        self._left, self._right, self._control = left, right, control
-        self._forward, self._backward = Direction(left, right, Shape()), Direction(right, left, Shape())
+    def __init__(
+        self,
+        left: tuple[socket.socket, FrameSource],
+        right: tuple[socket.socket, FrameSource],
+        control: socket.socket,
+    ) -> None:
+        self._left, self._right, self._control = left[0], right[0], control
+        self._forward = Direction(left[1], self._right.send, Shape())
+        self._backward = Direction(right[1], self._left.send, Shape())
+        self._overruns = [0, 0]
         self._urgency = Urgency()
         self._since_s, self._spent_s = time.monotonic(), time.process_time()
 
@@ -188,18 +147,11 @@ class Relay:
         """Relay until the control socket is closed."""
         forward, backward, urgency, clock = self._forward, self._backward, self._urgency, time.monotonic
         watched = [self._left, self._right, self._control]
-        self._answer(
-            {
-                "ready": True,
-                "realtime_priority": urgency.permitted,
-                "receive_buffer_bytes": self._left.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2,
-            }
-        )
+        self._answer({"ready": True, "realtime_priority": urgency.permitted})
         next_control_s = awake_until_s = early_s = 0.0
         while True:
-            looked_s = clock()
-            arrived = forward.take_in(clock)
-            arrived |= backward.take_in(clock)
+            arrived = forward.take_in()
+            arrived |= backward.take_in()
             forward.send_due(clock)
             backward.send_due(clock)
             now_s = clock()
@@ -217,9 +169,6 @@ class Relay:
                 readable = select.select(watched, (), (), None if pause_s == math.inf else pause_s - early_s)[0]
                 if readable:
                     awake_until_s = 0.0
-                    for direction, source in ((forward, self._left), (backward, self._right)):
-                        if source in readable:
-                            direction.take_in_first(clock, looked_s)
                 else:
                     overslept_s = clock() - (awake_until_s - early_s)
                     early_s += _LEARNING_RATE * (min(overslept_s, _MOST_EARLY_S) - early_s)
@@ -251,9 +200,14 @@ class Relay:
         busy_share = (spent_s - self._spent_s) / (now_s - self._since_s)
         if reset:
             self._since_s, self._spent_s = now_s, spent_s
+        for side, packet in enumerate((self._left, self._right)):
+            self._overruns[side] += read_overruns(packet)
+        overruns = self._overruns.copy()
+        if reset:
+            self._overruns = [0, 0]
         return {
-            "forward": self._forward.counters(reset=reset),
-            "backward": self._backward.counters(reset=reset),
+            "forward": self._forward.counters(reset=reset) | {"overruns": overruns[0]},
+            "backward": self._backward.counters(reset=reset) | {"overruns": overruns[1]},
             "busy_share": busy_share,
         }
 
@@ -273,12 +227,10 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tighten_timers()
     gc.disable()  # the loop makes no cycles, and a collection would be a pause
-    with (
-        socket.socket(fileno=arguments.control_fd) as control,
-        open_packet_socket(arguments.left) as left,
-        open_packet_socket(arguments.right) as right,
-    ):
-        Relay(left, right, control).run()
+    left, right = open_packet_socket(arguments.left), open_packet_socket(arguments.right)
+    with socket.socket(fileno=arguments.control_fd) as control, left[0], right[0]:
+        rings = (FrameRing(memory, time.monotonic, time.time) for _, memory in (left, right))
+        Relay((left[0], next(rings)), (right[0], next(rings)), control).run()
     return 0
 
 

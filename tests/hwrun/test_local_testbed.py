@@ -172,7 +172,7 @@ class TestShapedLink:
         assert 100 <= counters["forward_frames"] <= 110
         assert 144_800 + 100 * 66 <= counters["forward_bytes"] <= 144_800 + 110 * 66
         assert counters["backward_frames"] > 0
-        lost = ("drops", "socket_overruns", "send_failures")
+        lost = ("drops", "overruns", "send_failures")
         assert {counters[f"{way}_{name}"] for way in ("forward", "backward") for name in lost} == {0}
 
     def test_the_description_reads_back_what_was_set(self, testbed: LocalTestbed) -> None:
