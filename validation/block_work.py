@@ -16,7 +16,8 @@ counted from what the profile has:
 Against a count over every operation of the six networks this is 0.96–1.16 of it in MobileNetV2 and exact in nearly
 every block of AlexNet and VGG16; 0.75–1.2 in residual blocks, whose additions it does not see; and 0.4–0.7 in
 Inception's branching blocks, whose inputs are read by each branch and whose outputs are copied together. A
-model's own factor takes up what its blocks have in common of that.
+model's own factor takes up what its blocks have in common of that. With the traffic of every operation in its place the
+left-out error of the Pi was 7 % instead of 5 %, so profiles need not carry it.
 """
 
 from __future__ import annotations
