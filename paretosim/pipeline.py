@@ -7,6 +7,8 @@ delays. The closed forms below are exact for deterministic service times and buf
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +17,8 @@ from paretosim.mode import Mode
 
 Array = NDArray[np.float64]
 
-# Sums of the same block times in another grouping differ in their last bits. Objectives are rounded to this
-# many significant digits, so that such a difference neither breaks a tie nor dominates.
+# Products and sums of the same quantities in another order differ in their last bits. Objectives are rounded to
+# this many significant digits, so that such a difference neither breaks a tie nor dominates.
 SIGNIFICANT_DIGITS = 12
 
 
@@ -55,7 +57,7 @@ def objectives(services_s: Array, delays_s: Array, mode: Mode, starts: Starts) -
     Source: docs/model.md, "Modes".
     """
     slowest = services_s.max(axis=1)
-    unloaded = services_s.sum(axis=1) + delays_s.sum(axis=1)
+    unloaded = _sums(np.hstack([services_s, delays_s]))
     if mode.name == "single":
         return _rounded(unloaded, unloaded)
     if mode.name == "paced":
@@ -68,6 +70,14 @@ def objectives(services_s: Array, delays_s: Array, mode: Mode, starts: Starts) -
     makespan = unloaded + (mode.batches - 1) * slowest
     from_start = unloaded - starts.first_s + waiting * (slowest - starts.interval_s)
     return _rounded(unloaded + waiting * slowest, makespan / mode.batches, from_start)
+
+
+def _sums(terms_s: Array) -> Array:
+    """Sum of each row, rounded once: the same for the same terms in another order or grouping."""
+    try:
+        return np.array([math.fsum(row) for row in terms_s.tolist()])
+    except OverflowError:
+        return np.asarray(terms_s.sum(axis=1))  # infinite, which the caller refuses
 
 
 def _rounded(latency_s: Array, period_s: Array, from_start_s: Array | None = None) -> Objectives:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Literal
 
 import msgspec
@@ -12,20 +11,19 @@ from numpy.typing import NDArray
 
 from paretosim import pareto, pipeline
 from paretosim.block import Model
+from paretosim.chain import Hop, Sink, Source, hops_of, stage_times_s
 from paretosim.device import Device
 from paretosim.errors import BadInputError
 from paretosim.link import Link
 from paretosim.memory import stage_memory_bytes
 from paretosim.mode import Mode
 from paretosim.timing import Kind, Timing
-from paretosim.transfer_time import serialisation_s
+from paretosim.transfer_time import TcpState, serialisation_s, stall_s
 
 # Far above any real batch, and low enough that the bytes of one stay exact in 64 bits.
 MAX_BATCH = 2**20
 
 Splits = Literal["all", "interior"]
-Source = Literal["stage1", "sink"]
-Sink = Literal["last", "first"]
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +42,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     splits: Splits = "all"
     source: Source = "stage1"
     sink: Sink = "last"
+    tcp_state: TcpState = "warm"
     speed: float = 1.0
     control_delay_s: float = 0.0
     max_latency_s: float | None = None
@@ -91,7 +90,11 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One split. `stages_s`, `links_s` and `delays_s` are in chain order (`Prediction.stages`, `.hops`)."""
+    """One split, its times in chain order (`Prediction.hops` names those of links).
+
+    A link is occupied for its `links_s`, which is serialisation alone, and its `stalls_s`, slow start on a cold
+    connection; after that comes its delay.
+    """
 
     split: int
     latency_s: float
@@ -100,6 +103,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     bottleneck: str
     stages_s: tuple[float, ...]
     links_s: tuple[float, ...]
+    stalls_s: tuple[float, ...]
     delays_s: tuple[float, ...]
     activation_bytes: tuple[int, ...]
     memory_bytes: tuple[int, ...]
@@ -118,7 +122,7 @@ class Recommended(msgspec.Struct, frozen=True):
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """What `predict` found. `hops` names the entries of each row's `links_s` and `delays_s`."""
+    """What `predict` found. `hops` names the entries of each row's `links_s`, `stalls_s` and `delays_s`."""
 
     setting: Setting
     timing_kinds: tuple[Kind, Kind]
@@ -158,10 +162,11 @@ def predict(setting: Setting) -> Prediction:
         raise BadInputError(f"splits: got interior of {blocks} block(s), expected two blocks or more")
     splits = np.arange(first, last + 1)
     block_s, kinds = zip(*(timing.at_batch(batch) for timing in setting.timings), strict=True)
-    stages_s = _stage_times_s(block_s, splits) / setting.speed
+    stages_s = stage_times_s(block_s, splits, setting.speed)
     cut_bytes = np.array(model.cut_bytes(), dtype=np.int64) * batch
-    hops, links_s, delays_s = _hops(setting, splits, cut_bytes)
-    services_s, stations = _chain(stages_s, links_s, hops)
+    hops = hops_of(cut_bytes, splits, source=setting.source, sink=setting.sink)
+    links_s, stalls_s, delays_s = _transfers_s(setting, hops)
+    services_s, stations = _chain(stages_s, links_s + stalls_s, hops)
     control_s = np.full((len(splits), 1), setting.control_delay_s)
     with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused below
         starts = _starts(control_s, services_s, delays_s, stations)
@@ -191,6 +196,7 @@ def predict(setting: Setting) -> Prediction:
             bottleneck=stations[bottlenecks[i]],
             stages_s=tuple(stages_s[i].tolist()),
             links_s=tuple(links_s[i].tolist()),
+            stalls_s=tuple(stalls_s[i].tolist()),
             delays_s=tuple(delays_s[i].tolist()),
             activation_bytes=(int(cut_bytes[split]),),
             memory_bytes=memory_bytes[i],
@@ -204,59 +210,39 @@ def predict(setting: Setting) -> Prediction:
     return Prediction(
         setting=setting,
         timing_kinds=kinds,
-        hops=hops,
+        hops=tuple(hop.name for hop in hops),
         baselines=(_baseline(setting, block_s, 0), _baseline(setting, block_s, 1)),
         rows=rows,
         recommended=_recommend([row for row, ok in zip(rows, eligible, strict=True) if ok]),
     )
 
 
-def _stage_times_s(block_s: Sequence[Sequence[float]], splits: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(splits, 2) seconds: the blocks before the split on the first device, the rest on the second."""
-    before = np.array([0.0, *accumulate(block_s[0])])
-    after = np.array([0.0, *accumulate(reversed(block_s[1]))])[::-1]
-    return np.stack([before[splits], after[splits]], axis=1)
-
-
-def _hops(
-    setting: Setting, splits: NDArray[np.int64], cut_bytes: NDArray[np.int64]
-) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
-    """Names of the links crossed in chain order, their occupancy and their delay, (splits, hops) each.
-
-    The input crosses the reverse link first where it is at a sink that is last; the output crosses it at the end
-    where the sink is first, unless the second stage is empty: then the result is there already.
-    """
-    forward, reverse = setting.link, setting.link.reverse()
-    payload = cut_bytes[splits]
-    hops = ["link1"]
-    links_s = [serialisation_s(payload, forward)]
-    delays_s = [np.full(len(splits), forward.one_way_delay_s)]
-    if setting.source == "sink" and setting.sink == "last":
-        hops.insert(0, "input")
-        links_s.insert(0, np.full(len(splits), serialisation_s(cut_bytes[0], reverse)))
-        delays_s.insert(0, np.full(len(splits), reverse.one_way_delay_s))
-    if setting.sink == "first":
-        crosses = splits < len(setting.model.blocks)
-        hops.append("return")
-        links_s[-1], delays_s[-1] = links_s[-1] * crosses, delays_s[-1] * crosses
-        links_s.append(serialisation_s(cut_bytes[-1], reverse) * crosses)
-        delays_s.append(reverse.one_way_delay_s * crosses)
-    return tuple(hops), np.stack(links_s, axis=1), np.stack(delays_s, axis=1)
+def _transfers_s(
+    setting: Setting, hops: Sequence[Hop]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Serialisation, stall in slow start, and delay of every hop: (splits, hops) each."""
+    links = [setting.link if hop.forward else setting.link.reverse() for hop in hops]
+    by_hop = list(zip(hops, links, strict=True))
+    return (
+        np.stack([serialisation_s(hop.payload_bytes, link) for hop, link in by_hop], axis=1),
+        np.stack([stall_s(hop.payload_bytes, link, setting.tcp_state) for hop, link in by_hop], axis=1),
+        np.stack([link.one_way_delay_s * hop.crossed for hop, link in by_hop], axis=1),
+    )
 
 
 def _chain(
-    stages_s: NDArray[np.float64], links_s: NDArray[np.float64], hops: tuple[str, ...]
+    stages_s: NDArray[np.float64], occupied_s: NDArray[np.float64], hops: Sequence[Hop]
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Service times of all stations in chain order, (splits, stations), and the stations' names."""
     columns: list[NDArray[np.float64]] = []
     names: list[str] = []
-    for hop, occupancy in zip(hops, links_s.T, strict=True):
-        if hop == "link1":
+    for hop, occupancy in zip(hops, occupied_s.T, strict=True):
+        if hop.name == "link1":
             columns += [stages_s[:, 0], occupancy, stages_s[:, 1]]
-            names += ["stage1", hop, "stage2"]
+            names += ["stage1", hop.name, "stage2"]
         else:
             columns.append(occupancy)
-            names.append(hop)
+            names.append(hop.name)
     return np.stack(columns, axis=1), tuple(names)
 
 

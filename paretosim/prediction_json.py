@@ -36,7 +36,7 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
         "burst_batches": setting.mode.batches,
         "source": setting.source,
         "sink": setting.sink,
-        "tcp_state": "warm",
+        "tcp_state": setting.tcp_state,
         "splits": setting.splits,
         "links": [
             {
@@ -88,7 +88,7 @@ def setting_identity(prediction: Prediction) -> str:
     setting = prediction.setting
     parameters = msgspec.json.encode(
         [
-            setting.batch, setting.mode, setting.splits, setting.source, setting.sink, setting.speed,
+            setting.batch, setting.mode, setting.splits, setting.source, setting.sink, setting.tcp_state, setting.speed,
             setting.control_delay_s, setting.max_latency_s, setting.min_throughput_per_s, setting.frame_rate_per_s,
         ]
     )  # fmt: skip
@@ -105,7 +105,7 @@ def row_object(row: Row) -> dict[str, Any]:
 
 def as_csv(prediction: Prediction) -> str:
     """One line per split; per-stage and per-link lists become numbered columns."""
-    stations = {"stages_s": 2, "links_s": len(prediction.hops), "delays_s": len(prediction.hops)}
+    stations = {"stages_s": 2} | dict.fromkeys(("links_s", "stalls_s", "delays_s"), len(prediction.hops))
     lines: list[str] = []
     for row in map(row_object, prediction.rows):
         flat: dict[str, Any] = {}

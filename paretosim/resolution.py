@@ -64,7 +64,7 @@ def _weights(mode: Mode, row: Row, objective: str) -> tuple[float, float]:
         latency = (1.0, (mode.batches - 1) / 2)
         period = (1 / mode.batches, (mode.batches - 1) / mode.batches)
     elif mode.window is not None:
-        slowest_s = max(*row.stages_s, *row.links_s)
+        slowest_s = max(*row.stages_s, *map(sum, zip(row.links_s, row.stalls_s, strict=True)))
         saturated = row.period_s <= slowest_s * (1 + 1e-9)
         latency = (0.0, float(mode.window)) if saturated else (1.0, 0.0)
         period = (0.0, 1.0) if saturated else (1 / mode.window, 0.0)

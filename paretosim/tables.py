@@ -38,7 +38,8 @@ def _basis(prediction: Prediction) -> list[Text]:
         ),
         Text(
             f"link {link.name}: {format_rate(link.rate_bps)} and {format_duration(link.one_way_delay_s)} forward,"
-            f" {format_rate(link.return_rate_bps)} and {format_duration(link.return_delay_s)} back; TCP warm"
+            f" {format_rate(link.return_rate_bps)} and {format_duration(link.return_delay_s)} back;"
+            f" TCP {setting.tcp_state}"
         ),
     ]
     for device, timing, kind in zip(setting.devices, setting.timings, prediction.timing_kinds, strict=True):
@@ -47,7 +48,8 @@ def _basis(prediction: Prediction) -> list[Text]:
         lines.append(_timing_line(device, timing, kind, setting.batch))
     if setting.speed != 1:
         lines.append(Text(f"emulated: all stage times divided by {setting.speed:g}", style="yellow"))
-    if setting.sink == "last" and setting.mode.name in ("paced", "burst") and setting.source == "stage1":
+    unmoved = setting.sink == "last" and setting.mode.name in ("paced", "burst") and setting.source == "stage1"
+    if unmoved and setting.tcp_state == "warm":
         lines.append(
             Text("(on a warm link delay shifts every split alike and so moves no front; the rate does)", style="dim")
         )
@@ -117,7 +119,7 @@ def _cells(prediction: Prediction, row: Row) -> tuple[str, ...]:
     from_start = "" if row.latency_from_start_s is None else _number(row.latency_from_start_s)
     return (
         str(row.split), marks, after, _number(row.latency_s), _number(row.throughput_per_s), row.bottleneck,
-        _number(row.stages_s[0]), _number(sum(row.links_s)), _number(row.stages_s[1]),
+        _number(row.stages_s[0]), _number(sum(row.links_s) + sum(row.stalls_s)), _number(row.stages_s[1]),
         format_bytes(row.activation_bytes[0]), " + ".join(map(format_bytes, row.memory_bytes)), from_start,
     )  # fmt: skip
 

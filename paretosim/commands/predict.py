@@ -26,6 +26,9 @@ def configure(parser: ArgumentParser) -> None:
     network.add_argument("--bw", metavar="RATE", help="rate both ways as tc reads it, such as 5mbit")
     network.add_argument("--delay", metavar="TIME", help="one-way delay forward, as tc adds it, such as 200ms")
     network.add_argument("--rtt", metavar="TIME", help="round trip, spread over both directions")
+    network.add_argument(
+        "--tcp-state", choices=("warm", "cold"), default="warm", help="cold: every batch begins in slow start"
+    )
     load = parser.add_argument_group("load")
     load.add_argument("--batch", type=int, default=8, metavar="B", help="images a batch (default 8)")
     load.add_argument("--mode", choices=MODE_NAMES, default="paced", help="how batches are fed (default paced)")
@@ -119,6 +122,7 @@ def setting_of(arguments: Namespace) -> Setting:
         splits=arguments.splits,
         source=arguments.source,
         sink=arguments.sink,
+        tcp_state=arguments.tcp_state,
         control_delay_s=parse_duration_s(arguments.control_delay, "--control-delay"),
         max_latency_s=None if max_latency is None else parse_duration_s(max_latency, "--max-latency"),
         min_throughput_per_s=arguments.min_throughput,

@@ -1,0 +1,81 @@
+"""The chain of stations that every split of a model over two devices shares: stage times, and hops between hosts.
+
+Nothing here depends on a link's rate or delay, so that one chain serves a million links.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Source = Literal["stage1", "sink"]
+Sink = Literal["last", "first"]
+
+# Sums of whole quanta below this many are exact in a float64.
+_EXACT_QUANTA_BITS = 52
+
+
+class Hop(msgspec.Struct, frozen=True):
+    """A link that batches cross: forward (`link1`) or back (`input`, `return`).
+
+    `payload_bytes` and `crossed` are of shape (splits,): whole batches, and where the hop takes place at all.
+    """
+
+    name: Literal["input", "link1", "return"]
+    payload_bytes: NDArray[np.int64]
+    crossed: NDArray[np.bool_]
+
+    @property
+    def forward(self) -> bool:
+        """Whether it goes the way of the activations."""
+        return self.name == "link1"
+
+
+def stage_times_s(
+    block_s: Sequence[Sequence[float]], splits: NDArray[np.int64], speed: float = 1.0
+) -> NDArray[np.float64]:
+    """(splits, 2) seconds: the blocks before the split on the first device, the rest on the second.
+
+    Block times become whole multiples of a quantum, 2⁻⁵² of the power of two above their total. Their sums are then
+    exact in any order, so that splits whose times are equal on paper are equal here, to the last bit.
+
+    Parameters
+    ----------
+    block_s : seconds of each block of a batch on the first and on the second device.
+    speed : divides all times, as `hwrun --speed` does.
+    """
+    scaled = [np.asarray(times, dtype=np.float64) / speed for times in block_s]
+    total = float(sum(times.sum() for times in scaled))
+    if math.isfinite(total) and total > 0:
+        # Twice: a number near the end of the exponent's range has no quantum of its own.
+        exponent = _EXACT_QUANTA_BITS - math.frexp(total)[1]
+        scaled = [np.ldexp(np.rint(np.ldexp(times, exponent)), -exponent) for times in scaled]
+    before = np.array([0.0, *accumulate(scaled[0].tolist())])
+    after = np.array([0.0, *accumulate(scaled[1][::-1].tolist())])[::-1]
+    return np.stack([before[splits], after[splits]], axis=1)
+
+
+def hops_of(cut_bytes: NDArray[np.int64], splits: NDArray[np.int64], *, source: Source, sink: Sink) -> tuple[Hop, ...]:
+    """The links that a batch crosses, in chain order; stages 1 and 2 stand before and after `link1`.
+
+    The input crosses the reverse link first where it is at a sink that is last; the output crosses it at the end
+    where the sink is first, unless the second stage is empty: then the result is there already.
+
+    Parameters
+    ----------
+    cut_bytes : (blocks + 1,) bytes of a batch across each cut.
+    """
+    always = np.ones(len(splits), dtype=np.bool_)
+    crossed = splits < len(cut_bytes) - 1 if sink == "first" else always
+    hops = [Hop("link1", cut_bytes[splits] * crossed, crossed)]
+    if source == "sink" and sink == "last":
+        hops.insert(0, Hop("input", np.full(len(splits), cut_bytes[0]), always))
+    if sink == "first":
+        hops.append(Hop("return", cut_bytes[-1] * crossed, crossed))
+    return tuple(hops)
