@@ -1,0 +1,36 @@
+"""Modes: each has its own parameter and no other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from paretosim.errors import BadInputError
+from paretosim.mode import MODE_NAMES, Mode
+
+
+def test_parameters_have_the_papers_defaults_where_they_mean_something() -> None:
+    assert MODE_NAMES == ("single", "paced", "closed", "burst")
+    assert [str(Mode.named(name)) for name in MODE_NAMES] == [
+        "single", "paced", "closed(window=4)", "burst(batches=8)",
+    ]  # fmt: skip
+    assert Mode.named("closed", window=2).window == 2
+    assert Mode.named("burst", batches=13).batches == 13
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"name": "paced", "window": 2}, "mode paced: got window 2, expected one in mode closed only"),
+        ({"name": "closed"}, "mode closed: got window None"),
+        ({"name": "single", "batches": 8}, "mode single: got batches 8, expected them in mode burst only"),
+        ({"name": "burst"}, "mode burst: got batches None"),
+        ({"name": "closed", "window": 0}, "mode closed: got 0 batches, expected 1 to 1048576"),
+        ({"name": "burst", "batches": -1}, "mode burst: got -1"),
+        ({"name": "burst", "batches": 10**30}, "expected 1 to 1048576"),
+    ],
+)
+def test_nonsense_is_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInputError, match=said):
+        Mode(**fields)
