@@ -200,7 +200,11 @@ class LocalTestbed:
             wiring.configure_host(namespace, (_cable("veth", here, there), _cable("relay", here, there)))
 
         def spawn(argv: Sequence[str], pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
-            return self.children.start(argv, router, pass_fds=pass_fds, stdin=subprocess.DEVNULL)
+            # A session of its own: Ctrl-C is for the owner, and where sessions share the processor fairly (autogroup)
+            # the relay's share is not divided with the workers'.
+            return self.children.start(
+                argv, router, pass_fds=pass_fds, stdin=subprocess.DEVNULL, start_new_session=True
+            )
 
         self._relay = RelayProcess(spawn, "toA", "toB")
         self._resources.callback(self._relay.close)
@@ -276,7 +280,8 @@ def _require_namespaces() -> None:
     if found.needs_reexec:
         raise NotPermittedError(
             "network namespaces are permitted in a user namespace only, and this process is in none",
-            "restart the command in one (reexec_in_user_namespace, or unshare --user --map-root-user --net)",
+            "restart the command in one: unshare --user --map-root-user --net sh -c 'ip link set lo up; exec COMMAND'"
+            " (reexec_in_user_namespace does)",
         )
 
 

@@ -20,7 +20,6 @@ import json
 import math
 import os
 import select
-import signal
 import socket
 import sys
 import time
@@ -223,8 +222,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--left", required=True, help="interface whose frames go forward")
     parser.add_argument("--right", required=True, help="interface whose frames go backward")
     arguments = parser.parse_args(argv)
-    # Ctrl-C reaches the whole process group; the testbed that started the relay decides when it ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     tighten_timers()
     gc.disable()  # the loop makes no cycles, and a collection would be a pause
     left, right = open_packet_socket(arguments.left), open_packet_socket(arguments.right)
