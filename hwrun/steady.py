@@ -142,7 +142,7 @@ def conditions(threads: int, system: Path = _SYSTEM) -> dict[str, Scalar]:
         "cores": _listed(cores),
         "cpu_model": _cpu_model(system),
         "machine": platform.machine(),
-        "frequency_hz": _scaled(system / frequency / "scaling_cur_freq", 1000),
+        "frequency_hz": _scaled(system / frequency / "scaling_cur_freq", 1000) or _cpuinfo_frequency_hz(system),
         "frequency_max_hz": _scaled(system / frequency / "cpuinfo_max_freq", 1000),
         "governor": _text(system / frequency / "scaling_governor"),
         "temperature_c": _scaled(system / "sys/class/thermal/thermal_zone0/temp", 0.001),
@@ -194,11 +194,21 @@ def _cpu_model(system: Path) -> str | None:
     board = _text(system / "proc/device-tree/model")
     if board:
         return board.strip("\0")
+    return _cpuinfo(system, "model name") or platform.processor() or None
+
+
+def _cpuinfo_frequency_hz(system: Path) -> float | None:
+    """What a virtual machine without cpufreq is told: a nominal frequency."""
+    megahertz = _cpuinfo(system, "cpu MHz")
+    return None if megahertz is None else float(megahertz) * 1e6
+
+
+def _cpuinfo(system: Path, wanted: str) -> str | None:
     for line in (_text(system / "proc/cpuinfo") or "").splitlines():
         key, _, value = line.partition(":")
-        if key.strip() == "model name":
+        if key.strip() == wanted:
             return value.strip()
-    return platform.processor() or None
+    return None
 
 
 def _allocator(environ: Mapping[str, str]) -> str:

@@ -146,6 +146,7 @@ def test_conditions_are_read_from_the_system(tmp_path: Path) -> None:
     for path, text in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    (tmp_path / "proc/cpuinfo").write_text("processor : 0\nmodel name : Some CPU\ncpu MHz : 2596.146\n")
     found = steady.conditions(4, tmp_path)
     assert found["frequency_hz"] == 1.8e9
     assert found["governor"] == "performance"
@@ -154,6 +155,14 @@ def test_conditions_are_read_from_the_system(tmp_path: Path) -> None:
     assert found["load_1min"] == 0.25
     assert found["throttled"] is True
     assert steady.steal_s(tmp_path) == pytest.approx(250 / os.sysconf("SC_CLK_TCK"))
+
+
+def test_a_system_without_frequency_scaling_tells_its_nominal_frequency(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("processor : 0\nmodel name : Some CPU\ncpu MHz : 2596.5\n")
+    found = steady.conditions(1, tmp_path)
+    assert found["frequency_hz"] == 2596.5e6
+    assert found["cpu_model"] == "Some CPU"
 
 
 @pytest.mark.parametrize(
