@@ -14,6 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from paretosim.errors import BadInputError
+
+Splits = Literal["all", "interior"]
 Source = Literal["stage1", "sink"]
 Sink = Literal["last", "first"]
 
@@ -35,6 +38,15 @@ class Hop(msgspec.Struct, frozen=True):
     def forward(self) -> bool:
         """Whether it goes the way of the activations."""
         return self.name == "link1"
+
+
+def splits_of(blocks: int, which: Splits) -> NDArray[np.int64]:
+    """Split numbers of a model: 0 … N, or 1 … N − 1 where only `interior` ones are wanted."""
+    if which == "all":
+        return np.arange(blocks + 1)
+    if blocks < 2:
+        raise BadInputError(f"splits: got interior of {blocks} block(s), expected two blocks or more")
+    return np.arange(1, blocks)
 
 
 def stage_times_s(

@@ -58,18 +58,28 @@ def objectives(services_s: Array, delays_s: Array, mode: Mode, starts: Starts) -
     """
     slowest = services_s.max(axis=1)
     unloaded = _sums(np.hstack([services_s, delays_s]))
+    latency, period = in_mode(unloaded, slowest, mode)
+    from_start = None
+    if mode.batches is not None:
+        from_start = significant(latency - starts.first_s - (mode.batches - 1) / 2 * starts.interval_s)
+    return Objectives(significant(latency), significant(period), from_start)
+
+
+def in_mode(unloaded: Array, slowest: Array, mode: Mode) -> tuple[Array, Array]:
+    """Latency and period from L₀ and t*, arrays of any shape.
+
+    But in `closed`, both are sums of multiples of L₀ and t*, so this also turns coefficients into coefficients.
+    """
     if mode.name == "single":
-        return _rounded(unloaded, unloaded)
+        return unloaded, unloaded
     if mode.name == "paced":
-        return _rounded(unloaded, slowest)
+        return unloaded, slowest
     if mode.name == "closed":
         assert mode.window is not None  # Mode has checked it
-        return _rounded(np.maximum(unloaded, mode.window * slowest), np.maximum(slowest, unloaded / mode.window))
+        return np.maximum(unloaded, mode.window * slowest), np.maximum(slowest, unloaded / mode.window)
     assert mode.batches is not None
-    waiting = (mode.batches - 1) / 2
-    makespan = unloaded + (mode.batches - 1) * slowest
-    from_start = unloaded - starts.first_s + waiting * (slowest - starts.interval_s)
-    return _rounded(unloaded + waiting * slowest, makespan / mode.batches, from_start)
+    waiting = mode.batches - 1
+    return unloaded + waiting / 2 * slowest, (unloaded + waiting * slowest) / mode.batches
 
 
 def _sums(terms_s: Array) -> Array:
@@ -78,12 +88,6 @@ def _sums(terms_s: Array) -> Array:
         return np.array([math.fsum(row) for row in terms_s.tolist()])
     except OverflowError:
         return np.asarray(terms_s.sum(axis=1))  # infinite, which the caller refuses
-
-
-def _rounded(latency_s: Array, period_s: Array, from_start_s: Array | None = None) -> Objectives:
-    return Objectives(
-        significant(latency_s), significant(period_s), None if from_start_s is None else significant(from_start_s)
-    )
 
 
 def significant(values: Array, digits: int = SIGNIFICANT_DIGITS) -> Array:

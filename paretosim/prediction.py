@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from paretosim import pareto, pipeline
 from paretosim.block import Model
-from paretosim.chain import Hop, Sink, Source, hops_of, stage_times_s
+from paretosim.chain import Hop, Sink, Source, Splits, hops_of, splits_of, stage_times_s
 from paretosim.device import Device
 from paretosim.errors import BadInputError
 from paretosim.link import Link
@@ -22,8 +21,6 @@ from paretosim.transfer_time import TcpState, serialisation_s, stall_s
 
 # Far above any real batch, and low enough that the bytes of one stay exact in 64 bits.
 MAX_BATCH = 2**20
-
-Splits = Literal["all", "interior"]
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,10 +154,7 @@ def predict(setting: Setting) -> Prediction:
     """
     model, batch = setting.model, setting.batch
     blocks = len(model.blocks)
-    first, last = (0, blocks) if setting.splits == "all" else (1, blocks - 1)
-    if first > last:
-        raise BadInputError(f"splits: got interior of {blocks} block(s), expected two blocks or more")
-    splits = np.arange(first, last + 1)
+    splits = splits_of(blocks, setting.splits)
     block_s, kinds = zip(*(timing.at_batch(batch) for timing in setting.timings), strict=True)
     stages_s = stage_times_s(block_s, splits, setting.speed)
     cut_bytes = np.array(model.cut_bytes(), dtype=np.int64) * batch

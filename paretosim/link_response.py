@@ -1,0 +1,173 @@
+"""How every split of a setting responds to a link of any rate and delay.
+
+With u = 1 / rate, the occupancy of a hop is affine in u and RTT as long as the same rounds of slow start stall:
+
+    occupied = Σ rounds · max(0, RTT − (w − 1)·τ̂·u) + bits·u,        τ̂ = bits / n
+
+A round of window w stalls while RTT / u > (w − 1)·τ̂, so which rounds do depends on RTT / u alone. Sorted, these
+thresholds cut the links into rows, each with its own coefficients of RTT and u. A warm connection has one row.
+The window caps the rate at 8·wmax / RTT: below u = RTT / (8·wmax) nothing changes any more.
+
+All arrays over splits are ordered by split. Sums and products are done alike for every split, so that splits
+which are equal on paper are equal to the last bit.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from paretosim.chain import Hop, hops_of, splits_of, stage_times_s
+from paretosim.errors import BadInputError
+from paretosim.link import Link
+from paretosim.memory import all_stages_memory_bytes
+from paretosim.mode import Mode
+from paretosim.prediction import Setting
+from paretosim.transfer_time import TcpState, segments, slow_start_rounds
+
+Array = NDArray[np.float64]
+
+
+class HopResponse(msgspec.Struct, frozen=True):
+    """One hop's occupancy: `round_trips[:, r]`·RTT + `bits[:, r]`·u in the row r that RTT / u falls in.
+
+    `thresholds_bits` (rows − 1,) ascends, in bits as RTT / u is; row r holds above r of them. `round_trips`
+    and `bits` are (splits, rows). `payload_bytes` and `crossed` are the hop's own, (splits,).
+    """
+
+    forward: bool
+    payload_bytes: NDArray[np.int64]
+    crossed: NDArray[np.bool_]
+    thresholds_bits: Array
+    round_trips: Array
+    bits: Array
+
+    def rows(self, inverse_rate: Array, rtt_s: Array) -> NDArray[np.intp]:
+        """The row of each link, from u (seconds per bit) and RTT of the same shape."""
+        return np.searchsorted(self.thresholds_bits, rtt_s / inverse_rate, side="left")
+
+    def occupied_s(self, inverse_rate: Array, rtt_s: Array) -> Array:
+        """Seconds that a batch occupies the hop, (splits, links), from u and RTT of shape (links,)."""
+        if len(self.thresholds_bits) == 0:
+            return self.bits * inverse_rate
+        rows = self.rows(inverse_rate, rtt_s)
+        occupied = self.bits.take(rows, axis=1)
+        occupied *= inverse_rate
+        stalls = self.round_trips.take(rows, axis=1)
+        stalls *= rtt_s
+        occupied += stalls
+        return occupied
+
+
+class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """All splits that fit, as functions of a link.
+
+    `computing_s` is the sum of both stages, `slowest_stage_s` the longer one, (splits,) each. `unfit` are the splits
+    left out because a device's memory does not hold them. `return_rate_bps` is that of the reverse direction where
+    it does not follow the forward one.
+    """
+
+    splits: NDArray[np.int64]
+    unfit: tuple[int, ...]
+    computing_s: Array
+    slowest_stage_s: Array
+    hops: tuple[HopResponse, ...]
+    control_delay_s: float
+    mode: Mode
+    wmax_bytes: int
+    return_rate_bps: float | None
+
+    def inverse_rates(self, hop: HopResponse, inverse_rate: ArrayLike, rtt_s: ArrayLike) -> Array:
+        """U of a hop, seconds per bit: of the link or its fixed return rate, and never below the window's."""
+        own = inverse_rate if hop.forward or self.return_rate_bps is None else 1 / self.return_rate_bps
+        return np.maximum(own, np.asarray(rtt_s) / (8 * self.wmax_bytes))
+
+    def delays_s(self, one_way_delay_s: Array, return_delay_s: Array) -> Array:
+        """All delays that a batch of each split waits through; (splits, links) or, where all are alike, (1, links)."""
+        delays = np.full((1, np.size(one_way_delay_s)), self.control_delay_s)
+        for hop in self.hops:
+            crossed = hop.crossed[:, np.newaxis]
+            delays = delays + (one_way_delay_s if hop.forward else return_delay_s) * (
+                crossed[:1] if crossed.all() else crossed
+            )
+        return delays
+
+    def services_s(self, inverse_rate: Array, one_way_delay_s: Array, return_delay_s: Array) -> tuple[Array, Array]:
+        """L₀ and t* of every split, (splits, links) each, from u and delays of shape (links,)."""
+        rtt_s = one_way_delay_s + return_delay_s
+        unloaded = slowest = None
+        for hop in self.hops:
+            occupied = hop.occupied_s(self.inverse_rates(hop, inverse_rate, rtt_s), rtt_s)
+            if unloaded is None or slowest is None:
+                slowest = np.maximum(occupied, self.slowest_stage_s[:, np.newaxis])
+                unloaded = occupied
+                unloaded += self.computing_s[:, np.newaxis]
+            else:
+                np.maximum(slowest, occupied, out=slowest)
+                unloaded += occupied
+        assert unloaded is not None  # there is always link1
+        assert slowest is not None
+        unloaded += self.delays_s(one_way_delay_s, return_delay_s)
+        return unloaded, slowest
+
+
+def link_response(setting: Setting, return_rate_bps: float | None = None) -> LinkResponse:
+    """How the splits of `setting` that fit in memory respond to a link; the rate and delay of its own link are not used.
+
+    Parameters
+    ----------
+    return_rate_bps : of the reverse direction, where it does not follow the forward one.
+
+    Raises
+    ------
+    BadInputError : no split fits.
+    """
+    blocks = len(setting.model.blocks)
+    splits = splits_of(blocks, setting.splits)
+    memory_bytes = all_stages_memory_bytes(setting.model, setting.batch)
+    usable_bytes = [device.usable_bytes for device in setting.devices]
+    fits = (memory_bytes[0, splits] <= usable_bytes[0]) & (memory_bytes[splits, blocks] <= usable_bytes[1])
+    if not fits.any():
+        raise BadInputError(
+            f"{setting.model.name} at batch {setting.batch}: no split fits in the memory of"
+            f" {' and '.join(device.name for device in setting.devices)}; use devices with more, or a smaller batch"
+        )
+    chosen = splits[fits]
+    cut_bytes = np.array(setting.model.cut_bytes(), dtype=np.int64) * setting.batch
+    block_s = [timing.at_batch(setting.batch)[0] for timing in setting.timings]
+    stages_s = stage_times_s(block_s, chosen, setting.speed)
+    hops = hops_of(cut_bytes, chosen, source=setting.source, sink=setting.sink)
+    return LinkResponse(
+        splits=chosen,
+        unfit=tuple(splits[~fits].tolist()),
+        computing_s=stages_s.sum(axis=1),
+        slowest_stage_s=stages_s.max(axis=1),
+        hops=tuple(_hop_response(hop, setting.link, setting.tcp_state) for hop in hops),
+        control_delay_s=setting.control_delay_s,
+        mode=setting.mode,
+        wmax_bytes=setting.link.wmax_bytes,
+        return_rate_bps=return_rate_bps,
+    )
+
+
+def _hop_response(hop: Hop, link: Link, tcp_state: TcpState) -> HopResponse:
+    counts = segments(hop.payload_bytes, link.mss_bytes)
+    bits = 8 * (hop.payload_bytes + link.header_bytes * counts)
+    if tcp_state == "warm":
+        none = np.zeros((len(bits), 1))
+        return HopResponse(hop.forward, hop.payload_bytes, hop.crossed, np.empty(0), none, bits[:, np.newaxis])
+    windows, rounds = slow_start_rounds(counts, mss_bytes=link.mss_bytes, wmax_bytes=link.wmax_bytes)
+    segment_bits = np.divide(bits, counts, out=np.zeros(len(bits)), where=counts > 0)
+    per_round = np.outer(windows - 1, segment_bits)  # (sizes, splits): what a round of that window stalls against
+    # A round that a message does not have stalls it never, and needs no threshold.
+    thresholds = np.unique(per_round[rounds > 0])
+    stalls = rounds * (per_round < np.append(thresholds, np.inf)[:, np.newaxis, np.newaxis])  # (rows, sizes, splits)
+    return HopResponse(
+        forward=hop.forward,
+        payload_bytes=hop.payload_bytes,
+        crossed=hop.crossed,
+        thresholds_bits=thresholds,
+        round_trips=np.ascontiguousarray(stalls.sum(axis=1).T),
+        bits=np.ascontiguousarray((bits - (stalls * per_round).sum(axis=1)).T),
+    )
