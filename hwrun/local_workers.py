@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from typing import Any, Self
 from hwrun.authentication import new_token
 from hwrun.errors import PeerGoneError, TimedOutError
 from hwrun.local_testbed import Host, LocalTestbed
+from hwrun.scratch import scratch_folder
 from hwrun.steady import steady_environment, usable_cores
 from hwrun.tcp import Address, listen
 from hwrun.weights import WeightStore
@@ -57,11 +58,10 @@ class LocalWorkers:
         self._log_folder = log_folder
         self.token = new_token()
         self._running: dict[str, _Running] = {}
-        self.restarts = 0
+        self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._folder_keeper = tempfile.TemporaryDirectory(prefix="hwrun-")
-        self.folder = Path(self._folder_keeper.name)
+        self.folder = self._resources.enter_context(scratch_folder())
         self.store = WeightStore(self.folder / "weights")
         token_file = self.folder / "token"
         token_file.touch(mode=0o600)
@@ -99,7 +99,6 @@ class LocalWorkers:
                     del self._running[host.name]
                     _end(running)
         if dead:
-            self.restarts += len(dead)
             self._start(dead)
 
     def close(self) -> None:
@@ -107,13 +106,14 @@ class LocalWorkers:
         for running in self._running.values():
             _end(running)
         self._running.clear()
-        self._folder_keeper.cleanup()
+        self._resources.close()
 
     def kill(self) -> None:
         """End every worker at once, without asking; for a signal handler."""
         for running in self._running.values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(running.process.pid, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _start(self, hosts: list[Host]) -> None:
         started = [(host, self._spawn(host)) for host in hosts]

@@ -70,7 +70,7 @@ class OverlappedStage:
         self._arrived: Handover[_Arrived] = Handover(None if kept_input is not None else queue_depth)
         self._leaving: Handover[_Leaving] = Handover(queue_depth)
         self._phases: dict[int, Phases] = {}
-        self._phases_lock = threading.Lock()
+        self._recording = threading.Lock()
         self._upstream: Connection | None = None
         self._downstream: Connection | None = None
         self._threads: list[threading.Thread] = []
@@ -102,8 +102,12 @@ class OverlappedStage:
         self._arrived.put(_Arrived(sequence, self._kept_input))
 
     def collect(self) -> tuple[dict[int, Phases], dict[str, Scalar]]:
-        """Phases recorded since the last call, by sequence number, and TCP_INFO of the sending socket."""
-        with self._phases_lock:
+        """Phases recorded since the last call, by sequence number, and TCP_INFO of the sending socket.
+
+        `send_end_s` is when the send call had returned: the last byte was then the kernel's, not yet the peer's,
+        which may even hold it a moment earlier than this thread is scheduled again.
+        """
+        with self._recording:
             phases, self._phases = self._phases, {}
         return phases, tcp_info(self._downstream.socket) if self._downstream else {}
 
@@ -168,20 +172,24 @@ class OverlappedStage:
         assert self._downstream is not None  # started by start
         while True:
             leaving = self._leaving.get()
-            arrived, result = leaving.arrived, leaving.result
-            start_s = time.monotonic()
-            specs, payload = outgoing(result.tensors)
-            self._downstream.send(Kind.BATCH, arrived.sequence, specs=specs, payload=payload)
-            end_s = time.monotonic()
-            if arrived.buffer is not None and result.holds_inputs:
-                self._pool.give(arrived.buffer)
-            with self._phases_lock:
-                self._phases[arrived.sequence] = Phases(
-                    receive_start_s=arrived.start_s,
-                    receive_end_s=arrived.end_s,
-                    compute_start_s=result.compute_start_s,
-                    compute_end_s=result.compute_end_s,
-                    send_start_s=start_s,
-                    send_end_s=end_s,
-                    overrun=result.overrun,
-                )
+            # Held until the batch is recorded: whoever holds its result and collects must find it.
+            with self._recording:
+                self._send_and_record(leaving, self._downstream)
+
+    def _send_and_record(self, leaving: _Leaving, downstream: Connection) -> None:
+        arrived, result = leaving.arrived, leaving.result
+        start_s = time.monotonic()
+        specs, payload = outgoing(result.tensors)
+        downstream.send(Kind.BATCH, arrived.sequence, specs=specs, payload=payload)
+        end_s = time.monotonic()
+        if arrived.buffer is not None and result.holds_inputs:
+            self._pool.give(arrived.buffer)
+        self._phases[arrived.sequence] = Phases(
+            receive_start_s=arrived.start_s,
+            receive_end_s=arrived.end_s,
+            compute_start_s=result.compute_start_s,
+            compute_end_s=result.compute_end_s,
+            send_start_s=start_s,
+            send_end_s=end_s,
+            overrun=result.overrun,
+        )

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from hwrun.local_workers import LocalWorkers
-from hwrun.records import Cell, Scalar, read_run
+from hwrun.records import MANIFEST_NAME, Cell, Scalar, read_run
 from hwrun.summary import summary_rows
 from hwrun.sweep import Sweep
 from hwrun.sweep_cells import PlannedCell
@@ -49,7 +49,11 @@ def run_and_show(
         except KeyboardInterrupt:
             interrupts.happened = True
     if interrupts.happened:
-        print(f"hwrun: interrupted; what is done is kept. Go on with: hwrun sweep --resume {folder}", file=sys.stderr)
+        if (folder / MANIFEST_NAME).exists():
+            kept = f"what is done is kept. Go on with: hwrun sweep --resume {folder}"
+        else:
+            kept = "nothing was measured yet"
+        print(f"hwrun: interrupted; {kept}", file=sys.stderr)
         return INTERRUPTED
     cells = read_run(folder).latest_cells()
     show_summary(summary_rows(cells), folder, as_json=as_json)

@@ -87,10 +87,10 @@ def listen(address: Address, backlog: int = 16) -> socket.socket:
     ------
     BadUsageError : the address cannot be bound; says why.
     """
+    listener = socket.socket(_family(address), socket.SOCK_STREAM)
     try:
         if address.path:
             _remove_stale(Path(address.path))
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             # Only the owner may dial a unix socket, whatever the umask is.
             previous = os.umask(0o177)
             try:
@@ -98,14 +98,19 @@ def listen(address: Address, backlog: int = 16) -> socket.socket:
             finally:
                 os.umask(previous)
         else:
-            family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-            listener = socket.socket(family, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((address.host, address.port))
         listener.listen(backlog)
     except OSError as error:
+        listener.close()
         raise BadUsageError(f"listen: {address} cannot be bound: {error.strerror or error}; give another") from error
     return listener
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    if address.path:
+        return socket.AF_UNIX
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
 
 
 def _remove_stale(path: Path) -> None:
@@ -129,8 +134,12 @@ def dial(address: Address, limit_s: float = _DIAL_LIMIT_S) -> socket.socket:
     try:
         if address.path:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.settimeout(limit_s)
-            connection.connect(address.path)
+            try:
+                connection.settimeout(limit_s)
+                connection.connect(address.path)
+            except OSError:
+                connection.close()
+                raise
         else:
             connection = socket.create_connection((address.host, address.port), timeout=limit_s)
     except TimeoutError as error:

@@ -1,0 +1,117 @@
+"""Who may talk: both ends prove the token, and nothing else gets in."""
+
+import socket
+import threading
+
+import pytest
+
+from hwrun import authentication
+from hwrun.authentication import AuthenticationError, Purpose, admit_dialler, prove_to_listener, read_token
+from hwrun.errors import BadUsageError, PeerGoneError, ProtocolError, TimedOutError
+
+
+def outcome(function, *arguments):
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return error
+
+
+def handshake(dialler_token, listener_token, purpose=Purpose.DATA):
+    """What both ends end with."""
+    dialling, listening = socket.socketpair()
+    results = {}
+    thread = threading.Thread(
+        target=lambda: results.update(dialled=outcome(prove_to_listener, dialling, dialler_token, purpose))
+    )
+    thread.start()
+    results["admitted"] = outcome(admit_dialler, listening, listener_token)
+    listening.close()
+    thread.join()
+    dialling.close()
+    return results["dialled"], results["admitted"]
+
+
+@pytest.mark.parametrize("token", [b"", b"a token of sixteen bytes or more"])
+@pytest.mark.parametrize("purpose", list(Purpose))
+def test_ends_with_the_same_token_admit_each_other(token, purpose):
+    assert handshake(token, token, purpose) == (None, purpose)
+
+
+@pytest.mark.parametrize(("dialler", "listener"), [(b"", b"secret"), (b"secret", b""), (b"secret", b"another")])
+def test_ends_with_other_tokens_refuse_and_say_so_on_both_sides(dialler, listener):
+    dialled, admitted = handshake(dialler, listener)
+    assert isinstance(admitted, AuthenticationError)
+    assert isinstance(dialled, AuthenticationError)
+    assert "same token file" in str(dialled)
+
+
+def test_a_listener_that_only_echoes_is_not_trusted():
+    dialling, listening = socket.socketpair()
+
+    def echo():
+        listening.sendall(listening.recv(40))
+        proof = listening.recv(32)
+        listening.sendall(b"\1" + proof)
+
+    thread = threading.Thread(target=echo)
+    thread.start()
+    with pytest.raises(AuthenticationError, match="could not prove"):
+        prove_to_listener(dialling, b"secret", Purpose.CONTROL)
+    thread.join()
+    dialling.close()
+    listening.close()
+
+
+@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".ljust(40), bytes(40), b"\xff" * 40])
+def test_what_is_not_of_the_protocol_is_refused_without_an_answer(garbage):
+    ours, theirs = socket.socketpair()
+    theirs.sendall(garbage)
+    with pytest.raises(ProtocolError, match="does not speak"):
+        admit_dialler(ours, b"secret")
+    ours.close()
+    assert theirs.recv(1) == b""
+    theirs.close()
+
+
+def test_a_silent_peer_is_given_up_in_time(monkeypatch):
+    monkeypatch.setattr(authentication, "HANDSHAKE_LIMIT_S", 0.05)
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"hwra")
+    with pytest.raises(TimedOutError, match="4 of 40 bytes"):
+        admit_dialler(ours, b"secret")
+    ours.close()
+    theirs.close()
+
+
+def test_a_peer_that_leaves_is_named():
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with pytest.raises(PeerGoneError):
+        admit_dialler(ours, b"secret")
+    ours.close()
+
+
+def test_another_protocol_version_is_named_on_both_sides(monkeypatch):
+    ours, theirs = socket.socketpair()
+    theirs.sendall(authentication._HELLO.pack(b"hwra", 9, 1, bytes(32)))
+    with pytest.raises(ProtocolError, match="the peer's is 9, this one's 1"):
+        admit_dialler(ours, b"secret")
+    assert authentication._HELLO.unpack(theirs.recv(40))[1] == 1
+    ours.close()
+    theirs.close()
+
+
+def test_a_token_file_must_be_secret_and_long_enough(tmp_path):
+    path = tmp_path / "token"
+    with pytest.raises(BadUsageError, match="cannot be read"):
+        read_token(path)
+    path.write_bytes(b"short\n")
+    with pytest.raises(BadUsageError, match="holds 5 bytes, expected 16 or more"):
+        read_token(path)
+    path.write_bytes(b"0123456789abcdef\n")
+    path.chmod(0o644)
+    with pytest.raises(BadUsageError, match="chmod 600"):
+        read_token(path)
+    path.chmod(0o600)
+    assert read_token(path) == b"0123456789abcdef"

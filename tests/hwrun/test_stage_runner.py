@@ -1,0 +1,127 @@
+"""What a stage does with a batch: compute it, or take a device's time over it."""
+
+import time
+
+import pytest
+import torch
+
+from hwrun.stage_runner import ActivationCache, Cancelled, StageRunner, wait_until
+
+
+class Doubling(torch.nn.Module):
+    runs = 0
+
+    def forward(self, x):
+        Doubling.runs += 1
+        return (x * 2,)
+
+
+class InPlace(torch.nn.Module):
+    def forward(self, x):
+        return (x.add_(1),)
+
+
+def never():
+    return False
+
+
+def runner(module=Doubling, *, target_s=None, cache=None, **options):
+    Doubling.runs = 0
+    load = None if module is None else module
+    return StageRunner(load, target_s=target_s, cache=cache or ActivationCache(), key="stage", **options)
+
+
+BATCH = (torch.arange(6.0).reshape(2, 3),)
+
+
+def test_a_real_stage_computes_every_batch():
+    stage = runner()
+    for scale in (1, 3):
+        result = stage.run((BATCH[0] * scale,), never)
+        assert torch.equal(result.tensors[0], BATCH[0] * scale * 2)
+    assert Doubling.runs == 2
+    assert not result.overrun
+
+
+def test_an_emulated_stage_computes_once_and_then_hands_on_that_activation_for_the_targets_time():
+    stage = runner(target_s=0.02)
+    results = [stage.run(BATCH, never) for _ in range(4)]
+    assert Doubling.runs == 1
+    assert all(torch.equal(result.tensors[0], BATCH[0] * 2) for result in results)
+    assert all(result.compute_end_s - result.compute_start_s >= 0.02 for result in results)
+    assert min(result.compute_end_s - result.compute_start_s for result in results) < 0.0205
+
+
+def test_an_emulated_stage_deployed_again_loads_and_computes_nothing():
+    cache = ActivationCache()
+    runner(target_s=0.001, cache=cache).run(BATCH, never)
+    again = StageRunner(lambda: pytest.fail("loaded"), target_s=0.001, cache=cache, key="stage")
+    again.load()
+    assert torch.equal(again.run(BATCH, never).tensors[0], BATCH[0] * 2)
+
+
+def test_with_compute_each_an_emulated_stage_computes_every_batch_and_still_waits():
+    stage = runner(target_s=0.01, compute_each=True)
+    results = [stage.run(BATCH, never) for _ in range(3)]
+    assert Doubling.runs == 3
+    assert all(result.compute_end_s - result.compute_start_s >= 0.01 for result in results)
+
+
+def test_a_host_slower_than_the_target_is_flagged():
+    class Slow(torch.nn.Module):
+        def forward(self, x):
+            time.sleep(0.01)
+            return (x,)
+
+    assert runner(Slow, target_s=0.001, compute_each=True).run(BATCH, never).overrun
+
+
+def test_an_empty_stage_hands_on_what_it_gets_and_takes_no_time():
+    result = runner(None, target_s=0.0).run(BATCH, never)
+    assert result.tensors is BATCH
+    assert result.holds_inputs
+    assert not result.overrun
+
+
+def test_outputs_that_are_views_of_the_inputs_are_told_and_an_emulated_stages_never_are():
+    class Reshaping(torch.nn.Module):
+        def forward(self, x):
+            return (x.reshape(6),)
+
+    assert runner(Reshaping).run(BATCH, never).holds_inputs
+    assert not runner().run(BATCH, never).holds_inputs
+    assert not runner(Reshaping, target_s=0.001).run(BATCH, never).holds_inputs
+
+
+def test_a_kept_input_survives_a_stage_that_begins_in_place():
+    kept = (torch.zeros(3),)
+    stage = runner(InPlace, keeps_inputs=True)
+    assert [stage.run(kept, never).tensors[0].sum().item() for _ in range(2)] == [3.0, 3.0]
+    assert kept[0].sum() == 0
+
+
+def test_the_cache_drops_the_least_recently_used_over_its_bound():
+    cache = ActivationCache(room_bytes=80)
+    for name in "abc":
+        cache.put(name, (torch.zeros(8),))
+        cache.get("a")
+    assert cache.get("a") is not None
+    assert cache.get("b") is None
+    assert cache.get("c") is not None
+
+
+def test_waiting_never_ends_early_and_a_time_that_has_passed_ends_at_once():
+    for duration_s in (0.0, 0.0001, 0.003):
+        end_s = time.monotonic() + duration_s
+        wait_until(end_s, never)
+        assert time.monotonic() >= end_s
+    start_s = time.monotonic()
+    wait_until(start_s - 1, never)
+    assert time.monotonic() - start_s < 0.1
+
+
+def test_waiting_is_given_up_when_cancelled():
+    start_s = time.monotonic()
+    with pytest.raises(Cancelled):
+        wait_until(start_s + 60, lambda: time.monotonic() > start_s + 0.05)
+    assert time.monotonic() - start_s < 5

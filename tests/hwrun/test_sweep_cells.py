@@ -1,0 +1,149 @@
+"""Which cells a sweep has, and which would take too long."""
+
+import pytest
+
+from hwrun.errors import BadUsageError
+from hwrun.sweep_cells import (
+    PlannedCell,
+    cells_identity,
+    parse_asked_link,
+    parse_splits,
+    plan_cells,
+    time_floor_s,
+    too_long,
+)
+from paretosim.errors import BadInputError
+from paretosim.mode import Mode
+from paretosim.plan import Plan
+from paretosim.profiles import ProfileStore
+
+STORE = ProfileStore()
+DURESS = parse_asked_link("5mbit,200ms", STORE)
+
+
+def cells(seed=0, repeats=3, **changes):
+    model = STORE.model("mobilenet_v2")
+    options = {
+        "models": [(model, (0, 7, 14, 21))],
+        "devices": ("rpi4b", "rpi4b"),
+        "batch": 8,
+        "links": [("unshaped", None), DURESS],
+        "modes": [Mode.named("single"), Mode.named("closed", window=3)],
+        "source": "stage1",
+        "sink": "last",
+    }
+    return plan_cells(**{**options, **changes}, repeats=repeats, seed=seed)
+
+
+def cell(model="vgg16", split=1, link=DURESS, mode=None, source="stage1", sink="last"):
+    blocks = len(STORE.model(model).blocks)
+    return PlannedCell(
+        plan=Plan.two_devices(model, blocks, split, ("a", "b")),
+        mode=mode or Mode.named("single"),
+        link_name=link[0],
+        link=link[1],
+        source=source,
+        sink=sink,
+        repeat=0,
+    )
+
+
+def test_every_combination_is_there_once_a_repeat_and_repeats_come_one_after_the_other():
+    planned = cells()
+    assert len(planned) == 3 * 4 * 2 * 2
+    assert len({c.cell_id for c in planned}) == len(planned)
+    assert [c.repeat for c in planned] == sorted(c.repeat for c in planned)
+
+
+def test_order_is_random_differs_between_repeats_and_is_the_seeds():
+    orders = [[str(c.plan) + str(c.mode) + c.link_name for c in cells() if c.repeat == r] for r in range(3)]
+    assert len({tuple(order) for order in orders}) == 3
+    assert sorted(orders[0]) == sorted(orders[1])
+    assert cells() == cells()
+    assert cells_identity(cells()) != cells_identity(cells(seed=1))
+
+
+def test_only_closed_plans_name_a_window():
+    assert {c.plan.window for c in cells() if c.mode.name == "closed"} == {3}
+    assert {c.plan.window for c in cells() if c.mode.name == "single"} == {None}
+
+
+@pytest.mark.parametrize(
+    ("text", "splits"),
+    [("all", range(22)), ("interior", range(1, 21)), ("3", [3]), ("14,18-20,14", [14, 18, 19, 20]), ("0,21", [0, 21])],
+)
+def test_splits_read_as_written(text, splits):
+    assert parse_splits(text, 21) == tuple(splits)
+
+
+@pytest.mark.parametrize("text", ["", "x", "3-", "5-3", "1,,2", "-1"])
+def test_what_is_no_list_of_splits_is_refused(text):
+    with pytest.raises(BadUsageError, match="expected all, interior"):
+        parse_splits(text, 21)
+
+
+def test_a_split_past_the_end_is_refused_with_the_bound():
+    with pytest.raises(BadUsageError, match="got 22, expected 0 to 21"):
+        parse_splits("14,22", 21)
+
+
+def test_a_rate_and_a_delay_make_a_link_with_the_rate_both_ways_and_the_delay_one_way():
+    name, link = DURESS
+    assert name == "5mbit,200ms"
+    assert (link.rate_bps, link.return_rate_bps) == (5e6, 5e6)
+    assert (link.one_way_delay_s, link.return_delay_s) == (0.2, 0.0)
+    assert link.header_bytes == 66
+
+
+def test_a_preset_keeps_its_rates_and_says_the_headers_the_testbed_counts():
+    name, link = parse_asked_link("paper-lan-pi-pi", STORE)
+    preset = STORE.link("paper-lan-pi-pi")
+    assert (name, link.rate_bps, link.one_way_delay_s) == (preset.name, preset.rate_bps, preset.one_way_delay_s)
+    assert link.header_bytes == 66
+
+
+def test_unshaped_is_no_link_and_an_unknown_one_is_refused_with_the_nearest():
+    assert parse_asked_link("unshaped", STORE) == ("unshaped", None)
+    with pytest.raises(BadUsageError, match="did you mean 'unshaped'"):
+        parse_asked_link("unshapd", STORE)
+    with pytest.raises(BadInputError, match="mbps"):
+        parse_asked_link("5mbps,1ms", STORE)
+
+
+def test_with_the_sink_first_trailing_empty_stages_take_no_part():
+    assert len(cell(split=39, sink="first").stages) == 1
+    assert len(cell(split=39, sink="last").stages) == 2
+    assert len(cell(split=38, sink="first").stages) == 2
+
+
+def test_a_vgg16_batch_after_one_block_takes_164_seconds_at_5_mbit():
+    model = STORE.model("vgg16")
+    floor_s = time_floor_s(cell(), model, (0.0, 0.0), 1)
+    assert floor_s == pytest.approx(3 * (102_760_448 * 8 / 5e6 + 0.2))
+    reason, remedy = too_long(floor_s, 60.0)
+    assert "--max-cell-time 60s" in reason
+    assert "--max-cell-time" in remedy
+
+
+def test_an_unshaped_link_adds_nothing_and_a_short_cell_is_not_skipped():
+    model = STORE.model("vgg16")
+    assert time_floor_s(cell(link=("unshaped", None)), model, (0.5, 0.25), 10) == pytest.approx(12 * 0.75)
+    assert time_floor_s(cell(link=("unshaped", None)), model, None, 10) == 0
+    assert too_long(59.0, 60.0) is None
+
+
+def test_the_floor_counts_inputs_and_results_only_where_they_cross_the_link():
+    model = STORE.model("vgg16")
+    base_s = time_floor_s(cell(split=38), model, None, 1)
+    inputs_s = time_floor_s(cell(split=38, source="sink"), model, None, 1)
+    assert inputs_s - base_s == pytest.approx(3 * 8 * 3 * 224 * 224 * 4 * 8 / 5e6)
+    outputs_s = time_floor_s(cell(split=38, sink="first"), model, None, 1)
+    assert outputs_s - base_s == pytest.approx(3 * 8 * 1000 * 4 * 8 / 5e6)
+    assert time_floor_s(cell(split=39, sink="first"), model, None, 1) == 0
+
+
+def test_overlapping_modes_are_bounded_by_the_slowest_part_alone():
+    model = STORE.model("vgg16")
+    single_s = time_floor_s(cell(split=38), model, (0.3, 0.4), 10)
+    closed_s = time_floor_s(cell(split=38, mode=Mode.named("closed")), model, (0.3, 0.4), 10)
+    assert closed_s < 1.7 * single_s

@@ -1,0 +1,154 @@
+"""Sockets that carry frames: tensors arrive as they were, whatever their number, size and type."""
+
+import socket
+import threading
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwrun.errors import BadUsageError, PeerGoneError, ProtocolError
+from hwrun.frames import Kind
+from hwrun.tcp import ALIGNMENT_BYTES, Address, BufferPool, Connection, dial, listen, prepared, tcp_info
+from hwrun.tensors import incoming, outgoing, share_memory
+
+DTYPES = (torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.float16, torch.uint8)
+
+
+@pytest.fixture
+def pair():
+    one, other = socket.socketpair()
+    connections = Connection(one, "one"), Connection(other, "other")
+    yield connections
+    for connection in connections:
+        connection.close()
+
+
+def transfer(sender, receiver, tensors, limit_bytes=2**30):
+    specs, payload = outgoing(tensors)
+    thread = threading.Thread(target=lambda: sender.send(Kind.BATCH, 7, specs=specs, payload=payload))
+    thread.start()
+    message = receiver.receive(BufferPool(), limit_bytes)
+    thread.join()
+    return message
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(1, 5), max_size=4)), min_size=1, max_size=5))
+def test_tensors_of_any_type_and_shape_arrive_bit_for_bit(kinds):
+    one, other = socket.socketpair()
+    sender, receiver = Connection(one, "one"), Connection(other, "other")
+    tensors = [torch.randint(0, 2, shape).to(dtype) for dtype, shape in kinds]
+    message = transfer(sender, receiver, tensors)
+    assert message.header.sequence == 7
+    arrived = incoming(message)
+    assert [tensor.dtype for tensor in arrived] == [dtype for dtype, _ in kinds]
+    assert all(torch.equal(a, b) for a, b in zip(arrived, tensors, strict=True))
+    assert all(tensor.data_ptr() % ALIGNMENT_BYTES == 0 for tensor in arrived)
+    sender.close()
+    receiver.close()
+
+
+def test_a_payload_larger_than_the_socket_buffers_arrives_whole(pair):
+    tensors = [torch.randn(3, 1_000_000), torch.arange(5)]
+    arrived = incoming(transfer(*pair, tensors))
+    assert all(torch.equal(a, b) for a, b in zip(arrived, tensors, strict=True))
+
+
+def test_a_tensor_that_is_not_contiguous_arrives_as_it_reads(pair):
+    tensor = torch.arange(12).reshape(3, 4).t()
+    (arrived,) = incoming(transfer(*pair, [tensor]))
+    assert torch.equal(arrived, tensor)
+
+
+def test_received_tensors_are_views_of_a_buffer_that_is_used_again(pair):
+    pool = BufferPool()
+    specs, payload = outgoing([torch.ones(1000)])
+    pair[0].send(Kind.BATCH, specs=specs, payload=payload)
+    first = pair[1].receive(pool, 4000)
+    (tensor,) = incoming(first)
+    first.buffer[0:4] = bytes(4)
+    assert tensor[0] == 0
+    pool.give(first.buffer)
+    pair[0].send(Kind.BATCH, specs=specs, payload=payload)
+    assert pair[1].receive(pool, 4000).buffer.obj is first.buffer.obj
+
+
+def test_what_is_longer_than_agreed_is_refused_before_it_is_held(pair):
+    specs, payload = outgoing([torch.ones(1000)])
+    pair[0].send(Kind.BATCH, specs=specs, payload=payload)
+    with pytest.raises(ProtocolError, match="4000 bytes, expected at most 3999"):
+        pair[1].receive(BufferPool(), 3999)
+
+
+def test_a_peer_that_leaves_ends_sending_and_receiving(pair):
+    pair[0].close()
+    with pytest.raises(PeerGoneError, match="closed the connection"):
+        pair[1].receive(BufferPool(), 100)
+    with pytest.raises(PeerGoneError, match="sending PING"):
+        pair[1].send(Kind.PING)
+
+
+def test_shutting_down_wakes_a_blocked_receiver(pair):
+    errors = []
+
+    def receive():
+        try:
+            pair[1].receive(BufferPool(), 100)
+        except PeerGoneError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    pair[1].shut_down()
+    thread.join(timeout=5)
+    assert len(errors) == 1
+
+
+def test_tcp_tells_of_itself_and_nagle_is_off():
+    with listen(Address(host="127.0.0.1")) as listener:
+        near = dial(Address(*listener.getsockname()))
+        far = prepared(listener.accept()[0])
+    info = tcp_info(near)
+    assert info["rtt_s"] >= 0
+    assert info["cwnd"] > 0
+    assert info["congestion_control"]
+    assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    near.close()
+    far.close()
+
+
+def test_a_unix_socket_left_over_is_replaced_and_a_live_one_is_not(tmp_path):
+    address = Address(path=str(tmp_path / "s"))
+    listen(address).close()
+    with listen(address), pytest.raises(BadUsageError, match="cannot be bound"):
+        listen(address)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:80", "[::1]:7000", "host.example:0", "unix:/run/x"])
+def test_an_address_prints_as_it_is_written(text):
+    assert str(Address.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "host", ":80", "host:port", "host:70000", "unix:", "unix:" + "x" * 200])
+def test_what_is_no_address_is_refused(text):
+    with pytest.raises(BadUsageError, match="expected"):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "local"),
+    [
+        ("127.0.0.1:1", True), ("[::1]:1", True), ("localhost:1", True), ("unix:/x", True),
+        ("0.0.0.0:1", False), ("10.0.0.1:1", False), ("pi.example:1", False),
+    ],
+)  # fmt: skip
+def test_only_loopback_and_unix_sockets_count_as_local(text, local):
+    assert Address.parse(text).is_local is local
+
+
+def test_shared_memory_is_noticed_through_views():
+    tensor = torch.zeros(4, 4)
+    assert share_memory([tensor.reshape(16)], [tensor])
+    assert not share_memory([tensor.clone()], [tensor])

@@ -1,0 +1,339 @@
+"""A worker: what it serves, what it refuses, and that it outlives whatever a peer sends."""
+
+import struct
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from hwrun import control
+from hwrun.authentication import AuthenticationError, Purpose, prove_to_listener
+from hwrun.control import RequestFailedError, receive_control, send_control
+from hwrun.data_path import admit_data, dial_data
+from hwrun.errors import PeerGoneError, TimedOutError
+from hwrun.feeding import feed
+from hwrun.frames import HEADER_BYTES, Kind
+from hwrun.orchestrator import Deployment, Pipeline
+from hwrun.reference import References, compare
+from hwrun.tcp import Address, BufferPool, Connection, dial, listen
+from hwrun.tensors import outgoing
+from hwrun.weights import WeightStore
+from hwrun.worker import Worker
+from hwrun.worker_client import WorkerClient
+from paretosim.mode import Mode
+from paretosim.plan import Stage
+
+TOKEN = b"a token of more than sixteen bytes"
+LIMIT_BYTES = 8 * 2**20
+MODEL = "mobilenet_v2"
+
+
+class RunningWorker:
+    def __init__(self, folder, token=TOKEN, once=False):
+        listeners = [listen(Address(host="127.0.0.1")) for _ in range(2)]
+        self.control, self.data = (Address(*listener.getsockname()) for listener in listeners)
+        self.log = []
+        self.store = WeightStore(folder)
+        self.worker = Worker(*listeners, token=token, store=self.store, threads=1, once=once, log=self.log.append)
+        self.thread = threading.Thread(target=self.worker.serve)
+        self.thread.start()
+
+    def client(self):
+        return WorkerClient.dial("w", self.control, TOKEN)
+
+    def wait_for_log(self, words):
+        deadline_s = time.monotonic() + 5
+        while not any(words in line for line in self.log):
+            assert time.monotonic() < deadline_s, f"{words!r} is not in {self.log}"
+            time.sleep(0.01)
+
+    def stop(self):
+        self.worker.stop()
+        self.thread.join(timeout=10)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def workers(tmp_path):
+    running = [RunningWorker(tmp_path / name) for name in "AB"]
+    yield running
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture
+def worker(workers):
+    return workers[0]
+
+
+@pytest.fixture(scope="module")
+def reference_and_store(tmp_path_factory):
+    store = WeightStore(tmp_path_factory.mktemp("weights"))
+    return References(store, threads=1, seed=0).of(MODEL, 1), store
+
+
+class LoopbackRoute:
+    def __init__(self, workers, folder):
+        self.workers, self.folder = workers, folder
+
+    def stage_address(self, position):
+        return self.workers[position].data
+
+    def listen_for_results(self):
+        address = Address(path=str(self.folder / "r"))
+        return listen(address), address
+
+    @contextmanager
+    def at_sink(self):
+        yield
+
+
+def deployment(reference, stages, **changes):
+    options = {
+        "model": MODEL, "stages": stages, "targets_s": None, "compute_each": False, "digests": reference.digests,
+        "inputs": reference.inputs, "input_at_sink": False, "batch": 1, "seed": 0, "limit_bytes": LIMIT_BYTES,
+        "queue_depth": 2,
+    }  # fmt: skip
+    return Deployment(**{**options, **changes})
+
+
+@contextmanager
+def pipeline(workers, reference_and_store, folder, split=10, limit_s=60, **changes):
+    reference, store = reference_and_store
+    stages = (Stage("a", 0, split), Stage("b", split, len(reference.digests)))
+    clients = [worker.client() for worker in workers]
+    for client, stage in zip(clients, stages, strict=True):
+        client.supply(reference.digests[stage.first : stage.last], store)
+    try:
+        with Pipeline(
+            clients, LoopbackRoute(workers, folder), TOKEN, deployment(reference, stages, **changes),
+            time.monotonic() + limit_s,
+        ) as running:  # fmt: skip
+            yield running
+    finally:
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.parametrize("split", [0, 10, 21])
+@pytest.mark.parametrize("input_at_sink", [False, True])
+def test_a_pipeline_of_streamed_weights_computes_what_the_unsplit_model_does(
+    workers, reference_and_store, tmp_path, split, input_at_sink
+):
+    with pipeline(workers, reference_and_store, tmp_path, split, input_at_sink=input_at_sink) as running:
+        check = compare(running.prime(), reference_and_store[0].outputs)
+        assert check.bitwise_equal
+        running.collect()
+        (run,) = feed(running, Mode.named("closed", window=3), 4)
+        phases, info = running.collect()
+    assert len(phases) == len(run.warmup) + len(run.batches) == 10
+    for fed in run.batches:
+        first, second = phases[fed.sequence]
+        assert (first.receive_start_s is not None) is input_at_sink
+        assert second.receive_start_s <= second.receive_end_s <= second.compute_start_s <= second.compute_end_s
+        assert first.compute_end_s <= first.send_start_s <= first.send_end_s
+        # Threads may be scheduled late after a send has returned, so a send's end is not before the far receive's.
+        assert first.send_start_s <= second.receive_end_s
+        assert second.compute_end_s <= second.send_start_s <= fed.returned_s
+    assert info[0]["congestion_control"]
+    assert info[1] == {}
+
+
+def test_emulated_stages_take_their_targets_and_hand_on_the_real_activation(workers, reference_and_store, tmp_path):
+    with pipeline(workers, reference_and_store, tmp_path, targets_s=(0.02, 0.03)) as running:
+        assert compare(running.prime(), reference_and_store[0].outputs).bitwise_equal
+        running.collect()
+        feed(running, Mode.named("single"), 5)
+        phases, _ = running.collect()
+        assert compare(running.prime(), reference_and_store[0].outputs).bitwise_equal
+    for batch in phases.values():
+        for stage, target_s in zip(batch, (0.02, 0.03), strict=True):
+            assert stage.compute_end_s - stage.compute_start_s >= target_s
+            late_s = stage.compute_end_s - stage.compute_start_s - target_s
+            assert stage.overrun == (late_s > 0.0005)
+
+
+def test_weights_are_sent_once(workers, reference_and_store):
+    reference, store = reference_and_store
+    client = workers[0].client()
+    digests = reference.digests[:2]
+    assert client.request(control.MissingBlocks(digests), control.Missing).digests == digests
+    client.supply(digests, store)
+    assert client.request(control.MissingBlocks(digests), control.Missing).digests == ()
+    assert workers[0].store.path(digests[0]).read_bytes() == store.path(digests[0]).read_bytes()
+    client.close()
+
+
+def test_a_wrong_token_gets_nothing_on_either_port(worker):
+    for address, purpose in ((worker.control, Purpose.CONTROL), (worker.data, Purpose.DATA)):
+        with dial(address) as stream, pytest.raises(AuthenticationError, match="same token file"):
+            prove_to_listener(stream, b"another token of some length", purpose)
+    worker.wait_for_log("does not hold ours")
+    worker.client().close()
+
+
+def test_garbage_on_either_port_closes_that_connection_alone_with_a_reason(worker):
+    client = worker.client()
+    for address in (worker.control, worker.data):
+        with dial(address) as stream:
+            stream.sendall(b"GET / HTTP/1.1\r\n".ljust(40))
+            stream.settimeout(5)
+            assert stream.recv(1) == b""
+    worker.wait_for_log("does not speak hwrun's protocol")
+    assert client.round_trip_s() < 5
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"X" * HEADER_BYTES,
+        struct.pack(">4sBBHQQ", b"hwrn", 1, Kind.BATCH, 1, 0, 2**63),
+        struct.pack(">4sBBHQQ", b"hwrn", 1, Kind.BATCH, 1, 0, 4) + struct.pack(">BB6x8Q", 2, 2, 2**63, 2, *[0] * 6),
+        struct.pack(">4sBBHQQ", b"hwrn", 1, Kind.PING, 0, 0, 0),
+    ],
+    ids=["magic", "length of 2**63", "dimension of 2**63", "kind"],
+)
+def test_a_bad_frame_from_a_stage_ends_its_pipeline_and_not_the_worker(worker, reference_and_store, frame):
+    reference, store = reference_and_store
+    client = worker.client()
+    failures = []
+    client.on_failure = lambda pipeline, reason: failures.append((pipeline, reason))
+    client.supply(reference.digests[20:], store)
+    deploy_stage(client, reference, "p")
+    connection = dial_data(worker.data, TOKEN, "p", 1)
+    connection.socket.sendall(frame)
+    connection.socket.settimeout(5)
+    assert connection.socket.recv(1) == b""
+    connection.close()
+    worker.wait_for_log("pipeline p: receive:")
+    assert client.round_trip_s() < 5
+    assert failures[0][0] == "p"
+    deploy_stage(client, reference, "q")
+    dial_data(worker.data, TOKEN, "q", 1).close()
+    client.close()
+
+
+def deploy_stage(client, reference, name, **changes):
+    request = {
+        "pipeline": name, "position": 1, "model": MODEL, "first": 20, "last": 21, "digests": reference.digests[20:],
+        "batch": 1, "seed": 0, "target_s": None, "compute_each": False, "keeps_input": False,
+        "limit_bytes": LIMIT_BYTES, "queue_depth": 2,
+    }  # fmt: skip
+    client.deploy(control.DeployStage(**{**request, **changes}))
+
+
+def test_a_tensor_of_the_wrong_shape_ends_its_pipeline_and_not_the_worker(worker, reference_and_store, tmp_path):
+    reference, store = reference_and_store
+    client = worker.client()
+    client.supply(reference.digests[20:], store)
+    deploy_stage(client, reference, "p")
+    connection = dial_data(worker.data, TOKEN, "p", 1)
+    with listen(Address(path=str(tmp_path / "r"))) as results:
+        connecting = threading.Thread(target=lambda: accept_results(results))
+        connecting.start()
+        client.request(control.Connect(pipeline="p", address=f"unix:{tmp_path / 'r'}"), control.Done)
+        connecting.join()
+    specs, payload = outgoing([torch.ones(3, 3)])
+    connection.send(Kind.BATCH, specs=specs, payload=payload)
+    worker.wait_for_log("pipeline p: compute:")
+    assert client.round_trip_s() < 5
+    connection.close()
+    client.close()
+
+
+def accept_results(listener):
+    admit_data(listener, TOKEN, "p", 2, limit_s=5).close()
+
+
+def test_a_stage_that_is_not_deployed_is_not_dialled(worker):
+    client = worker.client()
+    with pytest.raises(RequestFailedError, match="stage 1 of pipeline nowhere is not deployed"):
+        dial_data(worker.data, TOKEN, "nowhere", 1)
+    client.close()
+
+
+def test_a_second_orchestrator_is_told_that_the_worker_is_busy_and_may_come_later(worker):
+    first = worker.client()
+    with pytest.raises(PeerGoneError, match="serves another orchestrator"):
+        worker.client()
+    first.close()
+    deadline_s = time.monotonic() + 5
+    while True:
+        try:
+            worker.client().close()
+            return
+        except PeerGoneError:
+            assert time.monotonic() < deadline_s
+
+
+def test_unlike_versions_are_refused_with_both_named(worker, monkeypatch):
+    connection = Connection(dial(worker.control), "w")
+    prove_to_listener(connection.socket, TOKEN, Purpose.CONTROL)
+    send_control(connection, control.Hello(versions={"protocol": "1", "paretosim": "0.0.1", "torch": "1.0"}))
+    with pytest.raises(PeerGoneError, match=r"torch: worker has .*, orchestrator has 1\.0"):
+        receive_control(connection, BufferPool(), control.Welcome)
+    connection.close()
+
+
+@pytest.mark.parametrize("changes", [{"limit_bytes": 2**62}, {"queue_depth": 10**6}])
+def test_a_deployment_beyond_any_bound_is_refused(worker, reference_and_store, changes):
+    client = worker.client()
+    with pytest.raises(PeerGoneError):
+        deploy_stage(client, reference_and_store[0], "p", **changes)
+    client.close()
+    worker.wait_for_log("at most" if "limit_bytes" in changes else "expected 1 to")
+
+
+def test_what_cannot_be_done_is_answered_with_the_reason_and_the_session_goes_on(worker, reference_and_store):
+    client = worker.client()
+    with pytest.raises(RequestFailedError, match="not in"):
+        deploy_stage(client, reference_and_store[0], "p")
+    with pytest.raises(RequestFailedError, match="pipeline p: no stage"):
+        client.request(control.Collect(pipeline="p"), control.Collected)
+    assert client.round_trip_s() < 5
+    client.close()
+
+
+def test_bytes_that_are_not_a_control_message_end_the_session_and_not_the_worker(worker):
+    client = worker.client()
+    client._connection.send(Kind.CONTROL, payload=(b'{"type":"Nonsense"}',))
+    with pytest.raises(PeerGoneError):
+        client.round_trip_s()
+    client.close()
+    worker.wait_for_log("Invalid")
+
+
+def test_a_worker_started_once_ends_with_its_orchestrator(tmp_path):
+    running = RunningWorker(tmp_path, once=True)
+    running.client().close()
+    running.thread.join(timeout=10)
+    assert not running.thread.is_alive()
+
+
+def test_a_worker_that_goes_fails_its_pipeline_at_once(workers, reference_and_store, tmp_path):
+    with pipeline(workers, reference_and_store, tmp_path, targets_s=(0.01, 30.0)) as running:
+        running.dispatch(0)
+        leaving = threading.Timer(0.3, workers[1].worker.stop)
+        leaving.start()
+        start_s = time.monotonic()
+        with pytest.raises(PeerGoneError, match=r"worker w: "):
+            running.take_returned()
+        assert time.monotonic() - start_s < 10
+        leaving.join()
+
+
+def test_a_pipeline_without_a_result_in_time_says_so(workers, reference_and_store, tmp_path):
+    with pipeline(workers, reference_and_store, tmp_path, limit_s=1.5, targets_s=(0.01, 20.0)) as running:
+        running.dispatch(0)
+        with pytest.raises(TimedOutError, match="time limit"):
+            running.take_returned()
+
+
+def test_unproved_connections_are_bounded(worker):
+    streams = [dial(worker.control) for _ in range(20)]
+    worker.wait_for_log("closed unread")
+    for stream in streams:
+        stream.close()
