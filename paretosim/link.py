@@ -43,6 +43,10 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         for field in ("one_way_delay_s", "return_delay_s", "header_bytes"):
             if not (math.isfinite(getattr(self, field)) and getattr(self, field) >= 0):
                 raise BadInputError(f"{field}: got {getattr(self, field)}, expected a finite number of 0 or more")
+        if not math.isfinite(self.rtt_s):
+            raise BadInputError(
+                f"round trip: {self.one_way_delay_s} s and {self.return_delay_s} s are too large to add"
+            )
 
     @property
     def rtt_s(self) -> float:
