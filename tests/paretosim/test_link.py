@@ -84,6 +84,11 @@ def test_delays_have_to_be_finite_and_not_negative(toy: Any, value: float) -> No
         toy.link(return_delay_s=value)
 
 
+def test_a_round_trip_has_to_be_a_number(toy: Any) -> None:
+    with pytest.raises(BadInputError, match="too large to add"):
+        toy.link(delay_s=1.7e308, return_delay_s=1.7e308)
+
+
 def test_another_schema_is_refused(toy: Any) -> None:
     with pytest.raises(BadInputError, match="schema_version: got 2, expected 1"):
         toy.link(schema_version=2)
