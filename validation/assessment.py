@@ -23,10 +23,12 @@ class ConditionAssessment:
 
 @dataclass(frozen=True)
 class Assessment:
-    """One run."""
+    """One run. `shaped_transfer` scores the transfer phase over shaped links alone: over an unshaped one it is a
+    fraction of a millisecond, and its relative error would drown the rest."""
 
     joined: JoinedRun
     scores: Scores
+    shaped_transfer: ErrorScore | None
     conditions: tuple[ConditionAssessment, ...]
 
     @property
@@ -45,6 +47,9 @@ def assess(joined: JoinedRun, tolerance: float) -> Assessment:
     return Assessment(
         joined=joined,
         scores=score(joined.comparisons),
+        shaped_transfer=score(
+            [c for condition in joined.conditions if condition.link_origin == "asked" for c in condition.comparisons]
+        ).transfer,
         conditions=tuple(
             ConditionAssessment(
                 joined=condition,
@@ -59,12 +64,17 @@ def assess(joined: JoinedRun, tolerance: float) -> Assessment:
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """A fraction for people; a dash for none.
+    """A fraction for people; a dash for none, and never 0.0 of what is not.
 
-    >>> percent(0.0132)
-    '1.3 %'
+    >>> percent(0.0132), percent(0.0002)
+    ('1.3 %', '<0.1 %')
     """
-    return "–" if fraction is None else f"{fraction * 100:.{digits}f} %"
+    if fraction is None:
+        return "–"
+    smallest = 10.0**-digits
+    if 1e-9 < fraction * 100 < smallest / 2:
+        return f"<{smallest:g} %"
+    return f"{fraction * 100:.{digits}f} %"
 
 
 def _sentences(assessment: Assessment) -> list[str]:
@@ -75,7 +85,8 @@ def _sentences(assessment: Assessment) -> list[str]:
     else:
         repeats = sum(len(comparison.repeats) for comparison in joined.comparisons)
         cells = len(joined.comparisons)
-        transfer = f", transfer phase {_score(scores.transfer)}" if scores.transfer else ""
+        shaped = assessment.shaped_transfer
+        transfer = f", transfer phase over shaped links {_score(shaped)}" if shaped else ""
         sentences.append(
             f"{cells} cell{'s' * (cells != 1)} joined ({repeats} record{'s' * (repeats != 1)}): latency"
             f" {_score(scores.latency)}, throughput {_score(scores.throughput)}{transfer};"
@@ -95,7 +106,9 @@ def _sentences(assessment: Assessment) -> list[str]:
 
 
 def _score(score: ErrorScore) -> str:
-    return f"MAPE {percent(score.mape)} (noise floor {percent(score.noise_floor)})"
+    floor = "unknown" if score.noise_floor is None else percent(score.noise_floor)
+    once = ", of batches within single repeats" if score.noise_bases == ("within one repeat",) else ""
+    return f"MAPE {percent(score.mape)} (noise floor {floor}{once})"
 
 
 def _fronts(fronts: Sequence[FrontAgreement]) -> str:
@@ -126,13 +139,18 @@ def _cautions(assessment: Assessment) -> list[str]:
     if kinds:
         listed = ", ".join(f"{device} {kind}" for device, kind in sorted(kinds))
         cautions.append(f"Timings not measured: {listed}.")
+    repeats = [repeat for comparison in joined.comparisons for repeat in comparison.repeats]
     overruns = sum(comparison.overruns for comparison in joined.comparisons)
     if overruns:
-        runs = sum(repeat.stage_runs for comparison in joined.comparisons for repeat in comparison.repeats)
+        runs = sum(repeat.stage_runs for repeat in repeats)
         cautions.append(f"The host was too slow for its targets in {overruns} of {runs} stage runs.")
-    unequal = [c for c in joined.comparisons for r in c.repeats if r.output_check and not r.output_check.bitwise_equal]
+    unequal = [r for r in repeats if r.output_check is not None and not r.output_check.bitwise_equal]
     if unequal:
         cautions.append(f"The output differed from the unsplit model's in {len(unequal)} records.")
+    if lossy := sum(bool(repeat.retransmits) for repeat in repeats):
+        cautions.append(
+            f"TCP sent segments again on connections of {lossy} of {len(repeats)} records; the prediction has no loss."
+        )
     if any(condition.link_check.flags for condition in joined.conditions):
         cautions.append("A link as probed was not what was asked for (see the links table).")
     return cautions

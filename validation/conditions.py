@@ -14,14 +14,15 @@ from dataclasses import dataclass
 
 from hwrun.records import Cell, LinkMeasured, Manifest
 from paretosim.block import Model
+from paretosim.chain import Sink, Source
 from paretosim.errors import UnlikeConditionsError
 from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.plan import Plan
-from paretosim.prediction import Row, Sink, Source
+from paretosim.prediction import Row
 from paretosim.profiles import identity
 from paretosim.timing import Timing
-from paretosim.transfer_time import effective_rate_bps
+from paretosim.transfer_time import TcpState, effective_rate_bps
 
 # Stage targets and predicted stage times are sums of the same numbers, so only rounding may part them.
 STAGE_TIME_TOLERANCE = 1e-6
@@ -41,6 +42,7 @@ class Condition:
     link_asked: Link | None
     source: Source
     sink: Sink
+    tcp_state: TcpState
     emulated: bool
     speed: float
 
@@ -48,6 +50,8 @@ class Condition:
         parts = [f"{self.model}, {' → '.join(self.devices)}, {self.link_name}, {self.mode}, batch {self.batch}"]
         if (self.source, self.sink) != ("stage1", "last"):
             parts.append(f"source {self.source}, sink {self.sink}")
+        if self.tcp_state != "warm":
+            parts.append(f"TCP {self.tcp_state}")
         return ", ".join(parts)
 
     @property
@@ -78,7 +82,6 @@ def condition_of(cell: Cell, manifest: Manifest) -> Condition:
         ("stages", str(len(plan.stages)), "2"),
         ("backend", plan.backend, "tcp"),
         ("wire dtype", plan.wire_dtype, "f32"),
-        ("TCP state", cell.tcp_state, "warm"),
     ):
         if named != predicted:
             raise _unlike(cell, f"{what}: measured with {named}, but predictions are made for {predicted} only")
@@ -96,6 +99,7 @@ def condition_of(cell: Cell, manifest: Manifest) -> Condition:
         link_asked=cell.link_asked,
         source=cell.source,
         sink=cell.sink,
+        tcp_state=cell.tcp_state,
         emulated=cell.emulated,
         speed=cell.speed,
     )

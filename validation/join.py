@@ -140,9 +140,9 @@ def join(run: Run, store: ProfileStore) -> JoinedRun:
 
 def _latest(cells: Sequence[Cell]) -> tuple[list[Cell], int]:
     """Of several attempts at a cell the last that is done, or the last; and how many were left out."""
-    chosen: dict[str, Cell] = {}
+    chosen: dict[tuple[str, str], Cell] = {}
     for cell in cells:
-        key = cell.cell_id
+        key = (cell.cell_id, cell.tcp_state)  # which the identity leaves out
         if key not in chosen or cell.status == "done" or chosen[key].status != "done":
             chosen[key] = cell
     return list(chosen.values()), len(cells) - len(chosen)
@@ -195,6 +195,7 @@ def _join_condition(
             mode=condition.mode,
             source=condition.source,
             sink=condition.sink,
+            tcp_state=condition.tcp_state,
             speed=condition.speed if condition.emulated else 1.0,
             control_delay_s=statistics.median(controls) if controls else 0.0,
         )
@@ -247,7 +248,7 @@ def _comparison(prediction: Prediction, row: Row, cells: Sequence[Cell], transfe
     transfers = [r.transfer_samples_s for r in repeats if r.transfer_samples_s is not None]
     transfer = None
     if len(transfers) == len(repeats):
-        transfer = _quantity_of_medians(transfers, row.links_s[hop] + row.delays_s[hop])
+        transfer = _quantity_of_medians(transfers, row.links_s[hop] + row.stalls_s[hop] + row.delays_s[hop])
     return Comparison(
         split=row.split,
         plan=cells[0].plan,

@@ -23,7 +23,7 @@ class Repeat:
     """One record: latency and throughput as DESIGN's modes define them, and the raw samples they come from.
 
     Samples are per batch, seconds. `compute_samples_s` has a tuple per stage. `transfer_samples_s` is None where
-    the two ends of the link share no clock, or where batches queue for it.
+    the two ends of the link share no clock, or where batches queue for it. `retransmits` is TCP's own count.
     """
 
     cell_id: str
@@ -37,6 +37,7 @@ class Repeat:
     transfer_samples_s: tuple[float, ...] | None
     overruns: int
     stage_runs: int
+    retransmits: int | None
     control_delay_s: float | None
     output_check: OutputCheck | None
 
@@ -58,17 +59,19 @@ class Quantity:
 
     @property
     def error(self) -> float | None:
-        """(predicted − measured) / measured; None where nothing was measured, as of an empty stage."""
+        """(predicted − measured) / measured; None where there is nothing to predict or measure: an empty stage."""
         return relative_error(self.predicted, self.measured)
 
 
 def relative_error(predicted: float, measured: float) -> float | None:
-    """(predicted − measured) / measured; None where the measured value is not above zero.
+    """(predicted − measured) / measured; None where either is zero.
+
+    An empty stage is predicted to take no time and takes a microsecond: −100 % of that would say nothing.
 
     >>> relative_error(0.9, 1.2)
     -0.25
     """
-    return round((predicted - measured) / measured, 15) if measured > 0 else None
+    return round((predicted - measured) / measured, 15) if measured > 0 and predicted > 0 else None
 
 
 def quantity(per_repeat: Sequence[float], samples: Sequence[float], predicted: float) -> Quantity:
@@ -121,9 +124,16 @@ def repeat_of(cell: Cell, *, transfer_seen: bool) -> Repeat:
         transfer_samples_s=_transfers_s(own) if transfer_seen else None,
         overruns=sum(stage.overrun for stage in stage_runs),
         stage_runs=len(stage_runs),
+        retransmits=_retransmits(cell),
         control_delay_s=cell.control_delay_s,
         output_check=cell.output_check,
     )
+
+
+def _retransmits(cell: Cell) -> int | None:
+    """Segments that TCP sent again, over the cell's connections; None where not recorded."""
+    counts = [info["retransmits"] for info in cell.tcp_info if isinstance(info.get("retransmits"), int)]
+    return sum(int(count) for count in counts if count is not None) if counts else None
 
 
 def _intervals_s(batches: Sequence[BatchRecord]) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from validation.assessment import Assessment
 from validation.report_tables import Table
 
 # A column of words with a longer cell than this wraps.
-LONG_CHARACTERS = 30
+LONG_CHARACTERS = 42
 
 STYLE = """
 :root { color-scheme: light; --ink: #1d232b; --soft: #5a6472; --line: #d9dee5; --accent: #0b5a8a; }
@@ -28,14 +28,14 @@ h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
 .tag { display: inline-block; border: 1px solid #8a5a00; color: #6b4500; background: #fff6e0; border-radius: .3rem;
   padding: 0 .4rem; font-size: .82rem; margin-right: .4rem; }
 .scroll { overflow-x: auto; margin: .4rem 0; }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
 thead th { border-bottom: 2px solid var(--soft); vertical-align: bottom; }
 th, td { white-space: nowrap; }
 th { white-space: normal; }
 th.words, td.words { text-align: left; }
-td.long { white-space: normal; overflow-wrap: anywhere; min-width: 15rem; }
+td.long { white-space: normal; overflow-wrap: anywhere; min-width: 13rem; }
 tbody tr:hover { background: #f6f8fa; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1.2rem; }
 figure { margin: 0; } figure svg { width: 100%; height: auto; display: block; }

@@ -14,6 +14,7 @@ from validation.assessment import Assessment, ConditionAssessment
 from validation.fronts import FrontAgreement
 from validation.join import Comparison
 from validation.measured import Quantity, Repeat
+from validation.scores import ErrorScore
 
 SCHEMA_VERSION = 1
 
@@ -37,10 +38,14 @@ def _run(assessment: Assessment) -> dict[str, Any]:
         "dropped_lines": joined.run.dropped_lines,
         "superseded": joined.superseded,
         "missing": joined.missing,
-        "scores": asdict(assessment.scores),
+        "scores": {**asdict(assessment.scores), "transfer_shaped": _score(assessment.shaped_transfer)},
         "conditions": [_condition(found) for found in assessment.conditions],
         "unjoined": [asdict(entry) for entry in joined.unjoined],
     }
+
+
+def _score(score: ErrorScore | None) -> dict[str, Any] | None:
+    return None if score is None else asdict(score)
 
 
 def _condition(found: ConditionAssessment) -> dict[str, Any]:
@@ -109,6 +114,7 @@ def _repeat(repeat: Repeat) -> dict[str, Any]:
         "batches": len(repeat.latency_samples_s),
         "overruns": repeat.overruns,
         "stage_runs": repeat.stage_runs,
+        "retransmits": repeat.retransmits,
         "control_delay_s": repeat.control_delay_s,
         "output_check": repeat.output_check,
     }

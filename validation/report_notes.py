@@ -26,7 +26,7 @@ def limits(assessment: Assessment) -> tuple[str, ...]:
     found = [
         "Latency and throughput are read from the orchestrator's one clock; phases from each worker's own.",
         "Predictions are deterministic: host noise, congestion and thermal throttling appear as error, not as spread.",
-        "Only warm TCP connections, TCP sockets and 32-bit floats are predicted; other cells are refused, not scored.",
+        "Only two stages over TCP sockets with 32-bit floats are predicted; other cells are refused, not scored.",
         "Fronts are taken over the measured splits only, whatever the devices' memory.",
     ]
     if joined.run.manifest.emulated:

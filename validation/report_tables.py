@@ -14,6 +14,7 @@ from validation.scores import ErrorScore, RankAgreement
 
 NONE = "–"
 ONE_REPEAT = "†"
+ALL_CELLS = "all cells"
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,14 @@ def floor(quantity: Quantity) -> str:
 def score_tables(assessment: Assessment) -> tuple[Table, ...]:
     """Errors of the prediction, and of the simpler models beside it, for the run and each condition."""
     rows, simpler = [], []
-    subjects = [("all cells", assessment.scores), *((str(c.joined.condition), c.scores) for c in assessment.conditions)]
+    subjects = [(ALL_CELLS, assessment.scores), *((str(c.joined.condition), c.scores) for c in assessment.conditions)]
     for label, scores in subjects:
+        shaped = assessment.shaped_transfer if label == ALL_CELLS else None
         for name, found in (
             ("latency", scores.latency),
             ("throughput", scores.throughput),
             ("transfer phase", scores.transfer),
+            ("transfer phase, shaped links", shaped),
         ):
             if found is not None:
                 rows.append((label, name, *_score_cells(found), percent(found.noise_floor, 2)))
@@ -148,7 +151,7 @@ def front_table(assessment: Assessment) -> Table:
         tuple(rows),
         "over the measured splits; tolerant: a split counts if it is on the front once improved by"
         f" {percent(tolerance, 0)}. Regret: measured loss of the split recommended for that objective against"
-        " the best measured one, and its true rank. τ-b: over pairs whose measured ranges do not overlap (so many).",
+        " the best measured one (that split, its true rank). τ-b: over pairs whose measured ranges do not overlap.",
         frozenset({"condition", "predicted", "measured"}),
     )
 
@@ -158,7 +161,7 @@ def _splits(splits: Sequence[int]) -> str:
 
 
 def _regret(regret: Regret) -> str:
-    return f"split {regret.recommended}: {percent(regret.regret)}, rank {regret.true_rank}"
+    return f"{percent(regret.regret)} ({regret.recommended}, rank {regret.true_rank})"
 
 
 def _tau(rank: RankAgreement) -> str:
@@ -276,8 +279,9 @@ def phase_table(found: ConditionAssessment) -> Table:
         ),
         tuple(rows),
         "transfer: from stage 1 starting to send until stage 2 holds the last byte, predicted as serialisation +"
-        " one-way delay. rest: latency that neither stage nor transfer explains (dispatch, hand-over, the result's"
-        f" way back); predicted is the control delay alone, {duration(control_s)}.",
+        " stalls of a cold connection + one-way delay. rest: latency that neither stage nor transfer explains"
+        " (dispatch, hand-over, the result's way back); predicted is the control delay alone,"
+        f" {duration(control_s)}.",
     )
 
 

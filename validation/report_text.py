@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -30,7 +31,9 @@ def show(assessments: Sequence[Assessment], console: Console) -> None:
     for assessment in assessments:
         console.print(Text(f"{assessment.run_id}: {assessment.verdict}", style="bold"), soft_wrap=True)
         tables = [*map(report_tables.cell_table, assessment.conditions), report_tables.front_table(assessment)]
-        tables += [*report_tables.score_tables(assessment), report_tables.unjoined_table(assessment)]
+        scores, simpler = report_tables.score_tables(assessment)
+        overall = tuple(row for row in simpler.rows if row[0] == report_tables.ALL_CELLS)
+        tables += [scores, replace(simpler, rows=overall), report_tables.unjoined_table(assessment)]
         for table in tables:
             if table.rows:
                 console.print()

@@ -29,6 +29,7 @@ from paretosim.plan import Plan
 from paretosim.prediction import Prediction, Row, Setting, predict
 from paretosim.profiles import ProfileStore, identity, write_profile
 from paretosim.timing import BatchTiming, BlockTiming, Timing, TimingError
+from paretosim.transfer_time import TcpState
 
 DEVICES = ("slow", "fast")
 BATCH = 8
@@ -65,6 +66,7 @@ class SyntheticRun:
     links: Sequence[Link | None] = (SLOW_LINK,)
     emulated: bool = True
     speed: float = 2.0
+    tcp_state: TcpState = "warm"
     kind: str = "local"
     goodput_bps: float | None = 40e6
     rtt_s: float = 0.001
@@ -91,6 +93,7 @@ class SyntheticRun:
                 model=store.model(self.model), devices=(store.device(one), store.device(two)),
                 timings=(store.timing(one, self.model), store.timing(two, self.model)),
                 link=link, mode=mode, batch=BATCH, speed=self.speed, control_delay_s=CONTROL_S,
+                tcp_state=self.tcp_state,
             )
         )  # fmt: skip
 
@@ -131,7 +134,7 @@ class SyntheticRun:
         )
         cell = Cell(
             plan=str(plan), mode=mode, link_name="unshaped" if link is None else link.name, link_asked=link,
-            repeat=repeat, emulated=self.emulated, speed=self.speed,
+            tcp_state=self.tcp_state, repeat=repeat, emulated=self.emulated, speed=self.speed,
             stage_targets_s=row.stages_s if self.emulated else None, status="done",
             link_measured=measured, control_delay_s=CONTROL_S,
             output_check=OutputCheck(bitwise_equal=True, max_abs_difference=0.0, relative_difference=0.0),
@@ -156,7 +159,7 @@ class SyntheticRun:
 
     def _batch(self, index: int, dispatched_s: float, latency_s: float, row: Row, factors: Factors) -> BatchRecord:
         computed_s = dispatched_s + CONTROL_S + row.stages_s[0]
-        arrived_s = computed_s + (row.links_s[0] + row.delays_s[0]) * factors.transfer
+        arrived_s = computed_s + (row.links_s[0] + row.stalls_s[0] + row.delays_s[0]) * factors.transfer
         one = Phases(
             compute_start_s=dispatched_s + CONTROL_S, compute_end_s=computed_s,
             send_start_s=computed_s, send_end_s=computed_s + row.links_s[0],

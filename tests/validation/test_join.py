@@ -62,6 +62,25 @@ def test_transfer_phase_is_left_out_where_it_cannot_be_timed_and_that_is_said(
     assert any(said in note for note in found.conditions[0].notes)
 
 
+def test_cold_connections_are_predicted_cold_and_apart_from_warm_ones(synthetic: Callable) -> None:
+    # Only a link that holds more than the first ten segments stalls a cold connection.
+    links = (msgspec.structs.replace(synthetic().links[0], name="100mbit,20ms", rate_bps=100e6),)
+    run = synthetic(repeats=1, links=links)
+    folder = run.write()
+    cold = synthetic(repeats=1, links=links, tcp_state="cold")
+    for split in run.splits:
+        append_cell(folder, cold.cell(run.modes[0], run.links[0], split, 0))
+    found = join(read_run(folder), run.store)
+    assert [condition.condition.tcp_state for condition in found.conditions] == ["warm", "cold"]
+    assert found.superseded == 0
+    for comparison in found.comparisons:
+        assert comparison.latency.error == pytest.approx(0, abs=1e-9)
+        assert comparison.transfer is not None
+        assert comparison.transfer.error == pytest.approx(0, abs=1e-9)
+    warm_row, cold_row = (condition.comparisons[1].row for condition in found.conditions)
+    assert cold_row.latency_s > warm_row.latency_s
+
+
 def test_perturbed_measurements_have_the_errors_put_in(synthetic: Callable) -> None:
     run = synthetic(factors=lambda split, repeat: SimpleNamespace(latency=1.25, throughput=0.8, transfer=1.0))
     comparison = joined(run).comparisons[2]
@@ -174,7 +193,6 @@ def test_a_half_written_line_is_counted_and_its_cell_missed(synthetic: Callable)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"cell_changes": {"tcp_state": "cold"}}, "measured with cold, but predictions are made for warm only"),
         ({"cell_changes": {"speed": 4.0}}, "the cell has 4.0 and its manifest 2.0"),
         ({"cell_changes": {"emulated": False}}, "the cell has False and its manifest True"),
         ({"cell_changes": {"stage_targets_s": None}}, "is emulated but records none"),

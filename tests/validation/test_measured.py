@@ -35,5 +35,6 @@ def test_error_is_signed_and_relative_to_the_measurement() -> None:
     assert relative_error(0.9, 1.2) == pytest.approx(-0.25)
 
 
-def test_nothing_measured_has_no_relative_error() -> None:
+def test_an_empty_stage_has_no_relative_error() -> None:
     assert relative_error(1.0, 0.0) is None
+    assert relative_error(0.0, 1e-6) is None
