@@ -7,6 +7,7 @@ import math
 from rich.text import Text
 
 from paretosim.prediction import Prediction
+from paretosim.units import format_number
 
 WIDTH, HEIGHT = 64, 16
 # Beyond this ratio of extremes a linear axis presses the front into a corner.
@@ -29,7 +30,7 @@ def scatter(prediction: Prediction, width: int = WIDTH, height: int = HEIGHT) ->
         if row.on_front:
             _label(cells, line, column, str(row.split))
     text.append(f"throughput, images/s{y_scale}   ● front, with its split   · other splits\n", "bold")
-    top, bottom = f"{max(ys):.3g}", f"{min(ys):.3g}"
+    top, bottom = format_number(max(ys), 3), format_number(min(ys), 3)
     margin = max(len(top), len(bottom))
     for line in reversed(range(height)):
         tick = top if line == height - 1 else bottom if line == 0 else ""
@@ -37,7 +38,7 @@ def scatter(prediction: Prediction, width: int = WIDTH, height: int = HEIGHT) ->
         for column in range(width + 4):
             text.append(*cells.get((line, column), (" ", "")))
         text.append("\n")
-    low, high = f"{min(xs):.3g}", f"{max(xs):.3g}"
+    low, high = format_number(min(xs), 3), format_number(max(xs), 3)
     text.append(" " * (margin + 1) + "└" + "─" * width + "\n", "dim")
     text.append(" " * (margin + 2) + low + f"{high:>{max(width - len(low), len(high) + 1)}}", "dim")
     text.append(f"  latency, s{x_scale}\n", "bold")
