@@ -7,6 +7,7 @@ All splits of a condition share one prediction, so that they share one link and 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def join(run: Run, store: ProfileStore) -> JoinedRun:
             continue
         groups.setdefault(condition, []).append(cell)
     joined = []
-    for condition in sorted(groups, key=str):
+    for condition in sorted(groups, key=_order):
         found = _join_condition(condition, groups[condition], run.manifest, store)
         if found is not None:
             joined.append(found)
@@ -136,6 +137,13 @@ def join(run: Run, store: ProfileStore) -> JoinedRun:
         unjoined += [_unjoined(c, reason, "measure the cell again, with a probe") for c in groups[condition]]
     unjoined.sort(key=lambda entry: (entry.status, entry.plan, entry.mode, entry.link_name, entry.repeat))
     return JoinedRun(run=run, conditions=tuple(joined), unjoined=tuple(unjoined), superseded=superseded)
+
+
+def _order(condition: Condition) -> tuple[str, str, float, float, str]:
+    """By model, mode and then from the fastest link (unshaped ones first) to the slowest."""
+    link = condition.link_asked
+    rate_bps, delay_s = (math.inf, 0.0) if link is None else (link.rate_bps, link.one_way_delay_s)
+    return (condition.model, str(condition.mode), -rate_bps, delay_s, str(condition))
 
 
 def _latest(cells: Sequence[Cell]) -> tuple[list[Cell], int]:
@@ -239,7 +247,9 @@ def _comparison(prediction: Prediction, row: Row, cells: Sequence[Cell], transfe
     repeats = tuple(repeat_of(cell, transfer_seen=transfer_seen) for cell in sorted(cells, key=lambda c: c.repeat))
     setting = prediction.setting
     wire_s = row.activation_bytes[0] * 8 / setting.link.rate_bps
-    latency = quantity([r.latency_s for r in repeats], repeats[0].latency_samples_s, row.latency_s)
+    # Batches of a burst wait for those before them, so that their latencies differ without any noise.
+    samples_s = () if setting.mode.name == "burst" else repeats[0].latency_samples_s
+    latency = quantity([r.latency_s for r in repeats], samples_s, row.latency_s)
     stages = tuple(
         _quantity_of_medians([r.compute_samples_s[k] for r in repeats], predicted_s)
         for k, predicted_s in enumerate(row.stages_s)

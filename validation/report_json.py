@@ -1,4 +1,4 @@
-"""The report as one JSON object (docs/formats.md): the same numbers as the page, unrounded."""
+"""The report as one JSON object: the same numbers as the page, unrounded."""
 
 from __future__ import annotations
 

@@ -101,12 +101,12 @@ def _floor_note(assessment: Assessment) -> str:
     }
     notes = []
     if "between repeats" in bases:
-        notes.append("noise floor: half the range over repeats, relative to their median")
+        notes.append("half the range over repeats, relative to their median")
     if "within one repeat" in bases:
         notes.append("of cells measured once, the spread of their batches (scaled median absolute deviation)")
     if "unknown" in bases:
-        notes.append("unknown where one repeat holds fewer than three batches")
-    return "; ".join(notes)
+        notes.append("unknown where a single repeat holds fewer than three batches, or a burst whose batches queue")
+    return f"noise floor: {'; '.join(notes)}"
 
 
 def front_table(assessment: Assessment) -> Table:

@@ -105,6 +105,19 @@ def test_one_repeat_says_that_its_floor_is_its_own(synthetic: Callable) -> None:
     assert comparison.latency.noise_basis == "within one repeat"
 
 
+def test_queueing_within_one_burst_is_not_taken_for_noise(synthetic: Callable) -> None:
+    comparison = joined(synthetic(repeats=1, modes=(Mode.named("burst"),))).comparisons[0]
+    assert len(set(comparison.repeats[0].latency_samples_s)) > 1
+    assert (comparison.latency.noise_floor, comparison.latency.noise_basis) == (None, "unknown")
+
+
+def test_conditions_go_from_the_fastest_link_to_the_slowest(synthetic: Callable) -> None:
+    slow = synthetic().links[0]
+    fast = msgspec.structs.replace(slow, name="100mbit,20ms", rate_bps=100e6)
+    found = joined(synthetic(links=(slow, fast, None), splits=(1,)))
+    assert [entry.condition.link_name for entry in found.conditions] == ["unshaped", "100mbit,20ms", "5mbit,20ms"]
+
+
 def test_an_unshaped_link_is_predicted_as_probed_and_says_so(synthetic: Callable) -> None:
     run = synthetic(links=(None,), goodput_bps=8e6, rtt_s=0.004)
     condition = joined(run).conditions[0]

@@ -1,6 +1,6 @@
 """`python -m validation report RUN…`: measured cells beside their predictions, as tables and as a page to open.
 
-Several runs each get a section of their own and are never pooled (docs/measuring.md).
+Several runs each get a section of their own and are never pooled: they may differ in host, versions, speed or emulation.
 """
 
 from __future__ import annotations
