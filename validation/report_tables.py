@@ -103,7 +103,7 @@ def _floor_note(assessment: Assessment) -> str:
     if "between repeats" in bases:
         notes.append("half the range over repeats, relative to their median")
     if "within one repeat" in bases:
-        notes.append("of cells measured once, the spread of their batches (scaled median absolute deviation)")
+        notes.append("in cells measured once, the spread of their batches (scaled median absolute deviation)")
     if "unknown" in bases:
         notes.append("unknown where a single repeat holds fewer than three batches, or a burst whose batches queue")
     return f"noise floor: {'; '.join(notes)}"

@@ -238,3 +238,14 @@ def test_a_report_needs_neither_torch_nor_the_rest_of_hwrun(synthetic: Callable)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert (run.folder / "report" / "index.html").stat().st_size > 0
+
+
+def test_without_matplotlib_the_tables_are_printed_and_the_remedy_is_named(synthetic: Callable) -> None:
+    run = synthetic(splits=(1, 3))
+    blocked = BLOCKED.replace('"torch",', '"torch", "matplotlib",')
+    command = [sys.executable, "-c", blocked, "report", str(run.write()), "--profiles", str(run.profiles)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "2 cells joined" in done.stdout
+    assert "pip install 'paretosim[report]'" in done.stderr
+    assert not (run.folder / "report").exists()

@@ -1,6 +1,6 @@
 """`python -m validation report RUN…`: measured cells beside their predictions, as tables and as a page to open.
 
-Several runs each get a section of their own and are never pooled: they may differ in host, versions, speed or emulation.
+Several runs each get a section of their own and are never pooled: they may differ in host, versions or speed.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def run(arguments: Namespace) -> int:
     output = _output_directory(arguments)
     store = ProfileStore(arguments.profiles)
     assessments = [assess(join(read_run(folder), store), arguments.tolerance) for folder in arguments.runs]
-    page = write_report(assessments, output)
     if arguments.json:
         sys.stdout.write(as_json(assessments).decode())
-        print(f"report: {page}", file=sys.stderr)
     else:
         _show(assessments)
-        print(f"report: {page}")
+    sys.stdout.flush()  # what was found is shown even where the page cannot be written
+    page = write_report(assessments, output)
+    print(f"report: {page}", file=sys.stderr if arguments.json else sys.stdout)
     return DONE if any(assessment.joined.comparisons for assessment in assessments) else FAILED
 
 
