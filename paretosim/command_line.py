@@ -77,12 +77,16 @@ def _run(program: str, description: str, subcommands: Sequence[Subcommand], argu
     parser.add_argument("--version", action="version", version=f"{program} {__version__}")
     chosen = next((entry for entry in subcommands if arguments and entry.name == arguments[0]), None)
     module = import_module(chosen.module) if chosen else None
+    usage = parser  # of the subcommand, where there is one: its options are what was mistyped
     children = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     for entry in subcommands:
         child = children.add_parser(entry.name, help=entry.summary, description=entry.summary, allow_abbrev=False)
         if module is not None and entry is chosen:
             module.configure(child)
-    parsed = parser.parse_args(with_negative_values(arguments))
+            usage = child
+    parsed, unknown = parser.parse_known_args(with_negative_values(arguments))
+    if unknown:
+        usage.error(f"unrecognized arguments: {' '.join(unknown)}")
     if module is None:  # a subcommand hidden behind something else, such as `--`
         parser.error(f"expected the command first, one of {', '.join(entry.name for entry in subcommands)}")
     code: int = module.run(parsed)
