@@ -1,0 +1,206 @@
+"""What the three commands share: exit codes, messages, interrupts and closed pipes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from paretosim import __version__, command_line
+from paretosim.command_line import Subcommand, dispatch, with_negative_values
+from paretosim.errors import BadInputError, ParetosimError
+
+
+class _Loader:
+    """Stands for the import of a subcommand's module; remembers what was imported."""
+
+    def __init__(self, run: Any) -> None:
+        self.imported: list[str] = []
+        self._module = SimpleNamespace(configure=lambda parser: parser.add_argument("--delay"), run=run)
+
+    def __call__(self, name: str) -> Any:
+        self.imported.append(name)
+        return self._module
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Dispatch over two subcommands whose `run` is given; returns the exit code and what was imported."""
+
+    def dispatched(behaviour: Any, *arguments: str) -> tuple[int, list[str]]:
+        loader = _Loader(behaviour)
+        monkeypatch.setattr(command_line, "import_module", loader)
+        code = dispatch(
+            "tool", "A tool.", (Subcommand("go", "pkg.go", "goes"), Subcommand("stop", "pkg.stop", "stops")), arguments,
+            bad_input=(BadInputError,), failures=(ParetosimError, OSError),
+        )  # fmt: skip
+        return code, loader.imported
+
+    return dispatched
+
+
+def _raiser(error: BaseException) -> Any:
+    def behaviour(arguments: argparse.Namespace) -> int:
+        raise error
+
+    return behaviour
+
+
+def test_only_the_subcommand_that_is_asked_for_is_imported(run: Any) -> None:
+    assert run(lambda arguments: 0, "go") == (0, ["pkg.go"])
+
+
+def test_the_subcommands_own_code_is_returned(run: Any) -> None:
+    assert run(lambda arguments: 1, "go")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(BadInputError("bad: got 1"), 2), (ParetosimError("it broke"), 1), (OSError(28, "No space left"), 1)],
+)
+def test_known_errors_are_a_message_and_a_code(
+    run: Any, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    assert run(_raiser(error), "go")[0] == code
+    captured = capsys.readouterr()
+    assert captured.err == f"tool: {error}\n"
+    assert captured.out == ""
+
+
+def test_an_unknown_error_keeps_its_traceback(run: Any) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(_raiser(ZeroDivisionError()), "go")
+
+
+def test_an_interrupt_ends_as_shells_report_it(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(_raiser(KeyboardInterrupt()), "go")[0] == 130
+    assert capsys.readouterr().err == "tool: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("nosuch",), ("go", "--nosuch"), ("go", "--delay"), ("--", "go"), ("go", "extra")]
+)
+def test_bad_usage_is_2_with_the_usage_on_stderr(
+    run: Any, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert run(lambda parsed: 0, *arguments)[0] == 2
+    captured = capsys.readouterr()
+    assert "usage: tool" in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(("--help",), "stops"), (("go", "--help"), "--delay"), (("--version",), __version__)]
+)
+def test_help_and_version_are_results(
+    run: Any, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    assert run(lambda parsed: 0, *arguments)[0] == 0
+    assert said in capsys.readouterr().out
+
+
+def test_a_negative_value_reaches_the_check_that_names_it(run: Any) -> None:
+    seen = []
+    assert run(lambda arguments: seen.append(arguments.delay) or 0, "go", "--delay", "-1ms")[0] == 0
+    assert seen == ["-1ms"]
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (["--delay", "-1ms"], ["--delay=-1ms"]),
+        (["--fps", "-.5"], ["--fps=-.5"]),
+        (["--delay", "1ms", "-5"], ["--delay", "1ms", "-5"]),
+        (["--delay=2ms", "-1"], ["--delay=2ms", "-1"]),
+        (["--", "-1"], ["--", "-1"]),
+        (["--json", "--csv"], ["--json", "--csv"]),
+        (["--json", "-x"], ["--json", "-x"]),
+        (["-1"], ["-1"]),
+        ([], []),
+    ],
+)
+def test_only_a_number_after_a_long_option_is_joined_to_it(given: list[str], read: list[str]) -> None:
+    assert with_negative_values(given) == read
+
+
+# Whole processes, on toy profiles.
+
+
+def _start(profiles: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"PARETOSIM_PROFILES": str(profiles)} | options.pop("environment", {})
+    return subprocess.Popen([sys.executable, "-m", "paretosim.cli", *arguments], env=environment, **options)
+
+
+PREDICT = ("predict", "--model", "toy", "--devices", "one,two")
+
+
+@pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)])
+def test_a_closed_pipe_ends_quietly(profiles: Path, form: tuple[str, ...]) -> None:
+    read, write = os.pipe()
+    os.close(read)  # as `| head` does once it has what it wanted
+    try:
+        process = _start(profiles, *PREDICT, *form, stdout=write, stderr=subprocess.PIPE)
+    finally:
+        os.close(write)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_a_failure_with_the_reason(profiles: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = _start(profiles, *PREDICT, stdout=full, stderr=subprocess.PIPE)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors == b"paretosim: [Errno 28] No space left on device\n"
+
+
+def test_a_closed_stdout_is_a_failure_with_a_message(profiles: Path) -> None:
+    environment = os.environ | {"PARETOSIM_PROFILES": str(profiles)}
+    line = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "paretosim.cli", *PREDICT]
+    done = subprocess.run(line, env=environment, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 1
+    assert b"standard output is closed" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)])
+def test_an_ascii_terminal_gets_ascii(profiles: Path, form: tuple[str, ...]) -> None:
+    process = _start(
+        profiles, *PREDICT, *form, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        environment={"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+    assert out.decode("ascii")
+    if not form:
+        assert b"one -> two" in out
+        assert b"*" in out
+
+
+def test_ctrl_c_ends_without_a_traceback(profiles: Path) -> None:
+    # Timings that come from a named pipe keep the command waiting where the interrupt finds it.
+    os.mkfifo(profiles / "mine.csv")
+    wait = "import sys; from paretosim.cli import main; print('up', flush=True); sys.exit(main(sys.argv[1:]))"
+    environment = os.environ | {"PARETOSIM_PROFILES": str(profiles)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", wait, *PREDICT, "--timing", f"one={profiles / 'mine.csv'}"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == b"paretosim: interrupted\n"
