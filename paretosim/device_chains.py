@@ -60,7 +60,7 @@ class Group:
 class Chains:
     """Nodes in an order in which every one comes after its predecessors; one array entry or row a node.
 
-    `start_device` is the first device of a node's chains where that is remembered, else the node's own.
+    `start_device` is the first device of a node's chains, as far as `Rules` fix or remember it, else the node's own.
     """
 
     device: NDArray[np.int64]
@@ -121,10 +121,9 @@ def chains(rules: Rules) -> Chains:
                 )
     return Chains(
         device=np.array([node.device for node in nodes], dtype=np.int64),
-        start_device=np.array([n.start if rules.remember_start else n.device for n in nodes], dtype=np.int64),
-        begins=np.array([_may_begin(rules, n.device) and n.used.bit_count() <= 1 and n.stages <= 1 for n in nodes])
-        & np.array([not rules.remember_start or n.start == n.device for n in nodes]),
-        ends=np.array([rules.end is None or node.device == rules.end for node in nodes]),
+        start_device=np.array([_start_device(rules, node) for node in nodes], dtype=np.int64),
+        begins=np.array([_begins(rules, node) for node in nodes], dtype=np.bool_),
+        ends=np.array([rules.end is None or node.device == rules.end for node in nodes], dtype=np.bool_),
         before=tuple(before),
         groups=tuple(
             Group(group.device, group.first, group.last, _padded(before[group.first : group.last], len(nodes)))
@@ -137,6 +136,18 @@ def _may_begin(rules: Rules, device: int) -> bool:
     if rules.start is not None:
         return device == rules.start
     return bool(rules.usable[device]) and rules.alike[device] == device
+
+
+def _begins(rules: Rules, node: _Node) -> bool:
+    """Whether a chain may consist of this node alone."""
+    alone = node.used.bit_count() <= 1 and node.stages <= 1 and node.start in (-1, node.device)
+    return alone and _may_begin(rules, node.device)
+
+
+def _start_device(rules: Rules, node: _Node) -> int:
+    if rules.start is not None:
+        return rules.start
+    return node.start if rules.remember_start else node.device
 
 
 def _count(rules: Rules, so_far: int) -> int:

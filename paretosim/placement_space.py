@@ -60,13 +60,11 @@ def _alike(setting: PlacementSetting, allowed: NDArray[np.bool_], apart: set[int
         if (setting.devices[a], setting.timings[a]) != (setting.devices[b], setting.timings[b]):
             return False
         swap = {a: b, b: a}
+        hops = [(one, two) for one in devices for two in devices if one != two and {one, two} & {a, b}]
         return all(
-            link(i, j) == link(swap.get(i, i), swap.get(j, j))
+            link(one, two) == link(swap.get(one, one), swap.get(two, two))
             for link in (setting.links.forward, setting.links.back)
-            for i in (a, b)
-            for j in devices
-            for i, j in ((i, j), (j, i))
-            if i != j
+            for one, two in hops
         )
 
     return tuple(next((a for a in range(b) if exchangeable(a, b)), b) for b in devices)

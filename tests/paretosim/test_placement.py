@@ -1,0 +1,446 @@
+"""Placements on k devices, held against every placement there is."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from itertools import combinations_with_replacement, pairwise, permutations
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from paretosim.block import Block, Model, TensorShape
+from paretosim.device import Device
+from paretosim.errors import BadInputError
+from paretosim.hop_links import HopLinks
+from paretosim.link import Link, parse_link
+from paretosim.mode import MODE_NAMES, Mode
+from paretosim.pareto import is_nondominated
+from paretosim.placement import PlacementRow, place
+from paretosim.placement_limits import Forbid, Pin
+from paretosim.placement_setting import PlacementSetting
+from paretosim.prediction import Setting, predict
+from paretosim.profiles import ProfileStore
+from paretosim.timing import BatchTiming, BlockTiming, Timing
+
+STORE = ProfileStore()
+ETHERNET = STORE.link("ethernet-1g")
+# 8 bit/s and no headers: a link is taken for as many seconds as the message has bytes.
+BYTE_A_SECOND = Link(
+    schema_version=1, name="toy", rate_bps=8, one_way_delay_s=1, return_rate_bps=16, return_delay_s=2, header_bytes=0
+)
+
+# Devices (positions from 0) and cuts, both ends included: what a placement is, apart from what it costs.
+Shape = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def toy_model(cut_bytes: list[int], weights: list[int]) -> Model:
+    shapes = [TensorShape(shape=(size,), dtype="uint8") for size in cut_bytes]
+    blocks = tuple(
+        Block(
+            name=f"layer.{index}",
+            flops=1,
+            parameters=0,
+            parameter_bytes=weight,
+            buffer_bytes=0,
+            outputs=(shape,),
+            peak_activation_bytes=weight % 3,
+        )
+        for index, (shape, weight) in enumerate(zip(shapes[1:], weights, strict=True))
+    )
+    return Model(
+        schema_version=1, name="toy", classes=1, input=shapes[0], flops_convention="", origin={}, blocks=blocks
+    )
+
+
+def toy_device(name: str, memory_bytes: int | None = None) -> Device:
+    return Device(schema_version=1, name=name, title=name, memory_bytes=memory_bytes)
+
+
+def toy_timing(device: str, block_s: list[float], **conditions: bool) -> Timing:
+    blocks = tuple(BlockTiming(name=f"layer.{index}", value_s=value) for index, value in enumerate(block_s))
+    return Timing(
+        schema_version=1,
+        device=device,
+        model="toy",
+        kind="measured",
+        how="made up",
+        batches=(BatchTiming(batch=1, blocks=blocks),),
+        conditions=dict(conditions),
+    )
+
+
+def random_setting(seed: int) -> PlacementSetting:
+    """A small instance; integer times, so that equal sums abound, in half of them, and identical devices in many."""
+    rng = random.Random(seed)
+    blocks, count = rng.randint(1, 8 if seed % 4 else 5), rng.randint(1, 4)
+
+    def time_s() -> float:
+        return rng.randint(0, 3) if seed % 2 else rng.lognormvariate(0, 1)
+
+    model = toy_model([rng.randint(1, 3) for _ in range(blocks + 1)], [rng.choice([0, 1, 2, 9]) for _ in range(blocks)])
+    kinds = [
+        (
+            toy_device(name, rng.choice([None, None, 12, 30])),
+            toy_timing(name, [1 + time_s(), *(time_s() for _ in range(blocks - 1))]),
+        )
+        for name in "abcd"[: rng.randint(1, count)]
+    ]
+    chosen = [rng.choice(kinds) for _ in range(count)]
+    own = {}
+    for _ in range(rng.choice([0, 0, 1, 2]) if count > 1 else 0):
+        start, end = rng.sample(range(count), 2)
+        own[start, end] = msgspec.structs.replace(
+            BYTE_A_SECOND, rate_bps=rng.choice([4, 8, 80]), one_way_delay_s=rng.randint(0, 3)
+        )
+    pins = [
+        Pin(rng.randrange(blocks), tuple(sorted(rng.sample(range(count), rng.randint(1, count)))))
+        for _ in range(rng.choice([0, 0, 0, 1, 2]))
+    ]
+    forbids = [
+        Forbid((rng.randrange(count),), tuple(sorted(rng.sample(range(blocks), rng.randint(1, blocks)))))
+        for _ in range(rng.choice([0, 0, 0, 1, 2]))
+    ]
+    ends, sink = rng.choice(["fixed", "free"]), rng.choice(["last", "first"])
+    least = 2 if ends == "fixed" and sink == "last" and count > 1 else 1
+    return PlacementSetting(
+        model=model,
+        devices=tuple(device for device, _ in chosen),
+        timings=tuple(timing for _, timing in chosen),
+        links=HopLinks(every=BYTE_A_SECOND, own=own),
+        batch=1,
+        mode=Mode.named(rng.choice([*MODE_NAMES, "paced", "paced"]), window=None),
+        order=rng.choice(["given", "any"]),  # type: ignore[arg-type]  # one of the two
+        ends=ends,  # type: ignore[arg-type]  # one of the two
+        max_devices=rng.choice([None, rng.randint(least, count)]),
+        pins=tuple(pins),
+        forbids=tuple(forbids),
+        source=rng.choice(["stage1", "sink"]),  # type: ignore[arg-type]  # one of the two
+        sink=sink,  # type: ignore[arg-type]  # one of the two
+        control_delay_s=rng.choice([0.0, 2.0]),
+    )
+
+
+def every_shape(setting: PlacementSetting) -> Iterator[Shape]:
+    """Every chain of devices with every way to cut, allowed or not, costly or not; identical devices told apart."""
+    count, blocks = len(setting.devices), len(setting.model.blocks)
+    for used in range(1, min(setting.max_devices or count, count) + 1):
+        for chain in permutations(range(count), used):
+            if setting.order == "given" and list(chain) != sorted(chain):
+                continue
+            if setting.ends == "fixed" and chain[0] != 0:
+                continue
+            if setting.ends == "fixed" and setting.sink == "last" and chain[-1] != count - 1:
+                continue
+            for cuts in combinations_with_replacement(range(blocks + 1), used - 1):
+                yield chain, (0, *cuts, blocks)
+
+
+def is_allowed(setting: PlacementSetting, chain: tuple[int, ...], cuts: tuple[int, ...]) -> bool:
+    for index, (device, (first, last)) in enumerate(zip(chain, pairwise(cuts), strict=True)):
+        blocks = setting.model.blocks[first:last]
+        if not blocks:
+            forwards = setting.ends == "fixed" and index == 0 and len(chain) > 1
+            receives = setting.ends == "fixed" and setting.sink == "last" and index == len(chain) - 1 > 0
+            if not forwards and not receives:
+                return False
+        sizes = setting.model.cut_bytes()
+        need = sum(block.weight_bytes for block in blocks) + sizes[first] + sizes[last]
+        need += max((block.peak_activation_bytes for block in blocks), default=0)
+        if need > setting.devices[device].usable_bytes:
+            return False
+        if any(first <= pin.block < last and device not in pin.devices for pin in setting.pins):
+            return False
+        if any(device in f.devices and first <= block < last for f in setting.forbids for block in f.blocks):
+            return False
+    return True
+
+
+def times(setting: PlacementSetting, chain: tuple[int, ...], cuts: tuple[int, ...]) -> tuple[float, float]:
+    """Latency of a batch alone and the slowest station, written down without the code under test."""
+    own, every = setting.links.own, setting.links.every
+    services, delays = [], [setting.control_delay_s]
+    for device, (first, last) in zip(chain, pairwise(cuts), strict=True):
+        services.append(sum(setting.timings[device].at_batch(1)[0][first:last]))
+    sizes = setting.model.cut_bytes()
+    hops = [(one, two, sizes[cut], every) for (one, two), cut in zip(pairwise(chain), cuts[1:], strict=False)]
+    if len(chain) > 1 and setting.sink == "first":
+        hops.append((chain[-1], chain[0], sizes[-1], every.reverse()))
+    elif len(chain) > 1 and setting.source == "sink":
+        hops.append((chain[-1], chain[0], sizes[0], every.reverse()))
+    for one, two, size, otherwise in hops:
+        link = own.get((one, two)) or (own[two, one].reverse() if (two, one) in own else otherwise)
+        services.append(size * 8 / link.rate_bps)
+        delays.append(link.one_way_delay_s)
+    return sum(services) + sum(delays), max(services)
+
+
+def in_mode(mode: Mode, latency: float, slowest: float) -> tuple[float, float]:
+    if mode.name == "single":
+        return latency, latency
+    if mode.name == "paced":
+        return latency, slowest
+    if mode.window is not None:
+        return max(latency, mode.window * slowest), max(slowest, latency / mode.window)
+    assert mode.batches is not None
+    waiting = mode.batches - 1
+    return latency + waiting / 2 * slowest, (latency + waiting * slowest) / mode.batches
+
+
+def rounded(*values: float) -> tuple[float, ...]:
+    """To 9 digits, from 12 as objectives have them: rounding twice is not rounding once."""
+    return tuple(float(f"{float(f'{value:.12g}'):.9g}") for value in values)
+
+
+def shown(setting: PlacementSetting, chain: tuple[int, ...], cuts: tuple[int, ...]) -> str:
+    stages = zip(chain, pairwise(cuts), strict=True)
+    return "+".join(f"{setting.devices[device].name}[{first}:{last}]" for device, (first, last) in stages)
+
+
+def plan_stages(row: PlacementRow) -> list[str]:
+    return ["+".join(map(str, plan.stages)) for plan in (row.plan, *row.tied)]
+
+
+@pytest.mark.parametrize("seeds", [range(start, start + 50) for start in range(0, 500, 50)], ids=str)
+def test_front_equals_that_of_every_placement(seeds: range) -> None:
+    found_any = False
+    for seed in seeds:
+        setting = random_setting(seed)
+        shapes = [shape for shape in every_shape(setting) if is_allowed(setting, *shape)]
+        rows = place(setting).rows
+        assert bool(rows) == bool(shapes), seed
+        if not shapes:
+            continue
+        found_any = True
+        plain = [rounded(*times(setting, *shape)) for shape in shapes]
+        on_plain_front = is_nondominated(plain)
+        objectives = [rounded(*in_mode(setting.mode, *times(setting, *shape))) for shape in shapes]
+        # Of placements that are equal in the mode, those of the least latency and period when fed otherwise are named.
+        on_front = is_nondominated(objectives) & on_plain_front
+        expected = {value for value, kept in zip(objectives, on_front, strict=True) if kept}
+        assert expected == {v for v, kept in zip(objectives, is_nondominated(objectives), strict=True) if kept}, seed
+        assert {rounded(row.latency_s, row.period_s) for row in rows} == expected, seed
+        # Identical devices: exchanging them gives the same stages on the same names (own links tell them apart).
+        names = Counter(shown(setting, *shape) for shape, kept in zip(shapes, on_front, strict=True) if kept)
+        listed = [stages for row in rows for stages in plan_stages(row)]
+        assert set(listed) <= set(names), seed
+        if not setting.links.own and not setting.pins and not setting.forbids and setting.ends == "free":
+            assert sum(1 + row.ties for row in rows) == len(names), seed
+            assert len(listed) == len(set(listed)), seed
+        if all(row.ties == len(row.tied) for row in rows):
+            assert set(listed) == set(names), seed
+    assert found_any
+
+
+def test_front_has_every_plan_of_two_shipped_devices_that_predict_has() -> None:
+    for name in STORE.names("models"):
+        for devices in (("rpi4b", "rpi4b"), ("rpi4b", "rtx4090")):
+            for link in (ETHERNET, parse_link("5mbit,200ms", ETHERNET)):
+                for mode in MODE_NAMES:
+                    for source, sink in (("stage1", "last"), ("sink", "last"), ("stage1", "first")):
+                        common: dict[str, Any] = {
+                            "model": STORE.model(name),
+                            "devices": tuple(STORE.device(device) for device in devices),
+                            "timings": tuple(STORE.timing(device, name) for device in devices),
+                            "mode": Mode.named(mode),
+                            "source": source,
+                            "sink": sink,
+                        }
+                        rows = place(PlacementSetting(links=HopLinks(every=link), **common)).rows
+                        front = predict(Setting(link=link, **common)).front
+                        figures = [(row.latency_s, row.throughput_per_s) for row in rows]
+                        expected = sorted({(row.latency_s, row.throughput_per_s) for row in front})
+                        assert np.allclose(figures, expected, rtol=1e-11, atol=0) or mode == "closed"
+                        splits = {plan.stages[0].last for row in rows for plan in (row.plan, *row.tied)}
+                        if mode in ("paced", "burst"):
+                            assert splits == {row.split for row in front}
+                        else:  # of equal ones those that are no worse when fed otherwise
+                            assert splits <= {row.split for row in front}
+                        by_split = {row.split: row for row in front}
+                        for row in rows:
+                            other = by_split[row.plan.stages[0].last]
+                            assert row.bottleneck == other.bottleneck
+                            assert row.memory_bytes == other.memory_bytes[: len(row.memory_bytes)]
+                            assert row.latency_s == pytest.approx(other.latency_s, rel=1e-11)
+
+
+def toy_setting(count: int = 3, blocks: int = 6, seed: int = 5, **changes: Any) -> PlacementSetting:
+    rng = random.Random(seed)
+    names = "abcdefgh"[:count]
+    setting = PlacementSetting(
+        model=toy_model([rng.randint(1, 3) for _ in range(blocks + 1)], [1] * blocks),
+        devices=tuple(toy_device(name) for name in names),
+        timings=tuple(toy_timing(name, [rng.uniform(1, 9) for _ in range(blocks)]) for name in names),
+        links=HopLinks(every=BYTE_A_SECOND),
+        batch=1,
+    )
+    return msgspec.structs.replace(setting, **changes)
+
+
+def is_covered(points: tuple[PlacementRow, ...], by: tuple[PlacementRow, ...]) -> bool:
+    """Whether every point is equalled or beaten in both objectives."""
+    return all(
+        any(b.latency_s <= p.latency_s * (1 + 1e-9) and b.period_s <= p.period_s * (1 + 1e-9) for b in by)
+        for p in points
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_device_more_never_makes_the_front_worse(seed: int) -> None:
+    more = toy_setting(count=4, seed=seed)
+    for order in ("given", "any"):
+        for ends, left_out in (("free", 0), ("free", 3), ("fixed", 1), ("fixed", 2)):
+            kept = [index for index in range(4) if index != left_out]
+            changes = {"order": order, "ends": ends}
+            fewer = msgspec.structs.replace(
+                more,
+                devices=tuple(more.devices[index] for index in kept),
+                timings=tuple(more.timings[index] for index in kept),
+                **changes,
+            )
+            assert is_covered(place(fewer).rows, place(msgspec.structs.replace(more, **changes)).rows)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_freedom_never_makes_the_front_worse_and_limits_never_better(seed: int) -> None:
+    setting = toy_setting(count=4, seed=seed, ends="free")
+    rows = place(setting).rows
+    assert is_covered(rows, place(msgspec.structs.replace(setting, order="any")).rows)
+    for limits in ({"max_devices": 2}, {"pins": (Pin(2, (1,)),)}, {"forbids": (Forbid((0, 3), (4,)),)}):
+        assert is_covered(place(msgspec.structs.replace(setting, **limits)).rows, rows)
+
+
+def test_identical_devices_are_counted_once() -> None:
+    timing = toy_timing("a", [1.0, 1.0, 1.0])
+    setting = PlacementSetting(
+        model=toy_model([1, 1, 1, 1], [0, 0, 0]),
+        devices=(toy_device("a"),) * 4,
+        timings=(timing,) * 4,
+        links=HopLinks(every=BYTE_A_SECOND),
+        batch=1,
+        ends="free",
+    )
+    for order in ("given", "any"):
+        rows = place(msgspec.structs.replace(setting, order=order)).rows
+        assert [[str(row.plan), *map(str, row.tied)] for row in rows] == [
+            ["toy@a[0:3]/b1/w-/tcp/f32"],
+            ["toy@a[0:1]+a[1:3]/b1/w-/tcp/f32", "toy@a[0:2]+a[2:3]/b1/w-/tcp/f32"],
+            ["toy@a[0:1]+a[1:2]+a[2:3]/b1/w-/tcp/f32"],
+        ]
+        assert [row.ties for row in rows] == [0, 1, 0]
+
+
+def test_ties_are_all_counted_though_only_some_are_listed() -> None:
+    setting = PlacementSetting(
+        model=toy_model([1] * 21, [0] * 20),
+        devices=tuple(toy_device(name) for name in "abc"),
+        timings=tuple(toy_timing(name, [20.0, *[0.0] * 19]) for name in "abc"),
+        links=HopLinks(every=BYTE_A_SECOND),
+        batch=1,
+        pins=(Pin(0, (0,)), Pin(19, (2,))),
+    )
+    (row,) = place(setting).rows
+    assert (row.latency_s, row.period_s, row.plan.cuts) == (22.0, 20.0, (1,))
+    assert row.ties == 18
+    assert [plan.cuts for plan in row.tied] == [(cut,) for cut in range(2, 10)]
+
+
+def test_times_that_people_write_in_decimals_tie() -> None:
+    setting = PlacementSetting(
+        model=toy_model([1, 1, 1, 1], [0, 0, 0]),
+        devices=tuple(toy_device(name) for name in "ab"),
+        timings=(toy_timing("a", [0.1, 0.2, 0.7]), toy_timing("b", [0.7, 0.3, 0.7])),
+        links=HopLinks(every=BYTE_A_SECOND),
+        batch=1,
+        pins=(Pin(0, (0,)), Pin(2, (1,))),
+    )
+    rows = place(setting).rows
+    assert [[row.plan.cuts, row.ties] for row in rows] == [[(2,), 0]]
+    tied = msgspec.structs.replace(
+        setting, timings=(toy_timing("a", [0.1, 0.2, 0.7]), toy_timing("b", [0.7, 0.2, 0.7]))
+    )
+    assert [[row.plan.cuts, row.ties] for row in place(tied).rows] == [[(1,), 1]]
+
+
+def test_a_link_of_its_own_counts_for_one_hop_and_its_way_back() -> None:
+    slow = msgspec.structs.replace(BYTE_A_SECOND, rate_bps=0.08, return_rate_bps=8, one_way_delay_s=50)
+    setting = toy_setting(pins=(Pin(0, (0,)), Pin(5, (2,))))
+    plain = place(setting).rows
+    own = place(msgspec.structs.replace(setting, links=HopLinks(every=BYTE_A_SECOND, own={(0, 2): slow}))).rows
+    assert {row.positions for row in plain} != {row.positions for row in own}
+    assert {row.positions for row in own} == {(1, 2, 3)}
+    links = HopLinks(every=BYTE_A_SECOND, own={(0, 2): slow})
+    assert links.forward(2, 0) == links.back(2, 0) == slow.reverse()
+    assert links.back(1, 0) == BYTE_A_SECOND.reverse()
+    assert links.forward(1, 0) == BYTE_A_SECOND
+
+
+def test_devices_whose_timings_are_overhead_bound_are_never_neighbours() -> None:
+    setting = toy_setting(ends="free", order="any")
+    bound = tuple(toy_timing(name, [0.001] * 6, overhead_bound=name != "b") for name in "abc")
+    placement = place(msgspec.structs.replace(setting, timings=bound))
+    assert placement.unjudged == ((1, 3), (3, 1))
+    assert placement.rows
+    assert not {(1, 3), (3, 1)} & {pair for row in placement.rows for pair in pairwise(row.positions)}
+    only = toy_setting(count=2)
+    both = place(
+        msgspec.structs.replace(only, timings=tuple(toy_timing(n, [1.0] * 6, overhead_bound=True) for n in "ab"))
+    )
+    assert not both.rows
+    assert both.obstacle == "cuts between devices whose timings are overhead-bound"
+
+
+def test_what_stands_in_the_way_is_named() -> None:
+    small = tuple(toy_device(name, 5) for name in "abc")
+    setting = toy_setting()
+    assert place(setting).obstacle is None
+    cramped = place(msgspec.structs.replace(setting, devices=small))
+    assert (cramped.rows, cramped.obstacle) == ((), "the devices' memory")
+    crossed = place(msgspec.structs.replace(setting, pins=(Pin(0, (2,)), Pin(3, (0,)))))
+    assert (crossed.rows, crossed.obstacle) == ((), "pins and forbids")
+    assert crossed.recommended.knee is None
+
+
+def test_constraints_leave_the_front_and_narrow_what_is_recommended() -> None:
+    setting = toy_setting()
+    free = place(setting)
+    assert len(free.rows) > 2
+    middle = free.rows[1]
+    limited = place(msgspec.structs.replace(setting, max_latency_s=middle.latency_s))
+    assert [row.plan for row in limited.rows] == [row.plan for row in free.rows]
+    assert limited.recommended.throughput is not None
+    assert limited.recommended.throughput.plan == middle.plan
+    assert [row.meets_constraints for row in limited.rows] == [row.latency_s <= middle.latency_s for row in free.rows]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_devices": 1}, "max_devices: got 1, expected 2 or more, since inputs are at the first"),
+        ({"batch": 0}, "batch: got 0, expected 1 to"),
+        ({"timings": ()}, "devices: got 3 and 0 timings, expected one timing for each"),
+        ({"control_delay_s": -1.0}, "control_delay_s: got -1.0, expected a finite time of 0 or more"),
+        ({"max_latency_s": 0.0}, "max_latency_s: got 0.0, expected a finite number above zero"),
+    ],
+)
+def test_unusable_settings_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        toy_setting(**changes)
+
+
+def test_more_arrangements_than_can_be_searched_are_refused() -> None:
+    many = [f"d{index}" for index in range(14)]
+    setting = PlacementSetting(
+        model=toy_model([1, 1], [0]),
+        devices=tuple(toy_device(name) for name in many),
+        timings=tuple(toy_timing(name, [1.0 + index]) for index, name in enumerate(many)),
+        links=HopLinks(every=BYTE_A_SECOND),
+        order="any",
+        ends="free",
+    )
+    with pytest.raises(BadInputError, match="any order: got 14 devices, which can be arranged in too many ways"):
+        place(setting)
+    assert place(msgspec.structs.replace(setting, max_devices=2)).rows
