@@ -6,15 +6,12 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from paretosim.commands.options import DEFAULT_LINK, check_load, link_of, own_timings
 from paretosim.errors import BadInputError
-from paretosim.link import Link, parse_link, shaped
 from paretosim.mode import DEFAULT_BURST_BATCHES, DEFAULT_WINDOW, MODE_NAMES, Mode
 from paretosim.prediction import Prediction, Setting, predict
-from paretosim.profiles import ProfileStore, read_timing_csv
-from paretosim.timing import Timing
-from paretosim.units import parse_duration_s, parse_rate_bps
-
-DEFAULT_LINK = "ethernet-1g"
+from paretosim.profiles import ProfileStore
+from paretosim.units import parse_duration_s
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -94,7 +91,7 @@ def setting_of(arguments: Namespace) -> Setting:
     names = tuple(name.strip() for name in arguments.devices.split(","))
     if len(names) != 2:
         raise BadInputError(f"--devices: got {arguments.devices!r}, expected two names such as rpi4b,rtx4090")
-    own = _own_timings(arguments.timing, store, arguments.model)
+    own = own_timings(arguments.timing, store, arguments.model)
     devices = [store.device(name) for name in names]
     timings = [own.get(name) or store.timing(name, model.name) for name in names]
     if unused := [name for name in own if name not in names]:
@@ -102,21 +99,13 @@ def setting_of(arguments: Namespace) -> Setting:
             f"--timing: got a timing of {', '.join(unused)}, which is not in --devices {arguments.devices};"
             f" expected one of {' or '.join(dict.fromkeys(names))}"
         )
-    for option, mode in (("window", "closed"), ("burst", "burst")):
-        if getattr(arguments, option) is not None and arguments.mode != mode:
-            raise BadInputError(f"--{option}: has no meaning in mode {arguments.mode}, expected --mode {mode}")
-    for option in ("min_throughput", "fps"):
-        value = getattr(arguments, option)
-        if value is not None and not 0 < value < float("inf"):
-            raise BadInputError(f"--{option.replace('_', '-')}: got {value}, expected a number above zero")
-    if arguments.batch < 1:
-        raise BadInputError(f"--batch: got {arguments.batch}, expected 1 or more")
+    check_load(arguments)
     max_latency = arguments.max_latency
     return Setting(
         model=model,
         devices=(devices[0], devices[1]),
         timings=(timings[0], timings[1]),
-        link=_link_of(arguments, store),
+        link=link_of(arguments, arguments.link, store),
         batch=arguments.batch,
         mode=Mode.named(arguments.mode, window=arguments.window, batches=arguments.burst),
         splits=arguments.splits,
@@ -128,26 +117,3 @@ def setting_of(arguments: Namespace) -> Setting:
         min_throughput_per_s=arguments.min_throughput,
         frame_rate_per_s=arguments.fps,
     )
-
-
-def _link_of(arguments: Namespace, store: ProfileStore) -> Link:
-    default = store.link(DEFAULT_LINK)
-    base = default
-    if arguments.link is not None:
-        base = parse_link(arguments.link, default) if "," in arguments.link else store.link(arguments.link)
-    return shaped(
-        base,
-        rate_bps=None if arguments.bw is None else parse_rate_bps(arguments.bw, "--bw"),
-        one_way_delay_s=None if arguments.delay is None else parse_duration_s(arguments.delay, "--delay"),
-        rtt_s=None if arguments.rtt is None else parse_duration_s(arguments.rtt, "--rtt"),
-    )
-
-
-def _own_timings(options: list[str], store: ProfileStore, model: str) -> dict[str, Timing]:
-    timings = {}
-    for option in options:
-        device, equals, path = option.partition("=")
-        if not equals or not device or not path:
-            raise BadInputError(f"--timing: got {option!r}, expected DEVICE=FILE.csv such as rpi4b=mine.csv")
-        timings[device] = read_timing_csv(Path(path), device, store.model(model))
-    return timings
