@@ -56,7 +56,7 @@ def _against_baselines(prediction: Prediction, by_throughput: Row) -> str:
         )
     action = _name(prediction, by_throughput)
     return (
-        f"{action[0].upper() + action[1:]} gains {gain:.2f}× throughput over {first.device} alone"
+        f"{action[0].upper() + action[1:]} gains {_ratio(gain)}× throughput over {first.device} alone"
         f" ({_rate(first.throughput_per_s)} → {_rate(by_throughput.throughput_per_s)}) and"
         f" {_cost(first, by_throughput)}."
     )
@@ -129,6 +129,10 @@ def _figures(row: Row) -> str:
 
 def _rate(throughput_per_s: float) -> str:
     return f"{format_number(throughput_per_s, 3)} images/s"
+
+
+def _ratio(gain: float) -> str:
+    return f"{gain:.2f}" if gain < 10 else format_number(gain, 3)
 
 
 def _time(duration_s: float) -> str:

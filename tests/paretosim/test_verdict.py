@@ -33,6 +33,10 @@ def test_a_faster_second_device_saves_latency(toy: Any) -> None:
     assert "saves 790 ms of latency" in said
 
 
+def test_a_large_gain_is_not_given_to_the_hundredth(toy: Any) -> None:
+    assert "(split 0) gains 320× throughput" in _small(toy, second=(1e-6,) * 4, rate_bps=8.192e6)
+
+
 def test_a_cost_too_small_to_mention_is_not(toy: Any) -> None:
     assert "and costs no latency worth mentioning." in _small(toy)
 
