@@ -87,10 +87,8 @@ class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
         """All delays that a batch of each split waits through; (splits, links) or, where all are alike, (1, links)."""
         delays = np.full((1, np.size(one_way_delay_s)), self.control_delay_s)
         for hop in self.hops:
-            crossed = hop.crossed[:, np.newaxis]
-            delays = delays + (one_way_delay_s if hop.forward else return_delay_s) * (
-                crossed[:1] if crossed.all() else crossed
-            )
+            crossed = hop.crossed[:1] if hop.crossed.all() else hop.crossed
+            delays = delays + np.outer(crossed, one_way_delay_s if hop.forward else return_delay_s)
         return delays
 
     def services_s(self, inverse_rate: Array, one_way_delay_s: Array, return_delay_s: Array) -> tuple[Array, Array]:
@@ -113,7 +111,7 @@ class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def link_response(setting: Setting, return_rate_bps: float | None = None) -> LinkResponse:
-    """How the splits of `setting` that fit in memory respond to a link; the rate and delay of its own link are not used.
+    """How the splits of `setting` that fit in memory respond to links; its own link gives segments and window only.
 
     Parameters
     ----------

@@ -34,6 +34,35 @@ def is_nondominated(costs: ArrayLike) -> NDArray[np.bool_]:
     return mask
 
 
+def are_nondominated(first: ArrayLike, second: ArrayLike) -> NDArray[np.bool_]:
+    """`is_nondominated` of many problems at once, of two costs each.
+
+    Compares every pair of points over all problems: for few points and many problems, where a sort of each problem
+    costs more.
+
+    Parameters
+    ----------
+    first, second : (points, problems), both minimised; NaN is refused, +inf is allowed.
+
+    Returns
+    -------
+    (points, problems) mask; column p is `is_nondominated` of `first[:, p]` and `second[:, p]`.
+
+    >>> are_nondominated([[1.0, 1.0], [2.0, 1.0]], [[4.0, 4.0], [3.0, 4.5]]).tolist()
+    [[True, True], [True, False]]
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.ndim != 2 or a.shape != b.shape or np.isnan(a).any() or np.isnan(b).any():
+        raise ValueError(f"costs: got shapes {a.shape} and {b.shape}, expected (points, problems) twice without NaN")
+    dominated = np.zeros(a.shape, dtype=np.bool_)
+    for i in range(len(a) - 1):
+        no_worse = (a[i] <= a[i + 1 :]) & (b[i] <= b[i + 1 :])
+        no_better = (a[i] >= a[i + 1 :]) & (b[i] >= b[i + 1 :])
+        dominated[i + 1 :] |= no_worse > no_better  # and not the reverse: then one of them is better
+        dominated[i] |= (no_better > no_worse).any(axis=0)
+    return ~dominated
+
+
 def knee(latencies: ArrayLike, throughputs: ArrayLike) -> int:
     """Index of the front's point farthest from the chord between its ends, both axes scaled to 0 … 1.
 
