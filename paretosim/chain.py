@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from paretosim.errors import BadInputError
+
+if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
+    from numpy.typing import NDArray
 
 Splits = Literal["all", "interior"]
 Source = Literal["stage1", "sink"]

@@ -6,10 +6,14 @@ stage holds those two only.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import NDArray
 
 from paretosim.block import Model
+
+if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
+    from numpy.typing import NDArray
 
 
 def stage_memory_bytes(model: Model, first: int, last: int, batch: int) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
+    from numpy.typing import ArrayLike, NDArray
 
 
 def is_nondominated(costs: ArrayLike) -> NDArray[np.bool_]:

@@ -8,14 +8,17 @@ delays. The closed forms below are exact for deterministic service times and buf
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from paretosim.mode import Mode
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 # Products and sums of the same quantities in another order differ in their last bits. Objectives are rounded to
 # this many significant digits, so that such a difference neither breaks a tie nor dominates.

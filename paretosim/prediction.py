@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from paretosim import pareto, pipeline
 from paretosim.block import Model
@@ -18,6 +18,9 @@ from paretosim.memory import stage_memory_bytes
 from paretosim.mode import Mode
 from paretosim.timing import Kind, Timing
 from paretosim.transfer_time import TcpState, serialisation_s, stall_s
+
+if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
+    from numpy.typing import NDArray
 
 # Far above any real batch, and low enough that the bytes of one stay exact in 64 bits.
 MAX_BATCH = 2**20

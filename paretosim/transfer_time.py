@@ -12,12 +12,14 @@ can use the connection then, so these stalls occupy the link too.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from paretosim.link import Link
+
+if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
+    from numpy.typing import ArrayLike, NDArray
 
 TcpState = Literal["warm", "cold"]
 
