@@ -92,7 +92,8 @@ class Bench:
             raise
         # OSError and RuntimeError: the testbed, torch. The sweep goes on with the next cell.
         except (HwrunError, OSError, RuntimeError) as error:
-            reason = str(error)
+            # What a peer saw of a death is an effect; the death is the reason.
+            reason = ": ".join(part for part in (self._workers.deaths(), str(error)) if part)
             remedy = "resume the sweep to try it again; the workers' logs beside it say more"
         return Cell(
             plan=str(cell.plan),

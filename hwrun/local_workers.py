@@ -88,6 +88,15 @@ class LocalWorkers:
         """Process ids of the workers, in the order of the hosts."""
         return tuple(running.process.pid for running in self._running.values())
 
+    def deaths(self) -> str:
+        """Which workers have ended though nobody asked them to, and how; empty where none has."""
+        ended = {name: running.process.poll() for name, running in self._running.items()}
+        return "; ".join(
+            f"worker {name} was killed by signal {-code}" if code < 0 else f"worker {name} ended with code {code}"
+            for name, code in ended.items()
+            if code is not None
+        )
+
     def revive(self) -> None:
         """Start again every worker that died or stopped answering."""
         dead = []

@@ -34,6 +34,8 @@ from paretosim.plan import Stage
 # Not a number that feeding will reach: the batch that primes emulated stages and is compared.
 _PRIMING_SEQUENCE = 2**48
 _CONNECT_LIMIT_S = 30.0
+# How long a broken data connection waits for a worker to say, or by its end to show, what happened.
+_CAUSE_LIMIT_S = 0.5
 
 
 class Route(Protocol):
@@ -97,6 +99,7 @@ class Pipeline:
         self._listener: socket.socket | None = None
         self._threads: list[threading.Thread] = []
         self._failure: str | None = None
+        self._failed = threading.Event()
         self._closing = False
 
     def __enter__(self) -> Self:
@@ -199,6 +202,7 @@ class Pipeline:
     def close(self) -> None:
         """Tear down what stands of it; the workers keep their weights and wait for the next plan."""
         self._closing = True
+        self._failed.set()
         self._inputs.close()
         # From the last to the first, so that none sees the one before it leave while it is still to work.
         for worker in reversed(self._workers):
@@ -237,6 +241,8 @@ class Pipeline:
         except HandoverClosed:
             return
         except (HwrunError, OSError) as error:
+            # A data connection that ends is an effect; its cause comes over control, perhaps a moment later.
+            self._failed.wait(_CAUSE_LIMIT_S)
             self._fail(None, str(error))
 
     def _receive_results(self) -> None:
@@ -271,6 +277,7 @@ class Pipeline:
         if self._closing or pipeline not in (None, self._name) or self._failure is not None:
             return
         self._failure = reason
+        self._failed.set()
         self._inputs.close()
         self._returned.put(PeerGoneError(reason))
 

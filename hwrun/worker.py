@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import socket
 import sys
 import threading
@@ -72,6 +73,7 @@ class Worker:
         self._activations = ActivationCache()
         self._session = threading.Lock()
         self._stage: tuple[str, int, OverlappedStage] | None = None
+        self._stop_requests: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._unproved = threading.BoundedSemaphore(_MAX_UNPROVED)
         self._open: set[Connection] = set()
@@ -82,7 +84,8 @@ class Worker:
         torch.set_num_threads(self._threads)
         for listener in self._listeners:
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
-        self._stopped.wait()
+        self._stop_requests.get()
+        self._stopped.set()
         for listener in self._listeners:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
@@ -93,8 +96,8 @@ class Worker:
         self._tear_down()
 
     def stop(self) -> None:
-        """Make `serve` return; safe in a signal handler."""
-        self._stopped.set()
+        """Make `serve` return; safe in a signal handler, where an Event could wait for itself."""
+        self._stop_requests.put(None)
 
     def stop_unless_serving(self) -> None:
         """Make `serve` return if no orchestrator is connected."""

@@ -1,0 +1,39 @@
+"""A sweep's scratch folder: private, gone at the end, and removed by the next sweep if its owner was killed."""
+
+import os
+
+from hwrun.scratch import scratch_folder
+
+
+def test_it_is_private_and_gone_afterwards_even_when_something_fails(tmp_path):
+    scratch = scratch_folder(tmp_path)
+    folder = scratch.__enter__()
+    assert folder.stat().st_mode & 0o077 == 0
+    (folder / "weights").mkdir()
+    error = ZeroDivisionError()
+    assert not scratch.__exit__(ZeroDivisionError, error, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_in_use_stays_and_one_left_behind_goes(tmp_path):
+    pid = os.fork()
+    if pid == 0:
+        scratch = scratch_folder(tmp_path)
+        scratch.__enter__()
+        os._exit(0)  # as if killed: nothing is cleaned up
+    os.waitpid(pid, 0)
+    (left,) = tmp_path.iterdir()
+    with scratch_folder(tmp_path) as first:
+        assert not left.exists()
+        with scratch_folder(tmp_path) as second:
+            assert first.exists()
+            assert second != first
+
+
+def test_what_is_not_a_sweeps_is_never_touched(tmp_path):
+    (tmp_path / "hwrun-notes").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "lock").touch()
+    with scratch_folder(tmp_path):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"hwrun-notes", "other"}

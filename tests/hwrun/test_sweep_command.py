@@ -1,0 +1,68 @@
+"""Options of `hwrun sweep`: what they mean, and what is refused before anything starts."""
+
+import pytest
+
+from hwrun.commands.sweep import QUICK, parsed, spelled, sweep_plan
+from hwrun.errors import BadUsageError
+from paretosim.errors import BadInputError, UnknownNameError
+from paretosim.mode import Mode
+
+
+def plan(*options):
+    return sweep_plan(parsed(options))
+
+
+def test_the_options_a_run_records_give_the_same_cells_again():
+    options = (
+        "--model", "alexnet", "--model", "mobilenet_v2", "--splits", "3-5",
+        "--link", "5mbit,200ms", "--link", "unshaped",
+        "--mode", "closed", "--mode", "burst", "--window", "3", "--repeats", "2", "--seed", "4",
+        "--max-cell-time", "2s",
+        "--sink", "first", "--json", "-o", "somewhere",
+    )  # fmt: skip
+    again = parsed(spelled(parsed(options)))
+    assert sweep_plan(again) == plan(*options)
+    assert again.output is None
+    assert not again.json
+
+
+def test_a_bare_sweep_is_small_and_parses():
+    assert parsed(QUICK.split()).repeats == 1
+
+
+def test_a_rate_and_a_delay_are_one_link():
+    (cell,) = plan("--splits", "1", "--repeats", "1", "--bw", "5mbit", "--delay", "200ms").cells
+    assert (cell.link.rate_bps, cell.link.one_way_delay_s, cell.link_name) == (5e6, 0.2, "5mbit,200ms")
+
+
+def test_modes_take_their_parameters():
+    cells = plan("--splits", "1", "--repeats", "1", "--mode", "closed", "--window", "7", "--mode", "burst").cells
+    assert {str(cell.mode) for cell in cells} == {str(Mode.named("closed", window=7)), str(Mode.named("burst"))}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "vgg17"], "did you mean 'vgg16'"),
+        (["--splits", "99"], "expected 0 to 21"),
+        (["--emulate", "rpi4b"], "expected two names"),
+        (["--emulate", "a,b", "--devices", "a,b"], "leave one out"),
+        (["--speed", "2"], "add --emulate"),
+        (["--emulate", "a,b", "--speed", "-1"], "got -1.0"),
+        (["--emulate", "a,b", "--speed", "nan"], "got nan"),
+        (["--window", "2"], "only mode closed"),
+        (["--delay", "1ms"], "needs a rate"),
+        (["--bw", "1mbit", "--link", "unshaped"], "with --link"),
+        (["--batches-per-cell", "1"], "--batches-per-cell: got 1, expected 2"),
+        (["--repeats", "0"], "--repeats: got 0"),
+        (["--link", "nowhere"], "expected RATE,DELAY"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_to_do(options, message):
+    with pytest.raises((BadUsageError, BadInputError), match=message):
+        plan(*options)
+
+
+def test_a_device_without_a_timing_cannot_be_emulated():
+    with pytest.raises(UnknownNameError, match="hwrun profile"):
+        plan("--emulate", "no-such-device,no-such-device")

@@ -1,0 +1,43 @@
+"""`hwrun worker`: whom it will listen to, and how it starts and ends."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from hwrun.cli import main
+from hwrun.tcp import Address, dial
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--listen", "0.0.0.0:7070"], "without --token-file"),
+        (["--listen", "127.0.0.1:0", "--data-listen", "0.0.0.0:0"], "--data-listen: got 0.0.0.0:0"),
+        (["--listen", "127.0.0.1:0", "--data-listen", "unix:/tmp/x"], "expected HOST:PORT"),
+        (["--listen", "nonsense"], "expected HOST:PORT"),
+        (["--threads", "0"], "--threads: got 0"),
+        (["--cores", "4096"], "cores: got 4096"),
+    ],
+)
+def test_what_it_cannot_or_must_not_do_is_bad_usage(options, message, capsys):
+    assert main(["worker", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_it_says_when_it_is_ready_and_ends_when_asked_leaving_no_socket(tmp_path):
+    path = tmp_path / "control"
+    argv = [sys.executable, "-m", "hwrun.cli", "worker", "--listen", f"unix:{path}", "--cache", str(tmp_path / "c")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline()
+        try:
+            assert line.startswith(f"ready: control unix:{path}, data 127.0.0.1:")
+            assert path.stat().st_mode & 0o077 == 0
+            dial(Address(path=str(path))).close()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()
+    assert not path.exists()
