@@ -26,8 +26,8 @@ $(ENVIRONMENT): pyproject.toml
 
 demo: $(ENVIRONMENT)
 	$(BIN)/paretosim predict --model vgg16 --bw 5mbit --delay 200ms
-	$(BIN)/hwrun sweep --local --model mobilenet_v2 --emulate rpi4b,rpi4b --speed 20 --splits 8,15,19,20,21 \
-		--link unshaped --link 20mbit,20ms --mode paced --repeats 2 --batches-per-cell 8 --output $(DEMO_RUN)
+	$(BIN)/hwrun sweep --local --model mobilenet_v2 --emulate rpi4b,rpi4b --speed 20 --splits 8,15,18,20 \
+		--link unshaped --link 20mbit,20ms --mode paced --repeats 2 --batches-per-cell 6 -o $(DEMO_RUN)
 	$(BIN)/python -m validation report $(DEMO_RUN)
 
 test: $(ENVIRONMENT)
