@@ -20,7 +20,7 @@ def check_load(arguments: Namespace) -> None:
         if getattr(arguments, option) is not None and arguments.mode != mode:
             raise BadInputError(f"--{option}: has no meaning in mode {arguments.mode}, expected --mode {mode}")
     for option in ("min_throughput", "fps"):
-        value = getattr(arguments, option)
+        value = getattr(arguments, option, None)  # not every command has wishes
         if value is not None and not 0 < value < float("inf"):
             raise BadInputError(f"--{option.replace('_', '-')}: got {value}, expected a number above zero")
     if arguments.batch < 1:
@@ -35,7 +35,7 @@ def link_of(arguments: Namespace, link: str | None, store: ProfileStore) -> Link
         base = parse_link(link, default) if "," in link else store.link(link)
     return shaped(
         base,
-        rate_bps=None if arguments.bw is None else parse_rate_bps(arguments.bw, "--bw"),
+        rate_bps=None if getattr(arguments, "bw", None) is None else parse_rate_bps(arguments.bw, "--bw"),
         one_way_delay_s=None if arguments.delay is None else parse_duration_s(arguments.delay, "--delay"),
         rtt_s=None if arguments.rtt is None else parse_duration_s(arguments.rtt, "--rtt"),
     )
