@@ -101,9 +101,9 @@ def break_even(
     edges_bps[[0, -1]] = low_bps, high_bps  # to the last bit
     best = [response.splits[places][::-1] for places in best_places(middles)]
     return BreakEven(
-        latency=Intervals(*_merged(edges_bps, best[0])),
-        throughput=Intervals(*_merged(edges_bps, best[1])),
-        fronts=FrontIntervals(*_merged(edges_bps, middles.on_front[::-1])),
+        latency=Intervals(*merged(edges_bps, best[0])),
+        throughput=Intervals(*merged(edges_bps, best[1])),
+        fronts=FrontIntervals(*merged(edges_bps, middles.on_front[::-1])),
         pieces_bps=edges_bps,
         one_way_delay_s=one_way_delay_s,
         return_delay_s=return_delay_s,
@@ -227,7 +227,7 @@ def _zeros(edges: Array, intercept: Array, slope: Array) -> Array:
     """Where lines, (…, intervals), are zero inside their own interval."""
     with np.errstate(divide="ignore", invalid="ignore"):  # parallel to the axis: nowhere
         at = -intercept / slope
-    return at[(edges[:-1] < at) & (at < edges[1:])]
+    return np.asarray(at[(edges[:-1] < at) & (at < edges[1:])])
 
 
 def _middles(edges: Array) -> Array:
@@ -240,7 +240,7 @@ def _apart(edges: Array) -> Array:
     return ordered[np.append(np.diff(ordered) > SAME_RATE * ordered[1:], True)]
 
 
-def _merged(edges: Array, values: NDArray[_Scalar]) -> tuple[Array, NDArray[_Scalar]]:
+def merged(edges: Array, values: NDArray[_Scalar]) -> tuple[Array, NDArray[_Scalar]]:
     """The same intervals with neighbours of equal value joined."""
     differs = values[1:] != values[:-1]
     starts = np.append(True, differs if differs.ndim == 1 else differs.any(axis=1))

@@ -89,9 +89,7 @@ def contenders(response: LinkResponse) -> NDArray[np.intp]:
     """
     quantities = (response.computing_s, response.slowest_stage_s, *(hop.payload_bytes for hop in response.hops))
     places = np.arange(len(response.splits))
-    no_more = np.ones((len(places), len(places)), dtype=np.bool_)
-    for values in quantities:
-        no_more &= values[:, np.newaxis] <= values
+    no_more = np.all([values[:, np.newaxis] <= values for values in quantities], axis=0)
     rules_out = no_more & (~no_more.T | (places[:, np.newaxis] < places))
     ruled_out = rules_out.any(axis=0)
     # Transitive and never circular, so whatever is ruled out is so by a contender too.
