@@ -21,8 +21,8 @@ OPEN_TO_HWRUN = {
     "block", "device", "timing", "link", "plan", "mode", "units", "profiles", "errors", "command_line", "pareto",
 }  # fmt: skip
 
-# Inside paretosim no import goes to a higher layer, and none in a circle. A module that is not listed is search or sweep: it stands between
-# the pipeline and what shows its results.
+# Inside paretosim no import goes to a higher layer, and none in a circle. A module that is not listed is search or
+# sweep: it stands between the pipeline and what shows its results.
 LAYERS = (
     {"errors"},
     {"units", "plain_text"},
