@@ -149,7 +149,7 @@ def _layer(module: str) -> int:
     for level, names in enumerate(LAYERS):
         if name in names or any(kin == listed.rsplit("_", 1)[-1] for listed in names if level >= SHOWING):
             return level
-    return UNLISTED
+    return SHOWING + 1 if kin == "text" else UNLISTED
 
 
 def test_arrows_inside_paretosim_point_down() -> None:
