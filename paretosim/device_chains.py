@@ -23,15 +23,15 @@ MAX_NODES = 30_000
 class Rules:
     """What a chain of `devices` devices may look like.
 
-    `alike[d]` is the first device that d can be exchanged with (d itself where there is none). `follows[d, e]` says
-    whether e may come right after d. `start` and `end` are where every chain has to begin and end, None for anywhere.
-    `remember_start` keeps chains apart by their first device, where what comes at the end depends on it.
+    `alike[d]` is the first device that d can be exchanged with (d itself where there is none). Of the devices that are
+    `exclusive` a chain has one at most. `start` and `end` are where every chain has to begin and end, None for
+    anywhere. `remember_start` keeps chains apart by their first device, where what comes at the end depends on it.
     """
 
     any_order: bool
     usable: NDArray[np.bool_]
     alike: tuple[int, ...]
-    follows: NDArray[np.bool_]
+    exclusive: NDArray[np.bool_]
     longest: int
     start: int | None
     end: int | None
@@ -79,6 +79,7 @@ class _Node:
     start: int  # −1 where chains are not kept apart by it
     used: int  # bits of the devices, 0 in the given order
     stages: int  # 0 in the given order where every chain is short enough anyway
+    exclusive: bool  # whether there is an exclusive device among them
     device: int
 
 
@@ -92,9 +93,7 @@ def chains(rules: Rules) -> Chains:
     pending: dict[tuple[int, int], dict[_Node, list[int]]] = {}
     for device in range(rules.devices):
         if _may_begin(rules, device):
-            node = _Node(
-                device if rules.remember_start else -1, 1 << device if rules.any_order else 0, _count(rules, 0), device
-            )
+            node = _first(rules, device)
             pending.setdefault((0, device), {})[node] = []
     nodes: list[_Node] = []
     before: list[tuple[int, ...]] = []
@@ -138,10 +137,16 @@ def _may_begin(rules: Rules, device: int) -> bool:
     return bool(rules.usable[device]) and rules.alike[device] == device
 
 
+def _first(rules: Rules, device: int) -> _Node:
+    """The node of the chain of this device alone."""
+    used = 1 << device if rules.any_order else 0
+    start = device if rules.remember_start else -1
+    return _Node(start, used, _count(rules, 0), bool(rules.exclusive[device]), device)
+
+
 def _begins(rules: Rules, node: _Node) -> bool:
     """Whether a chain may consist of this node alone."""
-    alone = node.used.bit_count() <= 1 and node.stages <= 1 and node.start in (-1, node.device)
-    return alone and _may_begin(rules, node.device)
+    return _may_begin(rules, node.device) and node == _first(rules, node.device)
 
 
 def _start_device(rules: Rules, node: _Node) -> int:
@@ -159,12 +164,13 @@ def _successors(rules: Rules, node: _Node) -> list[_Node]:
         return []
     found = []
     for device in range(0 if rules.any_order else node.device + 1, rules.devices):
-        if node.used >> device & 1 or device == rules.start or not rules.follows[node.device, device]:
+        exclusive = bool(rules.exclusive[device])
+        if node.used >> device & 1 or device == rules.start or (exclusive and node.exclusive):
             continue
         if not (rules.usable[device] or device == rules.end) or _is_repetition(rules, node, device):
             continue
         used = node.used | 1 << device if rules.any_order else 0
-        found.append(_Node(node.start, used, _count(rules, node.stages), device))
+        found.append(_Node(node.start, used, _count(rules, node.stages), exclusive or node.exclusive, device))
     return found
 
 

@@ -24,6 +24,8 @@ from paretosim.transfer_time import serialisation_s, stall_s
 
 # Of placements with equal objectives, how many are listed; all are counted.
 LISTED_TIES = 8
+# What stands in the way where no limit does.
+OVERHEAD_BOUND = "that timings are overhead-bound"
 
 
 class PlacementRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,8 +65,8 @@ class Best(msgspec.Struct, frozen=True):
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """What `place` found: the front from the lowest latency up, and what to compare it with.
 
-    `unjudged` are pairs of positions (from 1) that no chain has next to each other, since both timings are
-    overhead-bound. `obstacle` says, where nothing was found, what stands in the way.
+    `unjudged` are pairs of positions (from 1) that no chain has both of, since both timings are overhead-bound.
+    `obstacle` says, where nothing was found, what stands in the way.
     """
 
     setting: PlacementSetting
@@ -243,4 +245,4 @@ def _obstacle(setting: PlacementSetting) -> str:
         changed = msgspec.structs.replace(setting, **changes)
         if front(costs_of(changed), chains_of(changed), listed=1):
             return what
-    return "cuts between devices whose timings are overhead-bound"
+    return OVERHEAD_BOUND

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,15 +21,12 @@ def chains_of(setting: PlacementSetting) -> Chains:
     count = len(setting.devices)
     start, end = _ends(setting)
     closes = setting.sink == "first" or setting.source == "sink"
-    follows = np.ones((count, count), dtype=np.bool_)
-    for one, two in unjudged_pairs(setting):
-        follows[one - 1, two - 1] = False
     allowed = may_run(count, len(setting.model.blocks), setting.pins, setting.forbids)
     rules = Rules(
         any_order=setting.order == "any",
         usable=np.asarray(allowed.any(axis=1)),
         alike=_alike(setting, allowed, {start, end}),
-        follows=follows,
+        exclusive=np.array([setting.overhead_bound(device) for device in range(count)]),
         longest=min(setting.max_devices or count, count),
         start=start,
         end=end,
@@ -45,9 +44,9 @@ def _ends(setting: PlacementSetting) -> tuple[int | None, int | None]:
 
 
 def unjudged_pairs(setting: PlacementSetting) -> tuple[tuple[int, int], ...]:
-    """Pairs of positions (from 1) whose timings do not tell how a cut between them would do, in a possible order."""
-    bound = [device for device in range(len(setting.devices)) if setting.overhead_bound(device)]
-    return tuple((a + 1, b + 1) for a in bound for b in bound if a < b or (a > b and setting.order == "any"))
+    """Pairs of positions (from 1) that no chain has both of: their timings do not tell how to share out blocks."""
+    bound = [device + 1 for device in range(len(setting.devices)) if setting.overhead_bound(device)]
+    return tuple(combinations(bound, 2))
 
 
 def _alike(setting: PlacementSetting, allowed: NDArray[np.bool_], apart: set[int | None]) -> tuple[int, ...]:

@@ -378,19 +378,24 @@ def test_a_link_of_its_own_counts_for_one_hop_and_its_way_back() -> None:
     assert links.forward(1, 0) == BYTE_A_SECOND
 
 
-def test_devices_whose_timings_are_overhead_bound_are_never_neighbours() -> None:
-    setting = toy_setting(ends="free", order="any")
-    bound = tuple(toy_timing(name, [0.001] * 6, overhead_bound=name != "b") for name in "abc")
-    placement = place(msgspec.structs.replace(setting, timings=bound))
-    assert placement.unjudged == ((1, 3), (3, 1))
-    assert placement.rows
-    assert not {(1, 3), (3, 1)} & {pair for row in placement.rows for pair in pairwise(row.positions)}
-    only = toy_setting(count=2)
-    both = place(
-        msgspec.structs.replace(only, timings=tuple(toy_timing(n, [1.0] * 6, overhead_bound=True) for n in "ab"))
-    )
-    assert not both.rows
-    assert both.obstacle == "cuts between devices whose timings are overhead-bound"
+def test_two_devices_whose_timings_are_overhead_bound_never_share_blocks() -> None:
+    setting = toy_setting(count=4, blocks=3, order="any")
+    bound = tuple(toy_timing(name, [0.5] * 3, overhead_bound=name in "bd") for name in "abcd")
+    for order in ("given", "any"):
+        for ends in ("free", "fixed"):
+            changed = msgspec.structs.replace(setting, timings=bound, order=order, ends=ends)
+            placement = place(changed)
+            assert placement.unjudged == ((2, 4),)
+            shapes = [shape for shape in every_shape(changed) if is_allowed(changed, *shape)]
+            kept = [shape for shape in shapes if not {1, 3} <= set(shape[0])]
+            assert kept != shapes
+            plain = [rounded(*times(changed, *shape)) for shape in kept]
+            expected = {value for value, on in zip(plain, is_nondominated(plain), strict=True) if on}
+            assert {rounded(row.latency_s, row.period_s) for row in placement.rows} == expected
+    only = toy_setting(count=2, blocks=3)
+    both = tuple(toy_timing(name, [1.0] * 3, overhead_bound=True) for name in "ab")
+    refused = place(msgspec.structs.replace(only, timings=both))
+    assert (refused.rows, refused.obstacle) == ((), "that timings are overhead-bound")
 
 
 def test_what_stands_in_the_way_is_named() -> None:
