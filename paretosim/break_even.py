@@ -237,7 +237,7 @@ def _middles(edges: Array) -> Array:
 def _apart(edges: Array) -> Array:
     """The edges in order, those that are one but for rounding once; the last is kept."""
     ordered = np.unique(edges)
-    return ordered[np.append(np.diff(ordered) > SAME_RATE * ordered[1:], True)]
+    return np.asarray(ordered[np.append(np.diff(ordered) > SAME_RATE * ordered[1:], True)])
 
 
 def merged(edges: Array, values: NDArray[_Scalar]) -> tuple[Array, NDArray[_Scalar]]:

@@ -1,4 +1,4 @@
-"""Figures of a prediction, for a file. Needs matplotlib, which only this module imports."""
+"""Figures of a prediction, for a file. Needs matplotlib, which only the modules of figures import."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from paretosim.scatter import LOG_AXIS_RATIO
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".svg", ".png", ".pdf")
 # Points of the front closer than this share a label: their numbers would lie over each other.
 LABEL_SPACING_POINTS = 14.0
 
 
-def plot(prediction: Prediction, path: Path) -> None:
-    """Write latency against throughput of every split, its front drawn as a staircase, as SVG, PNG or PDF.
+def new_figure(path: Path, size_inches: tuple[float, float]) -> Figure:
+    """An empty figure that can be saved at `path`.
 
     Raises
     ------
-    BadInputError : another suffix, a path that cannot be written, or matplotlib is not installed.
+    BadInputError : another suffix, a folder that does not exist, or matplotlib is not installed.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise BadInputError(f"--plot: got {path.name!r}, expected a file ending in {', '.join(SUFFIXES)}")
@@ -34,8 +35,31 @@ def plot(prediction: Prediction, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise BadInputError("--plot: matplotlib is not installed; pip install 'paretosim[report]'") from error
+    return Figure(figsize=size_inches, layout="constrained")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure.
+
+    Raises
+    ------
+    BadInputError : a path that cannot be written.
+    """
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise BadInputError(f"--plot: {path} cannot be written: {error.strerror}; choose another place") from error
+
+
+def plot(prediction: Prediction, path: Path) -> None:
+    """Write latency against throughput of every split, its front drawn as a staircase, as SVG, PNG or PDF.
+
+    Raises
+    ------
+    BadInputError : another suffix, a path that cannot be written, or matplotlib is not installed.
+    """
+    figure = new_figure(path, (7, 4.6))
     setting = prediction.setting
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.subplots()
     fitting = [row for row in prediction.rows if row.fits]
     others = [row for row in fitting if not row.on_front]
@@ -73,10 +97,7 @@ def plot(prediction: Prediction, path: Path) -> None:
     )
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise BadInputError(f"--plot: {path} cannot be written: {error.strerror}; choose another place") from error
+    save(figure, path)
 
 
 def _scale(axes: Axes, rows: Sequence[Row]) -> None:

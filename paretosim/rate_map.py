@@ -66,6 +66,11 @@ class RateMap(msgspec.Struct, frozen=True, kw_only=True):
     regions: Regions
 
     @property
+    def knee_samples(self) -> int:
+        """At how many rates the knee was looked at."""
+        return KNEE_SAMPLES
+
+    @property
     def overhead_bound(self) -> bool:
         """Whether both timings say how long launching takes, and not how long blocks take."""
         return all(timing.conditions.get("overhead_bound") is True for timing in self.setting.timings)

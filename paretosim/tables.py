@@ -7,7 +7,7 @@ from rich.text import Text
 
 from paretosim.columns import Column, aligned, fitting
 from paretosim.device import Device
-from paretosim.prediction import Baseline, Prediction, Row
+from paretosim.prediction import Baseline, Prediction, Row, Setting
 from paretosim.scatter import scatter
 from paretosim.timing import Timing
 from paretosim.units import format_bytes, format_duration, format_number, format_rate
@@ -42,10 +42,7 @@ def _basis(prediction: Prediction) -> list[Text]:
             f" TCP {setting.tcp_state}"
         ),
     ]
-    for device, timing, kind in zip(setting.devices, setting.timings, prediction.timing_kinds, strict=True):
-        if device == two and one == two and len(lines) > 2:
-            break
-        lines.append(_timing_line(device, timing, kind, setting.batch))
+    lines += timing_lines(setting)
     if setting.speed != 1:
         lines.append(Text(f"emulated: all stage times divided by {setting.speed:g}", style="yellow"))
     unmoved = setting.sink == "last" and setting.mode.name in ("paced", "burst") and setting.source == "stage1"
@@ -54,6 +51,15 @@ def _basis(prediction: Prediction) -> list[Text]:
             Text("(on a warm link delay shifts every split alike and so moves no front; the rate does)", style="dim")
         )
     return lines
+
+
+def timing_lines(setting: Setting) -> list[Text]:
+    """What each device's timing is and how far it is known to be off; one line where both are the same."""
+    lines = [
+        _timing_line(device, timing, timing.at_batch(setting.batch)[1], setting.batch)
+        for device, timing in zip(setting.devices, setting.timings, strict=True)
+    ]
+    return lines[:1] if setting.devices[0] == setting.devices[1] else lines
 
 
 def _timing_line(device: Device, timing: Timing, kind: str, batch: int) -> Text:
