@@ -90,7 +90,7 @@ class Pipeline:
         self._deployment = deployment
         self._deadline_s = deadline_s
         self._name = secrets.token_hex(8)
-        self._pool = BufferPool()
+        self._pool = BufferPool(kept=8)
         self._returned: queue.SimpleQueue[tuple[int, float, memoryview, tuple[torch.Tensor, ...]] | HwrunError]
         self._returned = queue.SimpleQueue()
         self._inputs: Handover[int] = Handover(None)

@@ -162,24 +162,24 @@ def prepared(connection: socket.socket) -> socket.socket:
 
 
 class BufferPool:
-    """Receive buffers that are used again, keyed by size: a fresh one would pay page faults in every batch.
+    """Receive buffers that are used again, found by size: a fresh one would pay page faults in every batch.
 
     Parameters
     ----------
-    kept : free buffers held per size; more are dropped.
+    kept : free buffers held at most, of whatever sizes; the one that was returned first is dropped for another.
     """
 
-    def __init__(self, kept: int = 8) -> None:
+    def __init__(self, kept: int = 2) -> None:
         self._kept = kept
-        self._free: dict[int, list[memoryview]] = {}
+        self._free: list[memoryview] = []
         self._lock = threading.Lock()
 
     def take(self, size_bytes: int) -> memoryview:
         """A writable buffer of exactly that size, aligned to ALIGNMENT_BYTES, with any content."""
         with self._lock:
-            free = self._free.get(size_bytes)
-            if free:
-                return free.pop()
+            for place, buffer in enumerate(self._free):
+                if buffer.nbytes == size_bytes:
+                    return self._free.pop(place)
         room = np.empty(size_bytes + ALIGNMENT_BYTES, np.uint8)
         start = -room.ctypes.data % ALIGNMENT_BYTES
         return room.data[start : start + size_bytes]
@@ -187,9 +187,9 @@ class BufferPool:
     def give(self, buffer: memoryview) -> None:
         """Return a buffer that nothing views any more."""
         with self._lock:
-            free = self._free.setdefault(buffer.nbytes, [])
-            if len(free) < self._kept:
-                free.append(buffer)
+            self._free.append(buffer)
+            if len(self._free) > self._kept:
+                self._free.pop(0)
 
 
 class Message:

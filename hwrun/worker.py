@@ -288,7 +288,8 @@ class Worker:
             kept_input=kept_input,
             limit_bytes=request.limit_bytes,
             queue_depth=request.queue_depth,
-            pool=self._pool,
+            # As many as can wait and be worked on at once; they go with the stage, whose sizes are its own.
+            pool=BufferPool(kept=2 * request.queue_depth + 3),
             threads=self._threads,
             on_failure=lambda reason: self._report(connection, request.pipeline, reason),
         )

@@ -20,13 +20,14 @@ from paretosim.mode import MODE_NAMES, Mode
 from paretosim.profiles import ProfileStore
 from paretosim.units import parse_duration_s
 
-# What a bare `hwrun sweep` does: small enough for a minute, large enough to show what a slow link changes.
+# What a bare `hwrun sweep` (or `hwrun sweep --local`) does: small enough for a minute, large enough to show what a
+# slow link changes.
 QUICK = (
-    "--local --model mobilenet_v2 --emulate rpi4b,rpi4b --speed 20 --splits 0,14,18,21"
+    "--model mobilenet_v2 --emulate rpi4b,rpi4b --speed 20 --splits 0,14,18,21"
     " --link unshaped --link 20mbit,20ms --mode paced --repeats 1 --batches-per-cell 8"
 )
 # Options that say how to run rather than what: they may differ when a sweep is resumed.
-_NOT_CONDITIONS = ("resume", "json", "dry_run", "output", "max_cell_time", "subcommand")
+_NOT_CONDITIONS = ("local", "resume", "json", "dry_run", "output", "max_cell_time", "subcommand")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -75,6 +75,14 @@ def test_received_tensors_are_views_of_a_buffer_that_is_used_again(pair):
     assert pair[1].receive(pool, 4000).buffer.obj is first.buffer.obj
 
 
+def test_no_more_buffers_are_kept_than_were_asked_for_whatever_their_sizes():
+    pool = BufferPool(kept=2)
+    buffers = [pool.take(size) for size in (100, 200, 300)]
+    for buffer in buffers:
+        pool.give(buffer)
+    assert [pool.take(size) is buffers[place] for place, size in ((0, 100), (1, 200), (2, 300))] == [False, True, True]
+
+
 def test_what_is_longer_than_agreed_is_refused_before_it_is_held(pair):
     specs, payload = outgoing([torch.ones(1000)])
     pair[0].send(Kind.BATCH, specs=specs, payload=payload)
