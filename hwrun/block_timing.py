@@ -107,9 +107,16 @@ class Measured:
         spans = {span: statistics.median(samples) for span, samples in self.spans_s.items()}
         return {(first, last): sum(medians[first:last]) / span_s - 1 for (first, last), span_s in spans.items()}
 
-    def error(self) -> float:
+    def sum_error(self) -> float:
         """Median over the spans of how far the block sums are from them, relative."""
         return statistics.median(abs(error) for error in self.span_errors().values())
+
+    def error(self) -> float:
+        """Headline error of a stage time: the larger of `sum_error` and the spread of the whole model's repeats.
+
+        A stage that runs again will differ from its median by about its spread, however well the sums agree.
+        """
+        return max(self.sum_error(), spread(self.spans_s[0, len(self.names)]))
 
     def spreads_that_matter(self) -> dict[str, float]:
         """Spread of the whole model run in one go, and of each block with a share of at least 5 % of the pass."""

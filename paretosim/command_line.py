@@ -19,6 +19,10 @@ from paretosim.plain_text import speak_plainly
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
+# Packages that only an extra installs; pyproject.toml has the lists.
+_EXTRA_OF = dict.fromkeys(("torch", "torchvision", "fvcore", "psutil", "safetensors", "pyroute2"), "hw")
+_EXTRA_OF |= dict.fromkeys(("matplotlib", "scipy"), "report")
+
 
 @dataclass(frozen=True)
 class Subcommand:
@@ -64,6 +68,12 @@ def dispatch(
     except failures as error:
         print(f"{program}: {error}", file=sys.stderr)
         return FAILED
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(f"{program}: {error.name} is not installed; pip install 'paretosim[{extra}]'", file=sys.stderr)
+        return BAD_USAGE
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED

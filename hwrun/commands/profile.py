@@ -140,8 +140,9 @@ def _profile(name: str, arguments: argparse.Namespace) -> tuple[Timing, list[str
         error=TimingError(
             relative=round(measured.error(), 6),
             meaning=(
-                f"median over {len(measured.spans_s)} spans (the whole model, prefixes, suffixes) of"
-                " |sum of block medians − span run in one go| / span; single spans are off by up to"
+                f"the larger of two: the spread of the whole model's repeats (interquartile range over median), and"
+                f" {measured.sum_error():.1%}, the median over {len(measured.spans_s)} spans (the whole model, prefixes,"
+                " suffixes) of |sum of block medians − span run in one go| / span; single spans are off by up to"
                 f" {max(map(abs, measured.span_errors().values())):.1%}, and repeats of what matters spread by up to"
                 f" {worst_spread:.1%} (interquartile range over median)"
             ),
@@ -165,7 +166,7 @@ def _summary(name: str, measured: Measured, worst_spread: float) -> str:
     whole_s = measured.as_batch_timing().spans[0].seconds
     return (
         f"{name}: {format_duration(float(f'{whole_s:.4g}'))} for a batch of {measured.batch};"
-        f" block sums are off by {measured.error():.1%} (median of {len(measured.spans_s)} spans);"
+        f" block sums are off by {measured.sum_error():.1%} (median of {len(measured.spans_s)} spans);"
         f" spread of what matters up to {worst_spread:.1%}"
     )
 

@@ -75,7 +75,7 @@ def test_blocks_and_spans_get_the_time_that_their_work_took() -> None:
     assert found.blocks_s == tuple((cost / 1e9,) * 3 for cost in (5_000, 1_000, 20_000, 4_000, 300, 70))
     assert found.spans_s[0, 6] == pytest.approx((30_370e-9,) * 3)
     assert found.spans_s[2, 6] == pytest.approx((24_370e-9,) * 3)
-    assert found.error() == pytest.approx(0)
+    assert found.sum_error() == pytest.approx(0)
     assert passes == [(n, 5) for n in range(1, 6)]
     assert torch.equal(x, torch.zeros(8, 2)), "the caller's input was overwritten"
 
@@ -143,7 +143,13 @@ def test_the_error_is_the_median_distance_of_block_sums_from_spans() -> None:
         spans_s={(0, 2): (2.5, 2.5), (0, 1): (1.0, 1.0), (1, 2): (4.0, 4.0)},
     )
     assert found.span_errors() == pytest.approx({(0, 2): 0.2, (0, 1): 0.0, (1, 2): -0.5})
-    assert found.error() == pytest.approx(0.2)
+    assert found.sum_error() == pytest.approx(0.2)
+
+
+def test_the_headline_error_is_never_below_the_spread_of_the_whole_model() -> None:
+    found = measured((1.0,) * 4, (3.0,) * 4, whole_s=(3.0, 4.0, 4.0, 5.0))
+    assert found.sum_error() == pytest.approx(0)
+    assert found.error() == pytest.approx(spread((3.0, 4.0, 4.0, 5.0))) == pytest.approx(0.125)
 
 
 def test_steady_repeats_raise_no_objection() -> None:

@@ -75,6 +75,19 @@ def test_known_errors_are_a_message_and_a_code(
     assert captured.out == ""
 
 
+@pytest.mark.parametrize(("module", "extra"), [("torch", "hw"), ("matplotlib.figure", "report")])
+def test_a_missing_optional_package_names_the_extra_that_brings_it(
+    run: Any, capsys: pytest.CaptureFixture[str], module: str, extra: str
+) -> None:
+    assert run(_raiser(ModuleNotFoundError(f"No module named {module!r}", name=module)), "go")[0] == 2
+    assert capsys.readouterr().err == f"tool: {module} is not installed; pip install 'paretosim[{extra}]'\n"
+
+
+def test_another_missing_module_is_a_defect_and_keeps_its_traceback(run: Any) -> None:
+    with pytest.raises(ModuleNotFoundError):
+        run(_raiser(ModuleNotFoundError("No module named 'nosuch'", name="nosuch")), "go")
+
+
 def test_an_unknown_error_keeps_its_traceback(run: Any) -> None:
     with pytest.raises(ZeroDivisionError):
         run(_raiser(ZeroDivisionError()), "go")
