@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 
 from paretosim import pareto, pipeline
-from paretosim.errors import BadInputError
 from paretosim.link import Link
 from paretosim.memory import stage_memory_bytes
 from paretosim.placement_search import Part, Point, front
@@ -112,14 +111,7 @@ def place(setting: PlacementSetting) -> Placement:
 
 def _front_rows(setting: PlacementSetting) -> tuple[PlacementRow, ...]:
     """Nondominated placements in the setting's mode, one row for each pair of latency and period."""
-    try:
-        points = front(costs_of(setting), chains_of(setting), listed=1 + LISTED_TIES)
-    except OverflowError as error:
-        raise BadInputError(
-            f"placement: {error} at {setting.links.every.rate_bps:g} bit/s and"
-            f" {setting.links.every.one_way_delay_s:g} s; expected a faster link,"
-            " a shorter delay or shorter block times"
-        ) from error
+    points = front(costs_of(setting), chains_of(setting), listed=1 + LISTED_TIES)
     rows = [_row(setting, point) for point in points]
     # In `paced` every point is kept. The other modes mix latency and period, and drop what that makes worse.
     kept = pareto.is_nondominated(

@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 
 # Sums of whole quanta up to this are exact in a float64, whatever their order: 2⁵³, and room for a factor of two.
 EXACT_QUANTA = 4e15
+# How many times longer than everything else delays may be before quanta are chosen without them: three digits less.
+_TOLERATED_DELAYS = 1e3
 # Entries of a (nodes, blocks + 1, blocks + 1) table that are worked on at once: 8 MB.
 _CHUNK = 2**20
 
@@ -101,15 +103,9 @@ def front(costs: Costs, chains: Chains, *, listed: int) -> list[Point]:
     """
     if not len(chains):
         return []
-    with np.errstate(over="ignore"):
-        lowest = _Labels(costs, chains, math.inf).latency
-        if not math.isfinite(lowest):
-            return []
-        # No service on the front exceeds the lowest latency, so a chain of that many stations bounds every latency.
-        longest = lowest * 2 * (1 + len(costs.stage)) + costs.dispatch
-        longest += float(costs.hop_delay.max() + costs.closing_delay.max()) * len(costs.stage)
-    if not math.isfinite(longest):
-        raise OverflowError("a latency is too large for a number")
+    longest = _highest_latency(costs, chains)
+    if longest is None:
+        return []
     # A power of ten, so that times which people write, such as 0.1 + 0.2 and 0.3, are equal here too.
     per_second = 10.0 ** min(math.floor(math.log10(EXACT_QUANTA / longest)), 300) if longest else 1.0
     quanta = costs.in_quanta(per_second)
@@ -122,6 +118,29 @@ def front(costs: Costs, chains: Chains, *, listed: int) -> list[Point]:
         shortest = _Shortest(labels)
         limit = shortest.least_period()
         points.append(shortest.point(limit, listed))
+
+
+def _highest_latency(costs: Costs, chains: Chains) -> float | None:
+    """A latency that no point of the front exceeds; None where there is no placement at all."""
+    lowest = _Labels(costs, chains, math.inf).latency
+    if not math.isfinite(lowest):
+        return None
+    # No service on the front exceeds the lowest latency, so a chain of that many stations bounds all but the delays.
+    services = lowest * 2 * (1 + len(costs.stage)) + costs.dispatch
+    delays = float(costs.hop_delay.max() + costs.closing_delay.max()) * len(costs.stage)
+    if delays <= _TOLERATED_DELAYS * services:
+        return services + delays
+    # Some delay is so long that its quanta would be too coarse for the rest. The point of the least period, found by
+    # halving the list of all services, says whether it is on the front.
+    limits = np.unique(np.concatenate([values[values <= lowest] for values in (costs.stage, costs.hop, costs.closing)]))
+    low, high = 0, len(limits) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if math.isfinite(_Labels(costs, chains, np.nextafter(limits[middle], np.inf)).latency):
+            high = middle
+        else:
+            low = middle + 1
+    return 2 * _Labels(costs, chains, np.nextafter(limits[high], np.inf)).latency
 
 
 class _Labels:

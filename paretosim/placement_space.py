@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paretosim.device_chains import Chains, Rules, chains
+from paretosim.errors import BadInputError
 from paretosim.link import Link
 from paretosim.memory import all_stages_memory_bytes
 from paretosim.placement_limits import may_run
@@ -70,7 +71,12 @@ def _alike(setting: PlacementSetting, allowed: NDArray[np.bool_], apart: set[int
 
 
 def costs_of(setting: PlacementSetting) -> Costs:
-    """Seconds of every stage, link and delay; infinite where memory, pins or forbids rule a stage out."""
+    """Seconds of every stage, link and delay; infinite where memory, pins or forbids rule a stage out.
+
+    Raises
+    ------
+    BadInputError : a time is too large for a number.
+    """
     count, blocks = len(setting.devices), len(setting.model.blocks)
     possible = np.repeat(np.triu(np.ones((1, blocks + 1, blocks + 1), dtype=np.bool_), 1), count, axis=0)
     start, end = _ends(setting)
@@ -105,6 +111,11 @@ def costs_of(setting: PlacementSetting) -> Costs:
                 back = setting.links.back(a, b)
                 closing[a, b] = float(_occupied_s(setting, closing_bytes, back))
                 closing_delay[a, b] = back.one_way_delay_s
+    if not all(np.isfinite(times).all() for times in (hop, closing, np.sum(setting.block_s, axis=1))):
+        raise BadInputError(
+            f"placement: a time is too large for a number at {setting.links.every.rate_bps:g} bit/s; expected faster"
+            " links or shorter block times"
+        )
     return Costs(
         block=np.array(setting.block_s, dtype=np.float64),
         possible=possible,

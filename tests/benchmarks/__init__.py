@@ -1,1 +1,1 @@
-"""The performance suite: `make bench`. Each figure is a ratio of two things timed in turn in one run."""
+"""The performance suite: `make bench`. Figures are ratios of two things timed in turn in one run, or seconds."""

@@ -409,6 +409,26 @@ def test_what_stands_in_the_way_is_named() -> None:
     assert crossed.recommended.knee is None
 
 
+def test_a_delay_far_beyond_all_others_leaves_the_rest_exact() -> None:
+    setting = toy_setting(blocks=8, pins=(Pin(0, (0,)),))
+    endless = msgspec.structs.replace(BYTE_A_SECOND, one_way_delay_s=1e14, return_delay_s=1e14)
+    links = HopLinks(every=BYTE_A_SECOND, own={(0, 2): endless})
+    rows = place(msgspec.structs.replace(setting, links=links)).rows
+    three = [row for row in rows if row.positions == (1, 2, 3)]
+    shapes = [(chain, cuts) for chain, cuts in every_shape(setting) if chain == (0, 1, 2)]
+    allowed = [shape for shape in shapes if is_allowed(setting, *shape)]
+    plain = [rounded(*times(setting, *shape)) for shape in allowed]
+    expected = {value for value, on in zip(plain, is_nondominated(plain), strict=True) if on}
+    assert {rounded(row.latency_s, row.period_s) for row in three} == expected
+    assert len(expected) > 2
+
+
+def test_times_too_large_for_a_number_are_refused() -> None:
+    never = msgspec.structs.replace(BYTE_A_SECOND, rate_bps=1e-308)
+    with pytest.raises(BadInputError, match="placement: a time is too large for a number at 1e-308 bit/s"):
+        place(toy_setting(links=HopLinks(every=never)))
+
+
 def test_constraints_leave_the_front_and_narrow_what_is_recommended() -> None:
     setting = toy_setting()
     free = place(setting)
