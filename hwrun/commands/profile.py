@@ -141,8 +141,8 @@ def _profile(name: str, arguments: argparse.Namespace) -> tuple[Timing, list[str
             relative=round(measured.error(), 6),
             meaning=(
                 f"the larger of two: the spread of the whole model's repeats (interquartile range over median), and"
-                f" {measured.sum_error():.1%}, the median over {len(measured.spans_s)} spans (the whole model, prefixes,"
-                " suffixes) of |sum of block medians − span run in one go| / span; single spans are off by up to"
+                f" {measured.sum_error():.1%}, the median over {len(measured.spans_s)} spans (the whole model,"
+                " prefixes, suffixes) of |sum of block medians − span run in one go| / span; single spans are off by up to"
                 f" {max(map(abs, measured.span_errors().values())):.1%}, and repeats of what matters spread by up to"
                 f" {worst_spread:.1%} (interquartile range over median)"
             ),
