@@ -6,11 +6,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-import msgspec
-
 from paretosim.commands.split_options import add_split_options, setting_of
-from paretosim.prediction import Prediction, Setting, predict
-from paretosim.units import parse_duration_s
+from paretosim.prediction import Prediction, predict
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -30,7 +27,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Predict and print."""
-    prediction = predict(_wished(arguments))
+    prediction = predict(setting_of(arguments))
     if arguments.plot is not None:
         from paretosim.figures import plot
 
@@ -59,14 +56,3 @@ def _show(prediction: Prediction) -> None:
     if not console.is_terminal:
         console.width = 160  # a file or a pipe has no width: let no column be cut
     show(prediction, console)
-
-
-def _wished(arguments: Namespace) -> Setting:
-    """The setting that the options describe, with what is wanted of it."""
-    max_latency = arguments.max_latency
-    return msgspec.structs.replace(
-        setting_of(arguments),
-        max_latency_s=None if max_latency is None else parse_duration_s(max_latency, "--max-latency"),
-        min_throughput_per_s=arguments.min_throughput,
-        frame_rate_per_s=arguments.fps,
-    )

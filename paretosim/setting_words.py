@@ -1,0 +1,205 @@
+"""A setting from words: names of profiles, rates and times as tc writes them.
+
+The one way that commands and Python callers share. An error names what was wrong the way the caller wrote it:
+`delay` in Python, `--delay` on a command line (`Spelling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from paretosim.block import Model
+from paretosim.chain import Sink, Source, Splits
+from paretosim.device import Device
+from paretosim.errors import BadInputError
+from paretosim.link import Link, parse_link, shaped
+from paretosim.mode import Mode, ModeName
+from paretosim.prediction import Setting
+from paretosim.profiles import ProfileStore, read_timing_csv
+from paretosim.timing import Timing
+from paretosim.transfer_time import TcpState
+from paretosim.units import parse_duration_s, parse_rate_bps
+
+Spelling = Callable[[str], str]
+DEFAULT_LINK = "ethernet-1g"
+DEFAULT_DEVICES = ("rpi4b", "rpi4b")
+
+
+def as_argument(name: str) -> str:
+    """How a Python caller writes the name of an argument: as it is."""
+    return name
+
+
+def as_option(name: str) -> str:
+    """How a command line writes the name of an argument.
+
+    >>> as_option("control_delay")
+    '--control-delay'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+def split_setting(
+    model: str | Model,
+    devices: Sequence[str | Device] = DEFAULT_DEVICES,
+    *,
+    link: str | Link | None = None,
+    bw: str | None = None,
+    delay: str | None = None,
+    rtt: str | None = None,
+    batch: int = 8,
+    mode: ModeName = "paced",
+    window: int | None = None,
+    burst: int | None = None,
+    splits: Splits = "all",
+    source: Source = "stage1",
+    sink: Sink = "last",
+    tcp_state: TcpState = "warm",
+    control_delay: str = "0s",
+    max_latency: str | None = None,
+    min_throughput: float | None = None,
+    fps: float | None = None,
+    timings: Mapping[str, Timing | Path | str] | None = None,
+    profiles: ProfileStore | Iterable[Path | str] = (),
+    spelling: Spelling = as_argument,
+) -> Setting:
+    """The setting that these words describe, each with the meaning of the option of `paretosim predict` of its name.
+
+    Parameters
+    ----------
+    model, devices : names of profiles, or values; two devices.
+    link : name of a preset, or RATE,DELAY such as `5mbit,200ms`, or a value; `ethernet-1g` unless given.
+    bw, delay, rtt, control_delay, max_latency : as tc writes them, such as `5mbit` and `200ms`. A number without a
+        unit is refused: tc would read 200 as microseconds.
+    min_throughput, fps : images per second.
+    timings : of devices, by name: a value, or the path of a CSV of block,seconds; others come from profiles.
+    profiles : directories searched before the shipped one.
+
+    Raises
+    ------
+    BadInputError : something that is not known or means nothing; the message names it and what was expected.
+
+    >>> split_setting("vgg16", bw="5mbit", delay="200ms").link.name
+    '5mbit,200ms'
+    """
+    store = profiles if isinstance(profiles, ProfileStore) else ProfileStore(map(Path, profiles))
+    known_model = store.model(model) if isinstance(model, str) else model
+    if isinstance(devices, str) or len(devices) != 2:
+        raise BadInputError(
+            f"{spelling('devices')}: got {devices if isinstance(devices, str) else _listed(devices)!r},"
+            " expected two names such as rpi4b,rtx4090"
+        )
+    chosen = [store.device(device) if isinstance(device, str) else device for device in devices]
+    own = _own_timings(timings or {}, [device.name for device in chosen], known_model, spelling)
+    known_timings = [own.get(device.name) or store.timing(device.name, known_model.name) for device in chosen]
+    for name, value, known in (
+        ("mode", mode, ModeName), ("splits", splits, Splits), ("source", source, Source), ("sink", sink, Sink),
+        ("tcp_state", tcp_state, TcpState),
+    ):  # fmt: skip
+        _check_choice(name, value, get_args(known), spelling)
+    wishes = {"min_throughput": min_throughput, "fps": fps}
+    check_load(mode, batch, window=window, burst=burst, wishes=wishes, spelling=spelling)
+    return Setting(
+        model=known_model,
+        devices=(chosen[0], chosen[1]),
+        timings=(known_timings[0], known_timings[1]),
+        link=link_in_words(link, bw=bw, delay=delay, rtt=rtt, store=store, spelling=spelling),
+        batch=batch,
+        mode=Mode.named(mode, window=window, batches=burst),
+        splits=splits,
+        source=source,
+        sink=sink,
+        tcp_state=tcp_state,
+        control_delay_s=_duration_s("control_delay", control_delay, spelling) or 0.0,
+        max_latency_s=_duration_s("max_latency", max_latency, spelling),
+        min_throughput_per_s=min_throughput,
+        frame_rate_per_s=fps,
+    )
+
+
+def link_in_words(
+    link: str | Link | None = None,
+    *,
+    bw: str | None = None,
+    delay: str | None = None,
+    rtt: str | None = None,
+    store: ProfileStore,
+    spelling: Spelling = as_argument,
+) -> Link:
+    """The link that a preset's name, RATE,DELAY or a value describes together with what `tc` would set over it.
+
+    Raises
+    ------
+    BadInputError : no such preset, not a rate or a time, or both a delay and a round trip.
+    """
+    default = store.link(DEFAULT_LINK)
+    if link is None:
+        base = default
+    elif isinstance(link, Link):
+        base = link
+    else:
+        base = parse_link(link, default) if "," in link else store.link(link)
+    return shaped(
+        base,
+        rate_bps=None if bw is None else parse_rate_bps(_word("bw", bw, "5mbit", spelling), spelling("bw")),
+        one_way_delay_s=_duration_s("delay", delay, spelling),
+        rtt_s=_duration_s("rtt", rtt, spelling),
+    )
+
+
+def check_load(
+    mode: str,
+    batch: int,
+    *,
+    window: int | None,
+    burst: int | None,
+    wishes: Mapping[str, float | None],
+    spelling: Spelling = as_argument,
+) -> None:
+    """Refuse a batch, window, burst, rate of images or frames that means nothing, by the name it was given under."""
+    for name, value, meant in (("window", window, "closed"), ("burst", burst, "burst")):
+        if value is not None and mode != meant:
+            raise BadInputError(f"{spelling(name)}: has no meaning in mode {mode}, expected {spelling('mode')} {meant}")
+    for name, wish in wishes.items():
+        if wish is not None and not 0 < wish < float("inf"):
+            raise BadInputError(f"{spelling(name)}: got {wish}, expected a number above zero")
+    if not (batch >= 1 and batch % 1 == 0):
+        raise BadInputError(f"{spelling('batch')}: got {batch}, expected a whole number of 1 or more")
+
+
+def _own_timings(
+    timings: Mapping[str, Timing | Path | str], names: Sequence[str], model: Model, spelling: Spelling
+) -> dict[str, Timing]:
+    """The caller's own timings by device, files among them read."""
+    own = {
+        device: timing if isinstance(timing, Timing) else read_timing_csv(Path(timing), device, model)
+        for device, timing in timings.items()
+    }
+    if unused := [name for name in own if name not in names]:
+        raise BadInputError(
+            f"{spelling('timing')}: got a timing of {', '.join(unused)}, which is not in {spelling('devices')}"
+            f" {','.join(names)}; expected one of {' or '.join(dict.fromkeys(names))}"
+        )
+    return own
+
+
+def _check_choice(name: str, value: str, known: Sequence[str], spelling: Spelling) -> None:
+    if value not in known:
+        raise BadInputError(f"{spelling(name)}: got {value!r}, expected one of {', '.join(known)}")
+
+
+def _duration_s(name: str, text: str | None, spelling: Spelling) -> float | None:
+    return None if text is None else parse_duration_s(_word(name, text, "200ms", spelling), spelling(name))
+
+
+def _word(name: str, text: object, example: str, spelling: Spelling) -> str:
+    """The text, if it is one: a bare number could be meant in more than one unit."""
+    if not isinstance(text, str):
+        raise BadInputError(f"{spelling(name)}: got {text!r}, expected text with a unit, such as {example!r}")
+    return text
+
+
+def _listed(devices: Sequence[str | Device]) -> str:
+    return ",".join(device if isinstance(device, str) else device.name for device in devices)
