@@ -61,6 +61,23 @@ def plot(prediction: Prediction, path: Path) -> None:
     figure = new_figure(path, (7, 4.6))
     setting = prediction.setting
     axes = figure.subplots()
+    draw_splits(axes, prediction)
+    axes.margins(x=0.13, y=0.1)  # room for the labels
+    figure.draw_without_rendering()  # places are only final then
+    label_front(axes, prediction.front)
+    axes.set_xlabel(f"latency, s\n{basis(prediction)}", fontsize=9)
+    axes.set_ylabel("throughput, images/s")
+    axes.set_title(
+        f"{setting.model.name}, {' → '.join(device.name for device in setting.devices)}, {setting.link.name},"
+        f" {setting.mode}, batch {setting.batch}",
+        fontsize=10,
+    )
+    axes.legend(frameon=False, fontsize=8)
+    save(figure, path)
+
+
+def draw_splits(axes: Axes, prediction: Prediction) -> None:
+    """Draw every split, what does not fit crossed, and the front as a staircase, on suitable scales."""
     fitting = [row for row in prediction.rows if row.fits]
     others = [row for row in fitting if not row.on_front]
     unfit = [row for row in prediction.rows if not row.fits]
@@ -78,26 +95,17 @@ def plot(prediction: Prediction, path: Path) -> None:
         "o-", drawstyle="steps-post", color="#c8401a", markersize=6, linewidth=1.4, label="Pareto front",
     )  # fmt: skip
     _scale(axes, prediction.rows)
-    axes.margins(x=0.13, y=0.1)  # room for the labels
-    figure.draw_without_rendering()  # places are only final then
-    _label(axes, front)
-    # The same device twice is named once.
-    kinds = ", ".join(
-        dict.fromkeys(
-            f"{device.name} {kind}" for device, kind in zip(setting.devices, prediction.timing_kinds, strict=True)
-        )
+    axes.grid(alpha=0.25)
+
+
+def basis(prediction: Prediction) -> str:
+    """What the stage times of a prediction rest on: their kinds, and their error."""
+    kinds = dict.fromkeys(  # the same device twice is named once
+        f"{device.name} {kind}"
+        for device, kind in zip(prediction.setting.devices, prediction.timing_kinds, strict=True)
     )
     doubt = "unknown" if prediction.profile_error is None else f"{prediction.profile_error:.1%}"
-    axes.set_xlabel(f"latency, s\ntimings: {kinds}; error of stage times {doubt}", fontsize=9)
-    axes.set_ylabel("throughput, images/s")
-    axes.set_title(
-        f"{setting.model.name}, {' → '.join(device.name for device in setting.devices)}, {setting.link.name},"
-        f" {setting.mode}, batch {setting.batch}",
-        fontsize=10,
-    )
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
-    save(figure, path)
+    return f"timings: {', '.join(kinds)}; error of stage times {doubt}"
 
 
 def _scale(axes: Axes, rows: Sequence[Row]) -> None:
@@ -119,7 +127,7 @@ def _plain_ticks(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _label(axes: Axes, front: Sequence[Row]) -> None:
+def label_front(axes: Axes, front: Sequence[Row]) -> None:
     """Write split numbers above and left of the front's points, where no split can be; close points share one."""
     spacing = LABEL_SPACING_POINTS * axes.figure.dpi / 72
     groups: list[list[Row]] = []

@@ -166,7 +166,7 @@ def check_load(
         if wish is not None and not 0 < wish < float("inf"):
             raise BadInputError(f"{spelling(name)}: got {wish}, expected a number above zero")
     if not (batch >= 1 and batch % 1 == 0):
-        raise BadInputError(f"{spelling('batch')}: got {batch}, expected a whole number of 1 or more")
+        raise BadInputError(f"{spelling('batch')}: got {batch}, expected 1 or more")
 
 
 def _own_timings(
