@@ -134,6 +134,7 @@ def test_rows_as_csv_have_the_same_columns_whatever_their_length(command: Comman
     assert [row["plan"] for row in rows] == [row["plan"] for row in expected]
     assert [float(row["latency_s"]) for row in rows] == [row["latency_s"] for row in expected]
     assert {len(row["positions"]) for row in expected} == {2, 3}
+    assert not any(column.startswith("tied") for column in rows[0])
     assert {"stages_s[3]", "links_s[2]", "memory_bytes[3]", "meets_constraints"} <= set(rows[0])
     assert {row["stages_s[3]"] == "" for row in rows} == {True, False}
 
