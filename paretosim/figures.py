@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from paretosim.axis_scale import is_logarithmic
 from paretosim.errors import BadInputError
 from paretosim.prediction import Prediction, Row
-from paretosim.scatter import LOG_AXIS_RATIO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,10 +111,10 @@ def basis(prediction: Prediction) -> str:
 def _scale(axes: Axes, rows: Sequence[Row]) -> None:
     """Logarithmic axes where a linear one would press the front into a corner, as in the terminal's scatter."""
     latencies, throughputs = [row.latency_s for row in rows], [row.throughput_per_s for row in rows]
-    if max(latencies) > LOG_AXIS_RATIO * min(latencies):
+    if is_logarithmic(latencies):
         axes.set_xscale("log")
         _plain_ticks(axes.xaxis)
-    if max(throughputs) > LOG_AXIS_RATIO * min(throughputs):
+    if is_logarithmic(throughputs):
         axes.set_yscale("log")
         _plain_ticks(axes.yaxis)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from paretosim import __version__
 from paretosim.prediction import Baseline, Prediction, Row
 from paretosim.profiles import identity
 from paretosim.resolution import indistinguishable
+from paretosim.tabular import fields_of, flat
 from paretosim.verdict import verdict
 
 SCHEMA_VERSION = 1
@@ -97,28 +99,25 @@ def setting_identity(prediction: Prediction) -> str:
 
 def row_object(row: Row) -> dict[str, Any]:
     """One split as a plain dictionary; `latency_from_start_s` in mode `burst` only."""
-    fields: dict[str, Any] = msgspec.to_builtins(row)
-    if row.latency_from_start_s is None:
-        del fields["latency_from_start_s"]
-    return fields
+    return fields_of(row)
 
 
 def as_csv(prediction: Prediction) -> str:
     """One line per split; per-stage and per-link lists become numbered columns."""
-    stations = {"stages_s": 2} | dict.fromkeys(("links_s", "stalls_s", "delays_s"), len(prediction.hops))
-    lines: list[str] = []
-    for row in map(row_object, prediction.rows):
-        flat: dict[str, Any] = {}
-        for key, value in row.items():
-            if isinstance(value, list | tuple):
-                assert len(value) == stations.get(key, len(value))
-                flat |= {f"{key}[{index}]": entry for index, entry in enumerate(value, start=1)}
-            else:
-                flat[key] = value
-        if not lines:
-            lines.append(",".join(flat))
-        lines.append(",".join(str(value).lower() if isinstance(value, bool) else str(value) for value in flat.values()))
+    lines = csv_lines([flat(row_object(row)) for row in prediction.rows])
     return "\n".join(lines) + "\n"
+
+
+def csv_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A heading and one line per row; all rows have the same names."""
+    assert len({tuple(row) for row in rows}) == 1
+    cells = ([_cell(value) for value in row.values()] for row in rows)
+    return [",".join(map(_cell, rows[0])), *map(",".join, cells)]
+
+
+def _cell(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
 
 
 def _baseline(baseline: Baseline) -> dict[str, Any]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from rich.text import Text
 
+from paretosim.axis_scale import fractions, is_logarithmic
 from paretosim.prediction import Prediction
 from paretosim.units import format_number
 
 WIDTH, HEIGHT = 64, 16
-# Beyond this ratio of extremes a linear axis presses the front into a corner.
-LOG_AXIS_RATIO = 6.0
 
 
 def scatter(prediction: Prediction, width: int = WIDTH, height: int = HEIGHT) -> Text:
@@ -47,11 +44,8 @@ def scatter(prediction: Prediction, width: int = WIDTH, height: int = HEIGHT) ->
 
 def _places(values: list[float], size: int) -> tuple[list[int], str]:
     """Cell of each value on an axis of `size` cells, and a word where the axis is logarithmic."""
-    scale = ""
-    if max(values) > LOG_AXIS_RATIO * min(values) > 0:
-        values, scale = [math.log(value) for value in values], " (log)"
-    low, span = min(values), (max(values) - min(values)) or 1.0
-    return [round((value - low) / span * (size - 1)) for value in values], scale
+    scale = " (log)" if is_logarithmic(values) else ""
+    return [round(fraction * (size - 1)) for fraction in fractions(values)], scale
 
 
 def _label(cells: dict[tuple[int, int], tuple[str, str]], line: int, column: int, label: str) -> None:

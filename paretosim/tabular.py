@@ -1,0 +1,53 @@
+"""Results as flat columns, and as a pandas DataFrame where pandas is installed.
+
+A list of a row becomes numbered columns, from 1: `stages_s[1]`. Columns are those of `--csv`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from paretosim.errors import BadInputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def fields_of(row: msgspec.Struct) -> dict[str, Any]:
+    """The row's fields as plain values, without those that are None."""
+    fields: dict[str, Any] = msgspec.to_builtins(row)
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with each list spread over numbered ones.
+
+    >>> flat({"split": 3, "stages_s": [0.5, 0.25]})
+    {'split': 3, 'stages_s[1]': 0.5, 'stages_s[2]': 0.25}
+    """
+    spread: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, list | tuple):
+            spread |= {f"{name}[{index}]": entry for index, entry in enumerate(value, start=1)}
+        else:
+            spread[name] = value
+    return spread
+
+
+def data_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows, all with the same names in the same order, as a DataFrame with an index from 0.
+
+    Raises
+    ------
+    BadInputError : pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise BadInputError(
+            "DataFrame: the package pandas is not installed; pip install pandas, or use the rows as they are"
+        ) from error
+    return pd.DataFrame([dict(row) for row in rows])
