@@ -8,6 +8,9 @@ from paretosim.command_line import Subcommand, dispatch
 
 SUBCOMMANDS = (
     Subcommand("predict", "paretosim.commands.predict", "latency, throughput and front of every split"),
+    Subcommand(
+        "front", "paretosim.commands.front", "several models and links side by side, as the paper's figures 3-6"
+    ),
     Subcommand("plan", "paretosim.commands.plan", "several devices: exact front of all cuts, in order or in any order"),
     Subcommand("map", "paretosim.commands.map", "best split over rate and delay: exact break-even rates, regret"),
     Subcommand("list", "paretosim.commands.list_profiles", "models, devices, timings and links that are known"),

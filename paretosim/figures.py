@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paretosim.axis_scale import is_logarithmic
+from paretosim.basis import timings
 from paretosim.errors import BadInputError
 from paretosim.prediction import Prediction, Row
 
@@ -65,7 +66,7 @@ def plot(prediction: Prediction, path: Path) -> None:
     axes.margins(x=0.13, y=0.1)  # room for the labels
     figure.draw_without_rendering()  # places are only final then
     label_front(axes, prediction.front)
-    axes.set_xlabel(f"latency, s\n{basis(prediction)}", fontsize=9)
+    axes.set_xlabel(f"latency, s\n{timings(prediction)}", fontsize=9)
     axes.set_ylabel("throughput, images/s")
     axes.set_title(
         f"{setting.model.name}, {' → '.join(device.name for device in setting.devices)}, {setting.link.name},"
@@ -96,16 +97,6 @@ def draw_splits(axes: Axes, prediction: Prediction) -> None:
     )  # fmt: skip
     _scale(axes, prediction.rows)
     axes.grid(alpha=0.25)
-
-
-def basis(prediction: Prediction) -> str:
-    """What the stage times of a prediction rest on: their kinds, and their error."""
-    kinds = dict.fromkeys(  # the same device twice is named once
-        f"{device.name} {kind}"
-        for device, kind in zip(prediction.setting.devices, prediction.timing_kinds, strict=True)
-    )
-    doubt = "unknown" if prediction.profile_error is None else f"{prediction.profile_error:.1%}"
-    return f"timings: {', '.join(kinds)}; error of stage times {doubt}"
 
 
 def _scale(axes: Axes, rows: Sequence[Row]) -> None:

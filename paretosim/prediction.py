@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ from paretosim.timing import Kind, Timing
 from paretosim.transfer_time import TcpState, serialisation_s, stall_s
 
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
+    import pandas as pd
     from numpy.typing import NDArray
 
 # Far above any real batch, and low enough that the bytes of one stay exact in 64 bits.
@@ -148,6 +149,28 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         """The larger relative error of the two timings; None where one is unknown."""
         errors = [timing.error.relative for timing in self.setting.timings if timing.error is not None]
         return max(errors) if len(errors) == len(self.setting.timings) else None
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as flat dictionaries of plain values, their names those of the columns of `--csv`."""
+        from paretosim.tabular import fields_of, flat
+
+        return [flat(fields_of(row)) for row in self.rows]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`records` as a pandas DataFrame.
+
+        Raises
+        ------
+        BadInputError : pandas is not installed.
+        """
+        from paretosim.tabular import data_frame
+
+        return data_frame(self.records())
+
+    def _repr_html_(self) -> str:
+        from paretosim.notebook import prediction_html
+
+        return prediction_html(self)
 
 
 def predict(setting: Setting) -> Prediction:

@@ -13,7 +13,7 @@ from paretosim import __version__
 from paretosim.prediction import Baseline, Prediction, Row
 from paretosim.profiles import identity
 from paretosim.resolution import indistinguishable
-from paretosim.tabular import fields_of, flat
+from paretosim.tabular import fields_of
 from paretosim.verdict import verdict
 
 SCHEMA_VERSION = 1
@@ -104,7 +104,7 @@ def row_object(row: Row) -> dict[str, Any]:
 
 def as_csv(prediction: Prediction) -> str:
     """One line per split; per-stage and per-link lists become numbered columns."""
-    lines = csv_lines([flat(row_object(row)) for row in prediction.rows])
+    lines = csv_lines(prediction.records())
     return "\n".join(lines) + "\n"
 
 

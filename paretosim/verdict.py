@@ -13,7 +13,7 @@ WORTHWHILE_GAIN = 1.02
 def verdict(prediction: Prediction) -> str:
     """One or a few sentences: split or not, what it gains and costs, and what the profiles cannot tell."""
     recommended = prediction.recommended
-    if all(timing.conditions.get("overhead_bound") is True for timing in prediction.setting.timings):
+    if is_overhead_bound(prediction):
         return (
             "No conclusion: both timings are overhead-bound (they say how long launching takes, not how long"
             " the blocks take), so a split between these devices cannot be judged. Measure them with hwrun profile."
@@ -30,6 +30,11 @@ def verdict(prediction: Prediction) -> str:
         )
     sentences += _doubts(prediction)
     return " ".join(sentences)
+
+
+def is_overhead_bound(prediction: Prediction) -> bool:
+    """Whether both timings only say how long launching takes, so that no split can be judged by them."""
+    return all(timing.conditions.get("overhead_bound") is True for timing in prediction.setting.timings)
 
 
 def _against_baselines(prediction: Prediction, by_throughput: Row) -> str:
@@ -98,13 +103,17 @@ def _doubts(prediction: Prediction) -> list[str]:
         best = getattr(prediction.recommended, objective)
         alike = indistinguishable(prediction, best, objective)
         if alike:
-            doubts.append(f"In {objective}, split {best} cannot be told apart from {_runs(alike)}")
+            doubts.append(f"In {objective}, split {best} cannot be told apart from {split_runs(alike)}")
     stated = f"stage times are {' and '.join(sorted(kinds))} with {error:.1%} error"
     return [f"{'; '.join(doubts)}: {stated}."] if doubts else [f"The {stated}."]
 
 
-def _runs(splits: tuple[int, ...]) -> str:
-    """Numbers with runs shortened: (3, 4, 5, 9) → "3–5, 9"."""
+def split_runs(splits: tuple[int, ...]) -> str:
+    """Ascending numbers with runs shortened.
+
+    >>> split_runs((3, 4, 5, 9))
+    '3–5, 9'
+    """
     runs: list[list[int]] = []
     for split in splits:
         if runs and split == runs[-1][1] + 1:

@@ -1,0 +1,74 @@
+"""Predictions side by side as one figure: a panel for each model, a row of panels or more for each condition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paretosim.basis import conditions, timings
+from paretosim.figures import draw_splits, label_front, new_figure, save
+from paretosim.front_tables import paper_note
+from paretosim.front_verdict import is_one_point
+from paretosim.side_by_side import SideBySide
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from paretosim.prediction import Prediction
+
+PANELS_ABREAST = 3
+PANEL_INCHES = (3.9, 3.1)
+
+
+def plot(found: SideBySide, path: Path) -> None:
+    """Write a panel for each prediction, as SVG, PNG or PDF: the front as a staircase labelled with its splits.
+
+    Raises
+    ------
+    BadInputError : another suffix, a path that cannot be written, or matplotlib is not installed.
+    """
+    several = len(found.conditions) > 1
+    lines = [
+        panels[start : start + PANELS_ABREAST]
+        for panels in found.conditions
+        for start in range(0, len(panels), PANELS_ABREAST)
+    ]
+    abreast = max(map(len, lines))
+    figure = new_figure(path, (PANEL_INCHES[0] * abreast, PANEL_INCHES[1] * len(lines) + 0.8))
+    grid = figure.subplots(len(lines), abreast, squeeze=False)
+    for axes_line, panels in zip(grid, lines, strict=True):
+        for axes in axes_line[len(panels) :]:
+            axes.set_axis_off()
+        for axes, panel in zip(axes_line, panels, strict=False):
+            _draw(axes, panel, named_conditions=several)
+    title = found.title if several else f"{found.title}\n{_shared(found)}"
+    figure.suptitle(title, fontsize=11)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
+    if found.figure is not None:
+        figure.supxlabel(paper_note(found), fontsize=7)
+    figure.draw_without_rendering()  # places are only final then
+    for axes_line, panels in zip(grid, lines, strict=True):
+        for axes, panel in zip(axes_line, panels, strict=False):
+            label_front(axes, panel.front)
+    save(figure, path)
+
+
+def _draw(axes: Axes, panel: Prediction, *, named_conditions: bool) -> None:
+    draw_splits(axes, panel)
+    axes.margins(x=0.16, y=0.14)  # room for the labels
+    where = f"\n{conditions(panel)}" if named_conditions else ""
+    axes.set_title(f"{panel.setting.model.name}{where}", fontsize=9)
+    basis = timings(panel).replace("; ", ";\n")  # in one line it is wider than a panel
+    axes.set_xlabel(f"latency, s\n{basis}", fontsize=8)
+    axes.set_ylabel("throughput, images/s", fontsize=8)
+    axes.tick_params(labelsize=8)
+    if not panel.front:
+        axes.text(0.5, 0.5, "no split fits", transform=axes.transAxes, ha="center", color="#b04040", fontsize=8)
+    elif is_one_point(panel):
+        axes.text(0.97, 0.95, "one-point front", transform=axes.transAxes, ha="right", va="top", fontsize=8)
+
+
+def _shared(found: SideBySide) -> str:
+    panel = found.panels[0]
+    return f"{conditions(panel)}, {panel.setting.splits} splits"

@@ -1,0 +1,79 @@
+"""Predictions side by side as a person reads them in a terminal: for each panel its front, in a few lines."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from paretosim.basis import conditions, timings
+from paretosim.columns import Column, aligned, fitting
+from paretosim.front_verdict import front_verdict
+from paretosim.prediction import Prediction, Row
+from paretosim.side_by_side import SideBySide
+from paretosim.units import format_number
+from paretosim.verdict import split_runs
+
+OBJECTIVES = {"latency": "best latency", "knee": "knee", "throughput": "best throughput"}
+
+
+def show(found: SideBySide, console: Console) -> None:
+    """Print every panel under its conditions: front splits, recommended splits, and what it means in a line."""
+    console.print(Text(found.title, style="bold"), soft_wrap=True)
+    if found.figure is not None:
+        console.print(Text(paper_note(found), style="dim"), soft_wrap=True)
+    for panels in found.conditions:
+        console.print(Text(f"\n{conditions(panels[0])}, {panels[0].setting.splits} splits"), soft_wrap=True)
+        for panel in panels:
+            console.print()
+            console.print(_heading(panel), soft_wrap=True)
+            if panel.recommended.knee is not None:
+                console.print(recommended_table(panel, console.width), soft_wrap=True)
+            console.print(Text(f"  {front_verdict(panel)}"), soft_wrap=True)
+
+
+def paper_note(found: SideBySide) -> str:
+    """How the paper's own numbers of this figure came about, as against these."""
+    return (
+        f"(predicted in mode {found.panels[0].setting.mode} with overlapped workers; the paper's own numbers are of"
+        " bursts of 8 batches through serial workers, so its latencies hold queueing and are not these)"
+    )
+
+
+def recommended_table(prediction: Prediction, width: int) -> Text:
+    """The recommended splits, one line for each objective."""
+    rows = [prediction.row(getattr(prediction.recommended, objective)) for objective in OBJECTIVES]
+    cells = list(zip(*(_cells(prediction, row) for row in rows), strict=True))
+    columns = [
+        Column(heading="", cells=tuple(f"  {name}" for name in OBJECTIVES.values()), align="left"),
+        Column(heading="split", cells=cells[0]),
+        Column(heading="after block", cells=cells[1], align="left", priority=2),
+        Column(heading="latency s", cells=cells[2]),
+        Column(heading="images/s", cells=cells[3]),
+        Column(heading="bottleneck", cells=cells[4], align="left", priority=1),
+    ]
+    kept, _ = fitting(columns, width)
+    return aligned(kept, [""] * len(rows))
+
+
+def _heading(panel: Prediction) -> Text:
+    front = split_runs(tuple(sorted(row.split for row in panel.front))) or "none"
+    unfit = [row.split for row in panel.rows if not row.fits]
+    return Text.assemble(
+        (panel.setting.model.name, "bold"),
+        ": front ",
+        (front, "green"),
+        f" ({len(panel.front)} of {len(panel.rows)} splits)",
+        (f"; do not fit: {split_runs(tuple(unfit))}" if unfit else "", "red"),
+        (f"  {timings(panel)}", "dim"),
+    )
+
+
+def _cells(prediction: Prediction, row: Row) -> tuple[str, ...]:
+    after = "(input)" if row.split == 0 else prediction.setting.model.blocks[row.split - 1].name
+    return (
+        str(row.split),
+        after,
+        format_number(row.latency_s, 4),
+        format_number(row.throughput_per_s, 4),
+        row.bottleneck,
+    )
