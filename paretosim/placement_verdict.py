@@ -48,7 +48,10 @@ def _against_one(placement: Placement, best: Best) -> list[str]:
     assert best.latency is not None
     busy, fast, alone = best.throughput, best.latency, _reference(placement)
     if alone is None:
-        return [*_figures(placement, busy, "no single device with the data there holds the model"), *_lowest(best)]
+        why = "no device holds the model alone"
+        if placement.setting.ends == "fixed":
+            why = f"{placement.alone[0].device}, where the inputs are, does not hold the model alone"
+        return [*_figures(placement, busy, why), *_lowest(best)]
     gain = busy.throughput_per_s / alone.throughput_per_s
     if gain < WORTHWHILE_GAIN and fast.latency_s >= alone.latency_s / WORTHWHILE_GAIN:
         return [

@@ -158,7 +158,7 @@ def test_devices_without_room_are_left_to_forward(command: Command, toy: Any, fo
     found = _json(command)
     assert {Plan.parse(row["plan"]).stages[0].last for row in found["rows"]} == {0}
     assert [baseline["fits"] for baseline in found["baselines"]] == [False, True, True]
-    assert "no single device with the data there holds the model" in found["recommended"]["verdict"]
+    assert "one, where the inputs are, does not hold the model alone" in found["recommended"]["verdict"]
 
 
 def test_nothing_is_concluded_between_overhead_bound_devices(command: Command) -> None:
