@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from paretosim.errors import BadInputError
 from paretosim.link_response import LinkResponse
-from paretosim.pareto import are_nondominated
+from paretosim.pareto import are_nondominated, representatives
 from paretosim.pipeline import in_mode
 
 Array = NDArray[np.float64]
@@ -63,7 +63,12 @@ def sweep(
     links = np.broadcast_arrays(*(np.asarray(v, dtype=np.float64) for v in (rate_bps, one_way_delay_s, return_delay_s)))
     if links[0].ndim != 1:
         raise BadInputError(f"links: got shape {links[0].shape}, expected one dimension")
-    if not (all(np.isfinite(values).all() for values in links) and (links[0] > 0).all() and (links[1] >= 0).all() and (links[2] >= 0).all()):
+    if not (
+        all(np.isfinite(values).all() for values in links)
+        and (links[0] > 0).all()
+        and (links[1] >= 0).all()
+        and (links[2] >= 0).all()
+    ):
         raise BadInputError("links: expected finite rates above zero and finite delays of 0 or more")
     shape = (len(response.splits), len(links[0]))
     latency_s, period_s, on_front = np.empty(shape), np.empty(shape), np.zeros(shape, dtype=np.bool_)
@@ -87,13 +92,8 @@ def contenders(response: LinkResponse) -> NDArray[np.intp]:
     -------
     (splits,) places.
     """
-    quantities = (response.computing_s, response.slowest_stage_s, *(hop.payload_bytes for hop in response.hops))
-    places = np.arange(len(response.splits))
-    no_more = np.all([values[:, np.newaxis] <= values for values in quantities], axis=0)
-    rules_out = no_more & (~no_more.T | (places[:, np.newaxis] < places))
-    ruled_out = rules_out.any(axis=0)
-    # Transitive and never circular, so whatever is ruled out is so by a contender too.
-    return np.where(ruled_out, (rules_out & ~ruled_out[:, np.newaxis]).argmax(axis=0), places)
+    payloads = [hop.payload_bytes for hop in response.hops]
+    return representatives(np.stack([response.computing_s, response.slowest_stage_s, *payloads], axis=1))
 
 
 def _mark_fronts(on_front: NDArray[np.bool_], latency: Array, period: Array, ruled_by: NDArray[np.intp]) -> None:

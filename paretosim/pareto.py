@@ -67,6 +67,31 @@ def are_nondominated(first: ArrayLike, second: ArrayLike) -> NDArray[np.bool_]:
     return ~dominated
 
 
+def representatives(costs: ArrayLike) -> NDArray[np.intp]:
+    """For each row, the place of one that is no worse in any column and that only its equals are as good as.
+
+    Of equal rows the first. Whatever grows with all costs is then no larger for the representative.
+
+    Parameters
+    ----------
+    costs : (n, m), every column minimised.
+
+    Returns
+    -------
+    (n,) places; a representative's is its own.
+
+    >>> representatives([[1.0, 4.0], [2.0, 4.0], [3.0, 1.0], [1.0, 4.0]]).tolist()
+    [0, 0, 2, 0]
+    """
+    values = np.asarray(costs, dtype=np.float64)
+    places = np.arange(len(values))
+    no_worse = (values[:, np.newaxis] <= values).all(axis=2)
+    stands_for = no_worse & (~no_worse.T | (places[:, np.newaxis] < places))
+    stood_for = stands_for.any(axis=0)
+    # Transitive and never circular, so what is stood for is so by one that is not.
+    return np.where(stood_for, (stands_for & ~stood_for[:, np.newaxis]).argmax(axis=0), places)
+
+
 def knee(latencies: ArrayLike, throughputs: ArrayLike) -> int:
     """Index of the front's point farthest from the chord between its ends, both axes scaled to 0 … 1.
 

@@ -45,9 +45,10 @@ def _basis(found: RateMap) -> list[Text]:
         *timing_lines(setting),
     ]
     if found.unfit:
-        usable = " and ".join(
-            f"{d.name} ({format_bytes(d.usable_bytes)} usable)" for d in dict.fromkeys(setting.devices)
+        named = dict.fromkeys(
+            f"{d.name} ({format_bytes(d.usable_bytes)} usable)" for d in setting.devices if d.memory_bytes
         )
+        usable = " and ".join(named)
         lines.append(
             Text(f"left out, since they do not fit in the memory of {usable}: splits {list(found.unfit)}", "red")
         )

@@ -46,7 +46,7 @@ def run(arguments: Namespace) -> int:
     back = None if arguments.return_rate is None else parse_rate_bps(arguments.return_rate, "--return-rate")
     found = rate_map(setting, rates, delays, back)
     if arguments.plot is not None:
-        from paretosim.rate_map_figure import plot
+        from paretosim.rate_map_figures import plot
 
         plot(found, arguments.plot)
     if arguments.json:

@@ -136,8 +136,10 @@ def test_splits_that_do_not_fit_are_named(toy: Any, command: Command, profiles: 
         profiles / "devices" / "one.json", toy.device("one", memory_bytes=6000)
     )  # 8 × 800 bytes at splits 0 and 1
     out = command(*TOY)[1]
-    assert "left out, since they do not fit in the memory of one (6.0 kB usable) and two" in out
-    assert "usable): splits [0, 1]\n" in out
+    assert (
+        "left out, since they do not fit in the memory of one (6.0 kB usable) and two (1.0 GB usable): splits [0, 1]\n"
+        in out
+    )
     assert _json(command, *TOY)["unfit_splits"] == [0, 1]
 
 
