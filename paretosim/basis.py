@@ -11,19 +11,26 @@ if TYPE_CHECKING:
 
 
 def conditions(prediction: Prediction) -> str:
-    """Devices and link, and how batches are fed.
+    """Devices, link and load."""
+    return f"{devices_and_link(prediction)}, {load(prediction)}"
 
-    For example `rpi4b → rpi4b on paper-duress (5mbit, 200ms), batch 8, mode paced`.
-    """
-    setting = prediction.setting
-    link = setting.link
+
+def devices_and_link(prediction: Prediction) -> str:
+    """For example `rpi4b → rpi4b on paper-duress (5mbit, 200ms)`."""
+    link = prediction.setting.link
     shown = f"{format_rate(link.rate_bps)}, {format_duration(link.one_way_delay_s)}"
     name = shown if link.name == shown.replace(", ", ",") else f"{link.name} ({shown})"
-    cold = "" if setting.tcp_state == "warm" else f", TCP {setting.tcp_state}"
-    return (
-        f"{' → '.join(device.name for device in setting.devices)} on {name}, batch {setting.batch},"
-        f" mode {setting.mode}{cold}"
-    )
+    return f"{' → '.join(device.name for device in prediction.setting.devices)} on {name}"
+
+
+def load(prediction: Prediction) -> str:
+    """How batches are fed, and which splits are compared: `batch 8, mode paced, all splits`."""
+    setting = prediction.setting
+    said = [f"batch {setting.batch}", f"mode {setting.mode}", f"{setting.splits} splits"]
+    said += [f"TCP {setting.tcp_state}"] if setting.tcp_state != "warm" else []
+    said += [f"source {setting.source}"] if setting.source != "stage1" else []
+    said += [f"sink {setting.sink}"] if setting.sink != "last" else []
+    return ", ".join(said)
 
 
 def timings(prediction: Prediction) -> str:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 SUFFIXES = (".svg", ".png", ".pdf")
 # Points of the front closer than this share a label: their numbers would lie over each other.
 LABEL_SPACING_POINTS = 14.0
+LABEL_FONT_POINTS = 8.0
+MAX_LABEL_SPLITS = 3
+LABEL_OFFSET_POINTS = (-4.0, 4.0)
+# Of a character over its height, with a gap beside it; digits of common fonts have 0.55 to 0.64.
+_CHARACTER_WIDTH = 0.68
 
 
 def new_figure(path: Path, size_inches: tuple[float, float]) -> Figure:
@@ -119,24 +124,42 @@ def _plain_ticks(axis: Axis) -> None:
 
 
 def label_front(axes: Axes, front: Sequence[Row]) -> None:
-    """Write split numbers above and left of the front's points, where no split can be; close points share one."""
-    spacing = LABEL_SPACING_POINTS * axes.figure.dpi / 72
+    """Write split numbers above and left of the front's points, where no split can be; close points share one.
+
+    The figure must have been laid out before: only then are places final.
+    """
+    point = axes.figure.dpi / 72
     groups: list[list[Row]] = []
     for row in front:
-        place = axes.transData.transform((row.latency_s, row.throughput_per_s))
-        if groups:
-            start = groups[-1][0]
-            before = axes.transData.transform((start.latency_s, start.throughput_per_s))
-            if max(abs(place - before)) < spacing:
-                groups[-1].append(row)
-                continue
         groups.append([row])
+        while len(groups) > 1 and _too_close(axes, groups[-2], groups[-1], point):
+            last = groups.pop()
+            groups[-1] += last
     for group in groups:
         axes.annotate(
-            ", ".join(str(row.split) for row in group) if len(group) < 3 else f"{group[0].split} … {group[-1].split}",
+            _label(group),
             (group[0].latency_s, group[0].throughput_per_s),
             textcoords="offset points",
-            xytext=(-4, 4),
+            xytext=LABEL_OFFSET_POINTS,
             horizontalalignment="right",
-            fontsize=8,
+            fontsize=LABEL_FONT_POINTS,
         )
+
+
+def _label(group: Sequence[Row]) -> str:
+    """Splits in the front's order; only where they are many, or all of a run, the first and the last."""
+    splits = [row.split for row in group]
+    run = splits == list(range(splits[0], splits[-1] + 1))
+    if len(splits) > MAX_LABEL_SPLITS or (run and len(splits) > 2):
+        return f"{splits[0]} … {splits[-1]}"
+    return ", ".join(map(str, splits))
+
+
+def _too_close(axes: Axes, before: Sequence[Row], after: Sequence[Row], point: float) -> bool:
+    """Whether two labels would touch, or their points are nearly one; `point` is in pixels."""
+    places = [axes.transData.transform((group[0].latency_s, group[0].throughput_per_s)) for group in (before, after)]
+    apart = abs(places[1] - places[0]) / point
+    # A label ends at its own point, so the later one reaches back over the earlier one's end.
+    reach = len(_label(after)) * LABEL_FONT_POINTS * _CHARACTER_WIDTH
+    touching = apart[0] < reach and apart[1] < LABEL_FONT_POINTS
+    return bool(touching or max(apart) < LABEL_SPACING_POINTS)

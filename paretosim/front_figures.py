@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paretosim.basis import conditions, timings
+from paretosim.basis import conditions, devices_and_link, load, timings
 from paretosim.figures import draw_splits, label_front, new_figure, save
 from paretosim.front_tables import paper_note
 from paretosim.front_verdict import is_one_point
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PANELS_ABREAST = 3
 PANEL_INCHES = (3.9, 3.1)
+# Of a panel's width, left of its points, for the labels of the front's left end.
+LABEL_ROOM = 0.18
 
 
 def plot(found: SideBySide, path: Path) -> None:
@@ -41,12 +43,14 @@ def plot(found: SideBySide, path: Path) -> None:
             axes.set_axis_off()
         for axes, panel in zip(axes_line, panels, strict=False):
             _draw(axes, panel, named_conditions=several)
-    title = found.title if several else f"{found.title}\n{_shared(found)}"
-    figure.suptitle(title, fontsize=11)
+    shared = load(found.panels[0]) if several else conditions(found.panels[0])
+    figure.suptitle(f"{found.title}\n{shared}", fontsize=11)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
-    if found.figure is not None:
-        figure.supxlabel(paper_note(found), fontsize=7)
+    note = None if found.figure is None else paper_note(found)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8,
+        title=note, title_fontsize=7,
+    )  # fmt: skip
     figure.draw_without_rendering()  # places are only final then
     for axes_line, panels in zip(grid, lines, strict=True):
         for axes, panel in zip(axes_line, panels, strict=False):
@@ -56,9 +60,12 @@ def plot(found: SideBySide, path: Path) -> None:
 
 def _draw(axes: Axes, panel: Prediction, *, named_conditions: bool) -> None:
     draw_splits(axes, panel)
-    axes.margins(x=0.16, y=0.14)  # room for the labels
-    where = f"\n{conditions(panel)}" if named_conditions else ""
-    axes.set_title(f"{panel.setting.model.name}{where}", fontsize=9)
+    axes.margins(x=0.06, y=0.14)
+    axes.autoscale_view()
+    at_margin = axes.transAxes.transform((-LABEL_ROOM, 0.0))
+    axes.set_xlim(left=axes.transData.inverted().transform(at_margin)[0])
+    where = f"\n{devices_and_link(panel)}" if named_conditions else ""
+    axes.set_title(f"{panel.setting.model.name}{where}", fontsize=8 if named_conditions else 9)
     basis = timings(panel).replace("; ", ";\n")  # in one line it is wider than a panel
     axes.set_xlabel(f"latency, s\n{basis}", fontsize=8)
     axes.set_ylabel("throughput, images/s", fontsize=8)
@@ -67,8 +74,3 @@ def _draw(axes: Axes, panel: Prediction, *, named_conditions: bool) -> None:
         axes.text(0.5, 0.5, "no split fits", transform=axes.transAxes, ha="center", color="#b04040", fontsize=8)
     elif is_one_point(panel):
         axes.text(0.97, 0.95, "one-point front", transform=axes.transAxes, ha="right", va="top", fontsize=8)
-
-
-def _shared(found: SideBySide) -> str:
-    panel = found.panels[0]
-    return f"{conditions(panel)}, {panel.setting.splits} splits"

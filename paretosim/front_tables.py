@@ -8,7 +8,7 @@ from rich.text import Text
 from paretosim.basis import conditions, timings
 from paretosim.columns import Column, aligned, fitting
 from paretosim.front_verdict import front_verdict
-from paretosim.prediction import Prediction, Row
+from paretosim.prediction import Baseline, Prediction, Row
 from paretosim.side_by_side import SideBySide
 from paretosim.units import format_number
 from paretosim.verdict import split_runs
@@ -22,7 +22,7 @@ def show(found: SideBySide, console: Console) -> None:
     if found.figure is not None:
         console.print(Text(paper_note(found), style="dim"), soft_wrap=True)
     for panels in found.conditions:
-        console.print(Text(f"\n{conditions(panels[0])}, {panels[0].setting.splits} splits"), soft_wrap=True)
+        console.print(Text(f"\n{conditions(panels[0])}"), soft_wrap=True)
         for panel in panels:
             console.print()
             console.print(_heading(panel), soft_wrap=True)
@@ -40,19 +40,23 @@ def paper_note(found: SideBySide) -> str:
 
 
 def recommended_table(prediction: Prediction, width: int) -> Text:
-    """The recommended splits, one line for each objective."""
-    rows = [prediction.row(getattr(prediction.recommended, objective)) for objective in OBJECTIVES]
-    cells = list(zip(*(_cells(prediction, row) for row in rows), strict=True))
+    """The recommended splits, one line each with what it is best in, under either device alone without a link."""
+    best: dict[int, list[str]] = {}
+    for objective, name in OBJECTIVES.items():
+        best.setdefault(getattr(prediction.recommended, objective), []).append(name)
+    lines = [_baseline_cells(*pair) for pair in zip(("first alone", "second alone"), prediction.baselines, strict=True)]
+    lines += [(f"  {', '.join(names)}", *_cells(prediction, prediction.row(split))) for split, names in best.items()]
+    cells = list(zip(*lines, strict=True))
     columns = [
-        Column(heading="", cells=tuple(f"  {name}" for name in OBJECTIVES.values()), align="left"),
-        Column(heading="split", cells=cells[0]),
-        Column(heading="after block", cells=cells[1], align="left", priority=2),
-        Column(heading="latency s", cells=cells[2]),
-        Column(heading="images/s", cells=cells[3]),
-        Column(heading="bottleneck", cells=cells[4], align="left", priority=1),
+        Column(heading="", cells=cells[0], align="left"),
+        Column(heading="split", cells=cells[1]),
+        Column(heading="after block", cells=cells[2], align="left", priority=2),
+        Column(heading="latency s", cells=cells[3]),
+        Column(heading="images/s", cells=cells[4]),
+        Column(heading="bottleneck", cells=cells[5], align="left", priority=1),
     ]
     kept, _ = fitting(columns, width)
-    return aligned(kept, [""] * len(rows))
+    return aligned(kept, ["dim"] * len(prediction.baselines) + [""] * len(best))
 
 
 def _heading(panel: Prediction) -> Text:
@@ -77,3 +81,8 @@ def _cells(prediction: Prediction, row: Row) -> tuple[str, ...]:
         format_number(row.throughput_per_s, 4),
         row.bottleneck,
     )
+
+
+def _baseline_cells(name: str, baseline: Baseline) -> tuple[str, ...]:
+    latency, throughput = (format_number(value, 4) for value in (baseline.latency_s, baseline.throughput_per_s))
+    return f"  {name}", "–", baseline.device, latency, throughput, "" if baseline.fits else "does not fit"
