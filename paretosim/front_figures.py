@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PANELS_ABREAST = 3
 PANEL_INCHES = (3.9, 3.1)
+TITLE_INCHES = 7.0
 # Of a panel's width, left of its points, for the labels of the front's left end.
 LABEL_ROOM = 0.18
 
@@ -30,13 +31,13 @@ def plot(found: SideBySide, path: Path) -> None:
     BadInputError : another suffix, a path that cannot be written, or matplotlib is not installed.
     """
     several = len(found.conditions) > 1
+    # A condition starts a new line, unless each has one panel only: those stand side by side too.
+    runs = found.conditions if any(len(panels) > 1 for panels in found.conditions) else (found.panels,)
     lines = [
-        panels[start : start + PANELS_ABREAST]
-        for panels in found.conditions
-        for start in range(0, len(panels), PANELS_ABREAST)
+        panels[start : start + PANELS_ABREAST] for panels in runs for start in range(0, len(panels), PANELS_ABREAST)
     ]
     abreast = max(map(len, lines))
-    figure = new_figure(path, (PANEL_INCHES[0] * abreast, PANEL_INCHES[1] * len(lines) + 0.8))
+    figure = new_figure(path, (max(PANEL_INCHES[0] * abreast, TITLE_INCHES), PANEL_INCHES[1] * len(lines) + 0.8))
     grid = figure.subplots(len(lines), abreast, squeeze=False)
     for axes_line, panels in zip(grid, lines, strict=True):
         for axes in axes_line[len(panels) :]:
@@ -45,10 +46,14 @@ def plot(found: SideBySide, path: Path) -> None:
             _draw(axes, panel, named_conditions=several)
     shared = load(found.panels[0]) if several else conditions(found.panels[0])
     figure.suptitle(f"{found.title}\n{shared}", fontsize=11)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
+    legend = {
+        label: handle
+        for axes in grid.flat
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)  # the same words in every panel
+    }
     note = None if found.figure is None else paper_note(found)
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8,
+        legend.values(), legend.keys(), loc="outside lower center", ncols=len(legend), frameon=False, fontsize=8,
         title=note, title_fontsize=7,
     )  # fmt: skip
     figure.draw_without_rendering()  # places are only final then
