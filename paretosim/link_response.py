@@ -47,17 +47,23 @@ class HopResponse(msgspec.Struct, frozen=True):
         """The row of each link, from u (seconds per bit) and RTT of the same shape."""
         return np.searchsorted(self.thresholds_bits, rtt_s / inverse_rate, side="left")
 
-    def occupied_s(self, inverse_rate: Array, rtt_s: Array) -> Array:
-        """Seconds that a batch occupies the hop, (splits, links), from u and RTT of shape (links,)."""
+    def occupied_s(self, inverse_rate: Array, rtt_s: Array, out: Array, scratch: Array) -> None:
+        """Put seconds that a batch occupies the hop into `out`, from u and RTT of shape (links,).
+
+        Parameters
+        ----------
+        out, scratch : (splits, links); `scratch` is overwritten, and only on a cold connection.
+        """
         if len(self.thresholds_bits) == 0:
-            return self.bits * inverse_rate
+            np.multiply(self.bits, inverse_rate, out=out)
+            return
         rows = self.rows(inverse_rate, rtt_s)
-        occupied = self.bits.take(rows, axis=1)
-        occupied *= inverse_rate
-        stalls = self.round_trips.take(rows, axis=1)
-        stalls *= rtt_s
-        occupied += stalls
-        return occupied
+        # "clip" alone takes straight into `out`, and no row is out of range.
+        self.bits.take(rows, axis=1, out=out, mode="clip")
+        self.round_trips.take(rows, axis=1, out=scratch, mode="clip")
+        out *= inverse_rate
+        scratch *= rtt_s
+        out += scratch
 
 
 class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,23 +97,23 @@ class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
             delays = delays + np.outer(crossed, one_way_delay_s if hop.forward else return_delay_s)
         return delays
 
-    def services_s(self, inverse_rate: Array, one_way_delay_s: Array, return_delay_s: Array) -> tuple[Array, Array]:
-        """L₀ and t* of every split, (splits, links) each, from u and delays of shape (links,)."""
+    def services_s(
+        self, inverse_rate: Array, one_way_delay_s: Array, return_delay_s: Array, *, unloaded_s: Array, slowest_s: Array
+    ) -> None:
+        """Put L₀ and t* of every split, (splits, links), into the last two, from u and delays of shape (links,)."""
         rtt_s = one_way_delay_s + return_delay_s
-        unloaded = slowest = None
-        for hop in self.hops:
-            occupied = hop.occupied_s(self.inverse_rates(hop, inverse_rate, rtt_s), rtt_s)
-            if unloaded is None or slowest is None:
-                slowest = np.maximum(occupied, self.slowest_stage_s[:, np.newaxis])
-                unloaded = occupied
-                unloaded += self.computing_s[:, np.newaxis]
+        for index, hop in enumerate(self.hops):
+            own = self.inverse_rates(hop, inverse_rate, rtt_s)
+            if index == 0:
+                hop.occupied_s(own, rtt_s, unloaded_s, slowest_s)
+                np.maximum(unloaded_s, self.slowest_stage_s[:, np.newaxis], out=slowest_s)
+                unloaded_s += self.computing_s[:, np.newaxis]
             else:
-                np.maximum(slowest, occupied, out=slowest)
-                unloaded += occupied
-        assert unloaded is not None  # there is always link1
-        assert slowest is not None
-        unloaded += self.delays_s(one_way_delay_s, return_delay_s)
-        return unloaded, slowest
+                occupied, scratch = np.empty(unloaded_s.shape), np.empty(unloaded_s.shape)
+                hop.occupied_s(own, rtt_s, occupied, scratch)
+                np.maximum(slowest_s, occupied, out=slowest_s)
+                unloaded_s += occupied
+        unloaded_s += self.delays_s(one_way_delay_s, return_delay_s)
 
 
 def link_response(setting: Setting, return_rate_bps: float | None = None) -> LinkResponse:

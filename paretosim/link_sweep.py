@@ -22,8 +22,8 @@ from paretosim.pipeline import in_mode
 
 Array = NDArray[np.float64]
 
-# Links of a chunk: a row of that many numbers and its comparisons stay in a core's own cache.
-CHUNK_LINKS = 8192
+# Links of a chunk: a dozen rows of that many numbers, which are at work at a time, fit in a core's own cache.
+CHUNK_LINKS = 16384
 
 
 class Sweep(msgspec.Struct, frozen=True):
@@ -53,8 +53,8 @@ def sweep(
     Parameters
     ----------
     rate_bps, one_way_delay_s, return_delay_s : broadcast to (links,).
-    chunk_links : how many links are worked on at once; beside the results, some dozen arrays of
-        (splits, chunk_links) are held.
+    chunk_links : how many links are worked on at once; beside the results, a few arrays of (splits, chunk_links)
+        are held.
 
     Raises
     ------
@@ -76,8 +76,11 @@ def sweep(
     for start in range(0, shape[1], chunk_links):
         part = slice(start, start + chunk_links)
         rate, delay, back = (values[part] for values in links)
-        latency, period = in_mode(*response.services_s(1 / rate, delay, back), response.mode)
-        latency_s[:, part], period_s[:, part] = latency, period
+        unloaded, slowest = latency_s[:, part], period_s[:, part]
+        response.services_s(1 / rate, delay, back, unloaded_s=unloaded, slowest_s=slowest)
+        latency, period = in_mode(unloaded, slowest, response.mode)
+        if period is not slowest:  # in `paced` they are in their places already
+            latency_s[:, part], period_s[:, part] = latency, period
         _mark_fronts(on_front[:, part], latency, period, ruled)
     return Sweep(latency_s.T, period_s.T, on_front.T)
 

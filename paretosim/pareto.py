@@ -85,7 +85,7 @@ def representatives(costs: ArrayLike) -> NDArray[np.intp]:
     """
     values = np.asarray(costs, dtype=np.float64)
     places = np.arange(len(values))
-    no_worse = (values[:, np.newaxis] <= values).all(axis=2)
+    no_worse = np.all(values[:, np.newaxis] <= values, axis=2)
     stands_for = no_worse & (~no_worse.T | (places[:, np.newaxis] < places))
     stood_for = stands_for.any(axis=0)
     # Transitive and never circular, so what is stood for is so by one that is not.
