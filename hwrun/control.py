@@ -17,6 +17,9 @@ from hwrun.tcp import BufferPool, Connection, Message
 
 # The largest message is a cell's phases: about 250 bytes a batch.
 CONTROL_LIMIT_BYTES = 8 * 2**20
+# No message of a plan may be longer, whatever an orchestrator asks for. vgg16's largest at batch 8 is 103 MB.
+MAX_LIMIT_BYTES = 2 * 2**30
+MAX_QUEUE_DEPTH = 64
 # A piece of weights: large enough to be fast, small enough to hold twice.
 CHUNK_BYTES = 2**20
 

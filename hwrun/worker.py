@@ -20,7 +20,7 @@ import torch
 from hwrun import control
 from hwrun.authentication import Purpose, admit_dialler, prove_to_listener
 from hwrun.conditions import alike_versions, version_differences
-from hwrun.control import decode_control, receive_control, send_control
+from hwrun.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH, decode_control, receive_control, send_control
 from hwrun.data_path import dial_data
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
 from hwrun.frames import Kind
@@ -32,9 +32,6 @@ from hwrun.tcp import Address, BufferPool, Connection, dial, prepared
 from hwrun.tensors import incoming
 from hwrun.weights import WeightStore, load_stage
 
-# No message of a plan may be longer, whatever an orchestrator asks for. vgg16's largest at batch 8 is 103 MB.
-MAX_LIMIT_BYTES = 2 * 2**30
-MAX_QUEUE_DEPTH = 64
 # Connections that have not proved the token yet; more are closed unread.
 _MAX_UNPROVED = 16
 

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import get_args
 
 from hwrun.catalogue import MODEL_NAMES, catalogue_entry
-from hwrun.errors import BadUsageError
-from hwrun.steady import restart_if_unsteady
+from hwrun.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
+from hwrun.errors import BadUsageError, RecordError
+from hwrun.steady import restart_if_unsteady, usable_cores
 from hwrun.sweep_cells import Sink, Source, parse_asked_link, parse_splits, plan_cells
 from hwrun.sweep_plan import BenchSettings, SweepPlan, emulated_blocks
 from paretosim.command_line import DONE
+from paretosim.errors import BadInputError
 from paretosim.mode import MODE_NAMES, Mode
+from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
 from paretosim.units import parse_duration_s
 
@@ -72,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run or resume a sweep."""
     defaults = parsed([])
     if arguments.resume is not None:
-        arguments = _resumed(arguments, defaults)
+        arguments = resumed(arguments, defaults)
     elif all(value == getattr(defaults, name, None) for name, value in conditions_of(arguments).items()):
         print(f"hwrun sweep: no options, so: hwrun sweep {QUICK}", file=sys.stderr)
         arguments = _with_run_options(parsed(shlex.split(QUICK)), arguments)
@@ -135,11 +138,14 @@ def _with_run_options(conditions: argparse.Namespace, given: argparse.Namespace)
     return conditions
 
 
-def _resumed(arguments: argparse.Namespace, defaults: argparse.Namespace) -> argparse.Namespace:
+def resumed(arguments: argparse.Namespace, defaults: argparse.Namespace) -> argparse.Namespace:
     """The conditions of the folder to resume, unless others were given: those are then compared with it."""
     from hwrun.records import read_run
 
-    recorded = read_run(arguments.resume).manifest.command_line
+    try:
+        recorded = read_run(arguments.resume).manifest.command_line
+    except RecordError as error:
+        raise BadUsageError(f"--resume: {error}") from error
     if any(value != getattr(defaults, name, None) for name, value in conditions_of(arguments).items()):
         return arguments
     return _with_run_options(parsed(recorded[2:]), arguments)
@@ -155,6 +161,12 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     for name, least in (("batch", 1), ("repeats", 1), ("batches_per_cell", 2), ("queue_depth", 1), ("threads", 1)):
         if getattr(arguments, name) < least:
             raise BadUsageError(f"--{name.replace('_', '-')}: got {getattr(arguments, name)}, expected {least} or more")
+    for name, most, what in (
+        ("queue_depth", MAX_QUEUE_DEPTH, "the most that a worker agrees to"),
+        ("threads", len(usable_cores()), "the number of cores: more would only wait for one another"),
+    ):
+        if getattr(arguments, name) > most:
+            raise BadUsageError(f"--{name.replace('_', '-')}: got {getattr(arguments, name)}, at most {most}, {what}")
     store = ProfileStore(arguments.profiles or ())
     emulated = arguments.emulate is not None
     if emulated and arguments.devices is not None:
@@ -164,14 +176,25 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     speed = 1.0 if arguments.speed is None else arguments.speed
     if not 0 < speed < float("inf"):
         raise BadUsageError(f"--speed: got {speed}, expected a number above zero")
-    devices = _two_devices(arguments.emulate or arguments.devices or "x86-core,x86-core")
+    named = arguments.emulate if emulated else arguments.devices
+    devices = _two_devices("x86-core,x86-core" if named is None else named)
     names = list(dict.fromkeys(arguments.model or ["mobilenet_v2"]))
     models = {catalogue_entry(name).name: store.model(name) for name in names}
+    for model in models.values():
+        if (message_bytes := max(model.cut_bytes()) * arguments.batch) > MAX_LIMIT_BYTES:
+            raise BadUsageError(
+                f"--batch: got {arguments.batch}, with which {model.name} has activations of {message_bytes} bytes;"
+                f" expected {MAX_LIMIT_BYTES // max(model.cut_bytes())} or fewer, so that they fit in one message"
+            )
     block_s, timings = (
         emulated_blocks(store, devices, list(models.values()), arguments.batch, speed) if emulated else ({}, {})
     )
+    splits = "all" if arguments.splits is None else arguments.splits
     cells = plan_cells(
-        models=[(model, parse_splits(arguments.splits or "all", len(model.blocks))) for model in models.values()],
+        models=[
+            (model, parse_splits("all" if arguments.splits is None else arguments.splits, len(model.blocks)))
+            for model in models.values()
+        ],
         devices=devices,
         batch=arguments.batch,
         links=[parse_asked_link(text, store) for text in _link_texts(arguments)],
@@ -181,7 +204,9 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         repeats=arguments.repeats,
         seed=arguments.seed,
     )
-    max_cell_time_s = parse_duration_s(arguments.max_cell_time or "60s", "--max-cell-time")
+    max_cell_time_s = parse_duration_s(
+        "60s" if arguments.max_cell_time is None else arguments.max_cell_time, "--max-cell-time"
+    )
     settings = BenchSettings(
         emulated=emulated,
         compute_each=arguments.emulate_compute,
@@ -200,7 +225,12 @@ def _two_devices(text: str) -> tuple[str, str]:
     names = [name.strip() for name in text.split(",")]
     if len(names) != 2 or not all(names):
         raise BadUsageError(f"devices: got {text!r}, expected two names such as rpi4b,rpi4b")
-    return names[0], names[1]
+    devices = names[0], names[1]
+    try:  # a record names its devices by its plan, which has to parse again
+        Plan.parse(str(Plan.two_devices("model", 1, 1, devices)))
+    except BadInputError as error:
+        raise BadUsageError(f"devices: got {text!r}, expected names without white space or any of []+@/") from error
+    return devices
 
 
 def _link_texts(arguments: argparse.Namespace) -> list[str]:

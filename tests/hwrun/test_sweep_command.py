@@ -2,14 +2,15 @@
 
 import pytest
 
-from hwrun.commands.sweep import QUICK, parsed, spelled, sweep_plan
+from hwrun.commands.sweep import QUICK, parsed, resumed, spelled, sweep_plan
 from hwrun.errors import BadUsageError
 from paretosim.errors import BadInputError, UnknownNameError
 from paretosim.mode import Mode
 
 
 def plan(*options):
-    return sweep_plan(parsed(options))
+    arguments = parsed(options)
+    return sweep_plan(arguments if arguments.resume is None else resumed(arguments, parsed([])))
 
 
 def test_the_options_a_run_records_give_the_same_cells_again():
@@ -56,6 +57,17 @@ def test_modes_take_their_parameters():
         (["--batches-per-cell", "1"], "--batches-per-cell: got 1, expected 2"),
         (["--repeats", "0"], "--repeats: got 0"),
         (["--link", "nowhere"], "expected RATE,DELAY"),
+        (["--link", "5mbps,1ms"], "write 5mbit for bits"),
+        (["--splits", ""], "expected all, interior, or numbers"),
+        (["--emulate", ""], "expected two names"),
+        (["--devices", "a b,c"], "without white space"),
+        (["--devices", "a+b[0:1],c/d"], r"any of \[\]\+@/"),
+        (["--batch", "0"], "--batch: got 0"),
+        (["--batch", "100000"], "--batch: got 100000.*expected 1337 or fewer"),
+        (["--queue-depth", "65"], "--queue-depth: got 65, at most 64"),
+        (["--threads", "100000"], "--threads: got 100000, at most .* cores"),
+        (["--max-cell-time", ""], "--max-cell-time"),
+        (["--resume", "no-such-folder"], "holds no manifest.json"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_to_do(options, message):
