@@ -15,7 +15,7 @@ import numpy as np
 
 from paretosim.link import shaped
 from paretosim.link_response import LinkResponse, link_response
-from paretosim.link_sweep import CHUNK_LINKS, sweep
+from paretosim.link_sweep import CHUNK_LINKS, Sweep, sweep
 from paretosim.prediction import Setting
 from paretosim.profiles import ProfileStore
 from paretosim.transfer_time import TcpState
@@ -43,20 +43,24 @@ def random_links(count: int) -> tuple[Any, Any]:
     return 10 ** random.uniform(5, 10, count), 10 ** random.uniform(-5, 0, count)
 
 
-def sort_s(links: int, splits: int) -> float:
-    """Seconds of NumPy's argsort of (links, splits) random numbers, in chunks as the sweep's."""
-    values = np.random.default_rng(2).random((links, splits))
-    start = time.perf_counter()
-    for first in range(0, links, CHUNK_LINKS):
-        np.argsort(values[first : first + CHUNK_LINKS], axis=1)
-    return time.perf_counter() - start
+def pair_s(response: LinkResponse, rates: Any, delays: Any, out: Sweep) -> tuple[float, float]:
+    """Seconds of a sweep over all links, and of NumPy's argsort of as many rows of random numbers.
 
-
-def sweep_s(response: LinkResponse, rates: Any, delays: Any) -> float:
-    """Seconds of objectives and fronts of all splits on all links, all results held."""
-    start = time.perf_counter()
-    sweep(response, rates, delays)
-    return time.perf_counter() - start
+    In turn chunk by chunk, so that whatever slows the machine slows both. Sorted is one chunk of random numbers over
+    and over; swept are all links, into results that are all held.
+    """
+    values = np.random.default_rng(2).random((CHUNK_LINKS, len(response.splits)))
+    swept_s = sorted_s = 0.0
+    for first in range(0, len(rates), CHUNK_LINKS):
+        part = slice(first, first + CHUNK_LINKS)
+        room = Sweep(out.latency_s[part], out.period_s[part], out.on_front[part])
+        start = time.perf_counter()
+        sweep(response, rates[part], delays[part], out=room)
+        middle = time.perf_counter()
+        np.argsort(values[: len(rates[part])], axis=1)
+        swept_s += middle - start
+        sorted_s += time.perf_counter() - middle
+    return swept_s, sorted_s
 
 
 def plain_s(response: LinkResponse, rates: Any, delays: Any) -> float:
@@ -85,13 +89,14 @@ def plain_s(response: LinkResponse, rates: Any, delays: Any) -> float:
 
 
 def main(tcp_state: TcpState, links: int, pairs: int) -> None:
-    """Print seconds of each sweep and sort in turn, after one of each that does not count, and the peak."""
+    """Print seconds of each sweep and sort in turn, after a sweep that does not count, and the peak."""
     response = link_response(vgg16(tcp_state))
     rates, delays = random_links(links)
-    runs = [(sweep_s(response, rates, delays), sort_s(links, len(response.splits))) for _ in range(pairs + 1)]
+    out = sweep(response, rates, delays)
+    runs = [pair_s(response, rates, delays, out) for _ in range(pairs)]
     json.dump(
         {
-            "pairs": runs[1:],
+            "pairs": runs,
             "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,  # Linux counts in KiB
             "plain_s_per_link": plain_s(response, rates[:PLAIN_SAMPLE], delays[:PLAIN_SAMPLE]),
         },

@@ -144,6 +144,17 @@ def test_chunks_do_not_show_in_the_result() -> None:
         assert getattr(whole, name).tolist() == getattr(parts, name).tolist()
 
 
+def test_results_can_be_written_over_earlier_ones() -> None:
+    response, links = link_response(shipped(mode=Mode.named("burst"))), _random_links(30)
+    earlier = sweep(response, *_random_links(30, seed=6))
+    expected = sweep(response, *links)
+    assert sweep(response, *links, out=earlier, chunk_links=8) is earlier
+    for name in ("latency_s", "period_s", "on_front"):
+        assert getattr(earlier, name).tolist() == getattr(expected, name).tolist()
+    with pytest.raises(BadInputError, match=r"out: got arrays of shape \(30, 40\), expected \(20, 40\)"):
+        sweep(response, *_random_links(20), out=earlier)
+
+
 def test_one_delay_serves_all_rates() -> None:
     response = link_response(shipped())
     assert (
