@@ -3,32 +3,27 @@
 A block is an interval of the graph's nodes. A cut between two blocks has to carry every value that is defined
 before it and used after it, so the live values of a cut are the inputs of the stage behind it and the outputs
 of the stage before it, in the order of their definition; behind the last block, in the order in which the model
-returns them. Parameters and buffers that the graph reads by name are not carried: each stage that reads one
-holds it.
+returns them. What every stage can make again is not carried: parameters and buffers that the graph reads by name,
+tensors made from those alone, and numbers computed from the batch size, which a stage reads off what it receives.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import fx
+from torch.utils._pytree import tree_leaves
 
 from hwrun.catalogue import BlockEntry, catalogue_entry
+from hwrun.cut_rule import TracedBlock, derive_blocks, remade
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.graph_values import CarriedTensor
 from hwrun.state_dict import named_tensors
-
-
-@dataclass(frozen=True)
-class TracedBlock:
-    """A block as nodes [first_node, last_node) of the graph's body, and the modules it holds without calling them."""
-
-    name: str
-    first_node: int
-    last_node: int
-    idle: tuple[str, ...] = ()
+from hwrun.tracing import Traced, batch_size, device_of
+from paretosim.block import TensorShape
 
 
 class _BlockTracer(fx.Tracer):
@@ -50,10 +45,22 @@ class BlockChain:
     module : the model, in evaluation mode. Stages share its tensors.
     graph : its traced graph.
     blocks : cover the graph's body (what is neither input nor output) in order, without gaps.
+    remade : nodes that a stage makes again instead of receiving them; default the tensors read by name.
+    carried : what is known of the tensors that cross cuts, so that a stage can tell the batch size from one.
     """
 
-    def __init__(self, module: torch.nn.Module, graph: fx.Graph, blocks: Sequence[TracedBlock]) -> None:
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        graph: fx.Graph,
+        blocks: Sequence[TracedBlock],
+        *,
+        remade: Collection[fx.Node] | None = None,
+        carried: Mapping[fx.Node, CarriedTensor] | None = None,
+    ) -> None:
         self.module = module
+        self._remade = frozenset(node for node in graph.nodes if node.op == "get_attr") if remade is None else remade
+        self._carried = carried or {}
         self.names: tuple[str, ...] = tuple(block.name for block in blocks)
         self._blocks = tuple(blocks)
         self._inputs = tuple(node for node in graph.nodes if node.op == "placeholder")
@@ -78,8 +85,37 @@ class BlockChain:
         graph = _BlockTracer(whole).trace(module)
         return cls(module, graph, _match(name, graph, entries))
 
+    @classmethod
+    def derived(cls, traced: Traced, max_blocks: int | None = None) -> BlockChain:
+        """The chain of any traced model, its blocks found by the rule of hwrun/cut_rule.py."""
+        carried = {node: seen.carried for node, seen in traced.seen.items() if seen.carried is not None}
+        blocks = derive_blocks(traced, max_blocks)
+        return cls(traced.module, traced.graph, blocks, remade=remade(traced), carried=carried)
+
     def __len__(self) -> int:
         return len(self._blocks)
+
+    def tensor_shapes(self, cut: int) -> tuple[TensorShape, ...]:
+        """One sample of each tensor that crosses that cut of a derived chain."""
+        self._check_cuts(cut, cut)
+        return tuple(self._carried[node].sample for node in self._live(cut))
+
+    def returned(self, result: Any) -> tuple[torch.Tensor, ...]:
+        """The tensors in what the unsplit model returned, as the last stage returns them.
+
+        Raises
+        ------
+        HwrunError : `result` is not built like what was traced.
+        """
+        nodes = tree_leaves(self._output.args[0])
+        leaves = tree_leaves(result)
+        tensors = {node: leaf for node, leaf in zip(nodes, leaves, strict=False) if isinstance(node, fx.Node)}
+        if len(nodes) != len(leaves) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+            raise HwrunError(
+                f"output: the model returned {len(leaves)} values of types"
+                f" {', '.join(type(leaf).__name__ for leaf in leaves)}, expected {len(nodes)} as when it was traced"
+            )
+        return tuple(tensors[node] for node in self._output.all_input_nodes)
 
     def live_count(self, cut: int) -> int:
         """Number of tensors that cross that cut."""
@@ -100,14 +136,21 @@ class BlockChain:
         self._check_cuts(first, last)
         graph = fx.Graph()
         copies = {node: graph.placeholder(node.name) for node in self._live(first)}
+        received = next(((node, copies[node]) for node in copies if node in self._carried), None)
 
         def copied(node: fx.Node) -> fx.Node:
-            if node not in copies:  # only a tensor read by name can come from before the stage
-                copies[node] = graph.node_copy(node)
+            if node not in copies:  # made again here, wherever it was made first
+                if node.target in (batch_size, device_of) and received is not None:
+                    batch = self._carried[received[0]].batch
+                    arguments = (batch.dimension, batch.places) if node.target is batch_size else ()
+                    copies[node] = graph.call_function(node.target, (received[1], *arguments))
+                else:
+                    copies[node] = graph.node_copy(node, copied)
             return copies[node]
 
         for node in self._body[self._bounds[first] : self._bounds[last]]:
-            copies[node] = graph.node_copy(node, copied)
+            if node not in self._remade:
+                copies[node] = graph.node_copy(node, copied)
         graph.output(tuple(copied(node) for node in self._live(last)))
         stage = fx.GraphModule(self.module, graph, class_name="Stage")
         for path in (path for block in self._blocks[first:last] for path in block.idle):
@@ -133,8 +176,12 @@ class BlockChain:
         bound = self._bounds[cut]
         if bound == len(self._body):
             return tuple(self._output.all_input_nodes)
-        defined = (*self._inputs, *(node for node in self._body[:bound] if node.op != "get_attr"))
-        return tuple(node for node in defined if any(self._order[user] >= bound for user in node.users))
+        defined = (*self._inputs, *(node for node in self._body[:bound] if node not in self._remade))
+        return tuple(
+            node
+            for node in defined
+            if any(self._order[user] >= bound for user in node.users if user not in self._remade)
+        )
 
     def _check_cuts(self, first: int, last: int) -> None:
         if not 0 <= first <= last <= len(self):

@@ -15,8 +15,11 @@ sequence       8      number of the batch, or 0
 payload        8      bytes after the tensor headers
 =============  =====  ==========================================================
 
-A tensor header is its dtype (1 byte, a place in DTYPES), its number of dimensions (1), six zero bytes and
-eight dimensions of 8 bytes, unused ones zero. The payload's length must be what the shapes say. Whoever
+A tensor header is its dtype (1 byte, a place in DTYPES), its number of dimensions (1), their order in memory (4),
+two zero bytes and eight dimensions of 8 bytes, unused ones zero. The order is zero where the last dimension varies
+fastest, as usual; else four bits for each dimension from the slowest to the fastest, its place counted from 1. It
+travels because torch chooses kernels by it: a model whose activations are permuted would round differently behind
+a cut that put them straight. The payload's length must be what the shapes say. Whoever
 decodes passes the most bytes it is ready to hold, so nothing is allocated on a peer's word alone.
 """
 
@@ -33,13 +36,13 @@ from hwrun.errors import ProtocolError
 from paretosim.block import DTYPE_BYTES
 
 MAGIC = b"hwrn"
-VERSION = 1
+VERSION = 2
 MAX_TENSORS = 64
 MAX_DIMENSIONS = 8
 DTYPES = tuple(DTYPE_BYTES)
 
 _HEADER = struct.Struct(">4sBBHQQ")
-_TENSOR = struct.Struct(f">BB6x{MAX_DIMENSIONS}Q")
+_TENSOR = struct.Struct(f">BBI2x{MAX_DIMENSIONS}Q")
 HEADER_BYTES = _HEADER.size
 TENSOR_HEADER_BYTES = _TENSOR.size
 
@@ -62,10 +65,14 @@ _WITHOUT_PAYLOAD = frozenset({Kind.DISPATCH, Kind.PING, Kind.ECHO})
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
-    """Dtype and whole shape (batch included) of a tensor on the wire."""
+    """Dtype and whole shape (batch included) of a tensor on the wire.
+
+    `order` lists its dimensions from the slowest to the fastest in memory; empty where that is their own order.
+    """
 
     dtype: str
     shape: tuple[int, ...]
+    order: tuple[int, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -101,7 +108,10 @@ def encode(kind: Kind, sequence: int = 0, specs: Sequence[TensorSpec] = (), payl
         if len(spec.shape) > MAX_DIMENSIONS:
             raise ProtocolError(f"tensor: got {len(spec.shape)} dimensions to send, expected at most {MAX_DIMENSIONS}")
         padded = (*spec.shape, *(0 for _ in range(MAX_DIMENSIONS - len(spec.shape))))
-        parts.append(_TENSOR.pack(DTYPES.index(spec.dtype), len(spec.shape), *padded))
+        order = 0
+        for place, dimension in enumerate(spec.order):
+            order |= (dimension + 1) << 4 * (MAX_DIMENSIONS - 1 - place)
+        parts.append(_TENSOR.pack(DTYPES.index(spec.dtype), len(spec.shape), order, *padded))
     return b"".join(parts)
 
 
@@ -147,7 +157,7 @@ def decode_tensor_headers(raw: bytes | bytearray | memoryview, header: Header) -
     ProtocolError : an unknown dtype, an impossible shape, or shapes that do not add up to the payload.
     """
     specs: list[TensorSpec] = []
-    for dtype_number, dimensions, *sizes in _TENSOR.iter_unpack(raw):
+    for dtype_number, dimensions, order_number, *sizes in _TENSOR.iter_unpack(raw):
         if dtype_number >= len(DTYPES):
             raise ProtocolError(f"tensor: got dtype number {dtype_number}, expected 0 to {len(DTYPES) - 1}")
         if dimensions > MAX_DIMENSIONS:
@@ -157,7 +167,7 @@ def decode_tensor_headers(raw: bytes | bytearray | memoryview, header: Header) -
             raise ProtocolError(
                 f"tensor: got dimensions {sizes} of which {dimensions} count; expected those above zero"
             )
-        specs.append(TensorSpec(DTYPES[dtype_number], shape))
+        specs.append(TensorSpec(DTYPES[dtype_number], shape, _order(order_number, dimensions)))
     total_bytes = sum(spec.size_bytes for spec in specs)
     if total_bytes != header.payload_bytes:
         raise ProtocolError(
@@ -165,3 +175,13 @@ def decode_tensor_headers(raw: bytes | bytearray | memoryview, header: Header) -
             " expected the same"
         )
     return tuple(specs)
+
+
+def _order(number: int, dimensions: int) -> tuple[int, ...]:
+    if number == 0:
+        return ()
+    places = [number >> 4 * (MAX_DIMENSIONS - 1 - place) & 0xF for place in range(MAX_DIMENSIONS)]
+    order = tuple(place - 1 for place in places[:dimensions])
+    if sorted(order) != list(range(dimensions)) or any(places[dimensions:]):
+        raise ProtocolError(f"tensor: got order {number:#010x} of {dimensions} dimensions, expected each of them once")
+    return order

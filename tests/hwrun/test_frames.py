@@ -1,5 +1,6 @@
 """The wire format: whole values survive it, and nothing absurd gets past it."""
 
+import itertools
 import struct
 
 import pytest
@@ -26,6 +27,10 @@ specs_strategy = st.lists(
         TensorSpec,
         st.sampled_from(DTYPES),
         st.lists(st.integers(1, 9), max_size=MAX_DIMENSIONS).map(tuple),
+    ).flatmap(
+        lambda spec: st.sampled_from(
+            [(), *itertools.islice(itertools.permutations(range(len(spec.shape))), 1, 30)]
+        ).map(lambda order: TensorSpec(spec.dtype, spec.shape, order))
     ),
     min_size=1,
     max_size=5,
@@ -40,8 +45,8 @@ def header_of(magic=b"hwrn", version=VERSION, kind=Kind.BATCH, tensors=1, sequen
 FLOAT32 = DTYPES.index("float32")
 
 
-def tensor_of(dtype=FLOAT32, dimensions=1, sizes=(1,)):
-    return struct.pack(">BB6x8Q", dtype, dimensions, *sizes, *(0 for _ in range(8 - len(sizes))))
+def tensor_of(dtype=FLOAT32, dimensions=1, sizes=(1,), order=0):
+    return struct.pack(">BBI2x8Q", dtype, dimensions, order, *sizes, *(0 for _ in range(8 - len(sizes))))
 
 
 @given(specs_strategy, st.integers(0, 2**64 - 1))
@@ -101,6 +106,9 @@ def test_a_header_that_cannot_be_is_refused_with_what_was_got_and_expected(raw, 
         (tensor_of(sizes=(2,)), "shapes say 8 bytes and the header 4"),
         (tensor_of(sizes=(0,)), "expected those above zero"),
         (tensor_of(dimensions=0, sizes=(5,)), "0 count"),
+        (tensor_of(dimensions=2, sizes=(1, 1), order=0x11000000), "order 0x11000000 of 2 dimensions"),
+        (tensor_of(dimensions=1, sizes=(1,), order=0x12000000), "order 0x12000000 of 1 dimensions"),
+        (tensor_of(dimensions=2, sizes=(1, 1), order=0x20000000), "expected each of them once"),
     ],
 )
 def test_a_tensor_header_that_cannot_be_is_refused(raw, message):

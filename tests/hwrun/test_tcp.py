@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hwrun.errors import BadUsageError, PeerGoneError, ProtocolError
 from hwrun.frames import Kind
 from hwrun.tcp import ALIGNMENT_BYTES, Address, BufferPool, Connection, dial, listen, prepared, tcp_info
-from hwrun.tensors import incoming, outgoing, share_memory
+from hwrun.tensors import as_delivered, incoming, memory_order, outgoing, share_memory
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.float16, torch.uint8)
 
@@ -57,9 +57,33 @@ def test_a_payload_larger_than_the_socket_buffers_arrives_whole(pair):
 
 
 def test_a_tensor_that_is_not_contiguous_arrives_as_it_reads(pair):
-    tensor = torch.arange(12).reshape(3, 4).t()
+    tensor = torch.arange(12).reshape(3, 4)[:, 1:3]
     (arrived,) = incoming(transfer(*pair, [tensor]))
     assert torch.equal(arrived, tensor)
+    assert arrived.is_contiguous()
+
+
+@given(st.permutations(range(4)))
+def test_a_permuted_tensor_is_laid_out_alike_where_it_arrives(dimensions):
+    tensor = torch.arange(120).reshape(2, 3, 4, 5).permute(dimensions)
+    for other in (tensor, tensor.unsqueeze(2)):
+        one, two = socket.socketpair()
+        sender, receiver = Connection(one, "one"), Connection(two, "two")
+        (arrived,) = incoming(transfer(sender, receiver, [other]))
+        (delivered,) = as_delivered([other])
+        for got in (arrived, delivered):
+            assert torch.equal(got, other)
+            assert memory_order(got) == memory_order(other)
+            assert got.squeeze().stride() == other.squeeze().stride()
+        sender.close()
+        receiver.close()
+
+
+def test_a_single_number_travels_as_a_tensor_without_dimensions(pair):
+    tensor = torch.tensor(197)
+    (arrived,) = incoming(transfer(*pair, [tensor]))
+    assert arrived.shape == ()
+    assert arrived.item() == 197
 
 
 def test_received_tensors_are_views_of_a_buffer_that_is_used_again(pair):
