@@ -1,3 +1,88 @@
-"""paretosim: where to split a neural network over devices, predicted in milliseconds."""
+"""paretosim: where to split a neural network over devices, predicted in milliseconds.
+
+The names below are imported when they are first used, so that `import paretosim` stays light (docs/api.md).
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # true to a type checker, as typing's own; importing typing is not worth it here
 
 __version__ = "0.1.0"
+
+# Not the names of modules: those would come to stand for the module as soon as anything imports it.
+_HOMES = {
+    "paretosim.setting_words": ("split_setting",),
+    "paretosim.predicting": ("predict_splits",),
+    "paretosim.prediction": ("Baseline", "Prediction", "Recommended", "Row", "Setting", "predict"),
+    "paretosim.side_by_side": ("SideBySide", "paper_figure", "predict_side_by_side"),
+    "paretosim.link_arrays": ("LinkArrays", "predict_links"),
+    "paretosim.placement": ("Placement", "place"),
+    "paretosim.placement_setting": ("PlacementSetting",),
+    "paretosim.hop_links": ("HopLinks",),
+    "paretosim.block": ("Block", "Model"),
+    "paretosim.device": ("Device",),
+    "paretosim.timing": ("Timing",),
+    "paretosim.link": ("Link", "parse_link", "shaped"),
+    "paretosim.mode": ("Mode",),
+    "paretosim.plan": ("Plan",),
+    "paretosim.profiles": ("ProfileStore",),
+    "paretosim.pareto": ("is_nondominated", "knee"),
+    "paretosim.units": ("parse_duration_s", "parse_rate_bps"),
+    "paretosim.errors": ("BadInputError", "ParetosimError", "ProfileError", "UnknownNameError"),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+if TYPE_CHECKING:
+    from paretosim.block import Block, Model
+    from paretosim.device import Device
+    from paretosim.errors import BadInputError, ParetosimError, ProfileError, UnknownNameError
+    from paretosim.hop_links import HopLinks
+    from paretosim.link import Link, parse_link, shaped
+    from paretosim.link_arrays import LinkArrays, predict_links
+    from paretosim.mode import Mode
+    from paretosim.pareto import is_nondominated, knee
+    from paretosim.placement import Placement, place
+    from paretosim.placement_setting import PlacementSetting
+    from paretosim.plan import Plan
+    from paretosim.predicting import predict_splits
+    from paretosim.prediction import Baseline, Prediction, Recommended, Row, Setting, predict
+    from paretosim.profiles import ProfileStore
+    from paretosim.setting_words import split_setting
+    from paretosim.side_by_side import SideBySide, paper_figure, predict_side_by_side
+    from paretosim.timing import Timing
+    from paretosim.units import parse_duration_s, parse_rate_bps
+
+__all__ = [  # noqa: RUF022 — grouped by what they are for, not sorted
+    # two devices
+    "predict_splits", "split_setting", "predict", "Setting", "Prediction", "Row", "Baseline", "Recommended",
+    # side by side
+    "predict_side_by_side", "paper_figure", "SideBySide",
+    # many links
+    "predict_links", "LinkArrays",
+    # several devices
+    "place", "PlacementSetting", "HopLinks", "Placement",
+    # what predictions are made of
+    "Model", "Block", "Device", "Timing", "Link", "Mode", "Plan", "ProfileStore", "shaped", "parse_link",
+    # fronts of anything
+    "is_nondominated", "knee",
+    # units
+    "parse_rate_bps", "parse_duration_s",
+    # errors
+    "ParetosimError", "BadInputError", "UnknownNameError", "ProfileError",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """The public name, from its module; it is not asked for twice."""
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

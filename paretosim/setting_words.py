@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TypedDict, get_args
 
 from paretosim.block import Model
 from paretosim.chain import Sink, Source, Splits
@@ -25,6 +25,31 @@ from paretosim.units import parse_duration_s, parse_rate_bps
 Spelling = Callable[[str], str]
 DEFAULT_LINK = "ethernet-1g"
 DEFAULT_DEVICES = ("rpi4b", "rpi4b")
+
+
+class SettingWords(TypedDict, total=False):
+    """The arguments of `split_setting` by name, for callers that pass them on."""
+
+    link: str | Link | None
+    bw: str | None
+    delay: str | None
+    rtt: str | None
+    batch: int
+    mode: ModeName
+    window: int | None
+    burst: int | None
+    splits: Splits
+    source: Source
+    sink: Sink
+    tcp_state: TcpState
+    control_delay: str
+    max_latency: str | None
+    min_throughput: float | None
+    fps: float | None
+    extrapolate: bool
+    timings: Mapping[str, Timing | Path | str] | None
+    profiles: ProfileStore | Iterable[Path | str]
+    spelling: Spelling
 
 
 def as_argument(name: str) -> str:
@@ -61,6 +86,7 @@ def split_setting(
     max_latency: str | None = None,
     min_throughput: float | None = None,
     fps: float | None = None,
+    extrapolate: bool = False,
     timings: Mapping[str, Timing | Path | str] | None = None,
     profiles: ProfileStore | Iterable[Path | str] = (),
     spelling: Spelling = as_argument,
@@ -74,6 +100,7 @@ def split_setting(
     bw, delay, rtt, control_delay, max_latency : as tc writes them, such as `5mbit` and `200ms`. A number without a
         unit is refused: tc would read 200 as microseconds.
     min_throughput, fps : images per second.
+    extrapolate : whether a timing of several batch sizes may be used beyond them.
     timings : of devices, by name: a value, or the path of a CSV of block,seconds; others come from profiles.
     profiles : directories searched before the shipped one.
 
@@ -94,6 +121,8 @@ def split_setting(
     chosen = [store.device(device) if isinstance(device, str) else device for device in devices]
     own = _own_timings(timings or {}, [device.name for device in chosen], known_model, spelling)
     known_timings = [own.get(device.name) or store.timing(device.name, known_model.name) for device in chosen]
+    if extrapolate and batch >= 1:
+        known_timings = [timing.extrapolated_to(batch) for timing in known_timings]
     for name, value, known in (
         ("mode", mode, ModeName), ("splits", splits, Splits), ("source", source, Source), ("sink", sink, Sink),
         ("tcp_state", tcp_state, TcpState),

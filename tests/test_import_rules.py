@@ -110,17 +110,39 @@ def test_paretosim_imports_neither_sibling_nor_what_touches_the_world() -> None:
 
 
 def test_matplotlib_is_for_figures_alone() -> None:
-    users = {a for a, b in _edges("paretosim") if b.split(".")[0] in ("matplotlib", "scipy", "pandas")}
+    users = {a for a, b in _edges("paretosim") if b.split(".")[0] in ("matplotlib", "scipy")}
     assert {user for user in users if not user.endswith("figures")} == set()
+
+
+def test_pandas_is_imported_where_a_data_frame_is_made_and_nowhere_else() -> None:
+    graph = _graph(type_checking=False)
+    assert {a for a, b in graph.edges if a.startswith("paretosim") and b == "pandas"} == {"paretosim.tabular"}
 
 
 def test_hwrun_sees_paretosims_nouns_and_never_a_prediction() -> None:
     seen = {b.split(".")[1] if "." in b else b for a, b in _edges("hwrun") if b.split(".")[0] == "paretosim"}
     assert seen - OPEN_TO_HWRUN - {"paretosim"} == set()
-    # Nor by way of those nouns.
-    reached = set().union(*(networkx.descendants(GRAPH, f"paretosim.{name}") for name in OPEN_TO_HWRUN))
+    # Nor by way of those nouns. (The package itself names predictions, for type checkers; it imports none.)
+    graph = _graph(type_checking=False)
+    reached = set().union(*(networkx.descendants(graph, f"paretosim.{name}") for name in OPEN_TO_HWRUN))
     assert reached & {f"paretosim.{name}" for name in ("prediction", "pipeline", "transfer_time", "verdict")} == set()
     assert [(a, b) for a, b in _edges("hwrun") if b.split(".")[0] == "validation"] == []
+
+
+def test_hwrun_takes_nothing_from_the_package_itself_but_its_version() -> None:
+    taken = {
+        alias.name
+        for module, path in MODULES.items()
+        if module.split(".")[0] == "hwrun"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "paretosim"
+        for alias in node.names
+        if f"paretosim.{alias.name}" not in MODULES
+    }
+    assert taken <= {"__version__"}
+    assert "import paretosim\n" not in "".join(
+        path.read_text() for module, path in MODULES.items() if module.split(".")[0] == "hwrun"
+    )
 
 
 def test_validation_reads_hwruns_records_and_nothing_else_of_it() -> None:
