@@ -9,7 +9,7 @@ from paretosim.columns import Column, aligned, fitting
 from paretosim.device import Device
 from paretosim.prediction import Baseline, Prediction, Row, Setting
 from paretosim.scatter import scatter
-from paretosim.timing import Timing
+from paretosim.timing import EXTRAPOLATED_FROM, Timing
 from paretosim.units import format_bytes, format_duration, format_number, format_rate
 from paretosim.verdict import verdict
 
@@ -64,7 +64,13 @@ def timing_lines(setting: Setting) -> list[Text]:
 
 def _timing_line(device: Device, timing: Timing, kind: str, batch: int) -> Text:
     profiled = ", ".join(str(entry.batch) for entry in timing.batches)
-    scaled = f" (scaled linearly from batch {profiled} to {batch})" if kind == "extrapolated" != timing.kind else ""
+    scaled = ""
+    if kind == "extrapolated" != timing.kind:
+        scaled = f" (scaled linearly from batch {profiled} to {batch})"
+    elif EXTRAPOLATED_FROM in timing.conditions:
+        scaled = f" (affine from batches {timing.conditions[EXTRAPOLATED_FROM]} to {batch})"
+    elif all(entry.batch != batch for entry in timing.batches):
+        scaled = " (between batches {} and {})".format(*(entry.batch for entry in timing.neighbours(batch)))
     error = "error unknown"
     if timing.error is not None:
         error = f"error {timing.error.relative:.1%} ({timing.error.meaning})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from typing import Literal
@@ -11,6 +12,10 @@ import msgspec
 from paretosim.errors import BadInputError
 
 Kind = Literal["measured", "reconstructed", "extrapolated"]
+# The condition that says from which batch sizes a timing was extrapolated to another.
+EXTRAPOLATED_FROM = "extrapolated_from_batches"
+# Of a time: by how much less than this a line may leave its bounds without a word.
+ROUNDING = 1e-9
 
 
 class BlockTiming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,6 +79,11 @@ class BatchTiming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if span.last > len(self.blocks):
                 raise BadInputError(f"span [{span.first}, {span.last}): expected an end of {len(self.blocks)} or less")
 
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """Seconds of each block for one whole batch."""
+        return tuple(block.seconds for block in self.blocks)
+
 
 class TimingError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The headline error of a timing: relative error of a stage time, and how it was obtained."""
@@ -119,12 +129,76 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def at_batch(self, batch: int) -> tuple[tuple[float, ...], Kind]:
         """Seconds of each block at `batch`, and the kind they then are.
 
-        A batch size that was not profiled is scaled linearly from the nearest one and is `extrapolated`.
+        Between two profiled sizes each block is affine in the batch and of the profile's kind. With a single profiled
+        size another one is scaled linearly and is `extrapolated`. Source: docs/model.md, "Batch size".
+
+        Raises
+        ------
+        BadInputError : outside of what a timing of several sizes was profiled at (see `extrapolated_to`).
         """
         if batch < 1:
             raise BadInputError(f"batch: got {batch}, expected 1 or more")
-        nearest = min(self.batches, key=lambda entry: (abs(math.log(entry.batch / batch)), entry.batch))
-        seconds = tuple(block.seconds for block in nearest.blocks)
-        if nearest.batch == batch:
-            return seconds, self.kind
-        return tuple(value * batch / nearest.batch for value in seconds), "extrapolated"
+        entries = self._ascending
+        for entry in entries:
+            if entry.batch == batch:
+                return entry.seconds, self.kind
+        if len(entries) == 1:
+            return _scaled(entries[0], batch), "extrapolated"
+        if not entries[0].batch < batch < entries[-1].batch:
+            sizes = ", ".join(str(entry.batch) for entry in entries)
+            raise BadInputError(
+                f"batch: got {batch}, but {self.model} on {self.device} was profiled at batches {sizes}; expected"
+                f" {entries[0].batch} to {entries[-1].batch}, or --extrapolate (extrapolate=True) to go beyond, or"
+                f" profile that size with: hwrun profile --batch {batch}"
+            )
+        before, after = self.neighbours(batch)
+        share = (batch - before.batch) / (after.batch - before.batch)
+        pairs = zip(before.seconds, after.seconds, strict=True)
+        return tuple(min(max(a + share * (b - a), min(a, b)), max(a, b)) for a, b in pairs), self.kind
+
+    def neighbours(self, batch: int) -> tuple[BatchTiming, BatchTiming]:
+        """The two profiled sizes around `batch`, or the nearest two where it is outside; needs two sizes."""
+        entries = self._ascending
+        pairs = list(itertools.pairwise(entries))
+        return next((pair for pair in pairs if batch <= pair[1].batch), pairs[-1])
+
+    def extrapolated_to(self, batch: int) -> Timing:
+        """This timing where it says what `batch` takes, else one for that size alone, `extrapolated`.
+
+        Each block goes on along the line through the nearest two sizes, its fixed part kept between nothing and
+        all of the nearest time: no block gets faster with more images, nor slower for each with more of them.
+        Source: docs/model.md, "Batch size".
+        """
+        entries = self._ascending
+        if len(entries) == 1 or entries[0].batch <= batch <= entries[-1].batch:
+            return self
+        before, after = self.neighbours(batch)
+        nearest = before if batch < before.batch else after
+        fixed_s, held = [], 0
+        for a, b, near in zip(before.seconds, after.seconds, nearest.seconds, strict=True):
+            intercept = a - (b - a) / (after.batch - before.batch) * before.batch
+            fixed_s.append(min(max(intercept, 0.0), near))
+            held += abs(fixed_s[-1] - intercept) > ROUNDING * near
+        blocks = tuple(
+            BlockTiming(name=block.name, value_s=fixed + (near - fixed) * batch / nearest.batch)
+            for block, near, fixed in zip(nearest.blocks, nearest.seconds, fixed_s, strict=True)
+        )
+        sizes = f"{before.batch} and {after.batch}"
+        note = f"batch {batch} lies outside the profiled ones and is extrapolated from batches {sizes}"
+        if held:
+            note += f"; {held} of {len(blocks)} blocks, whose line falls or begins below zero, are held at its bounds"
+        return msgspec.structs.replace(
+            self,
+            kind="extrapolated",
+            batches=(BatchTiming(batch=batch, blocks=blocks),),
+            conditions={**self.conditions, EXTRAPOLATED_FROM: sizes},
+            notes=(*self.notes, note),
+        )
+
+    @property
+    def _ascending(self) -> list[BatchTiming]:
+        return sorted(self.batches, key=lambda entry: entry.batch)
+
+
+def _scaled(entry: BatchTiming, batch: int) -> tuple[float, ...]:
+    return tuple(value * batch / entry.batch for value in entry.seconds)

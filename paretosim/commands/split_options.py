@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, _ArgumentGroup
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
 from pathlib import Path
 
 from paretosim.commands.options import timing_files
@@ -14,18 +14,21 @@ from paretosim.setting_words import DEFAULT_LINK, as_option, split_setting
 # Options whose values are arguments of `split_setting` of the same name.
 SETTING_OPTIONS = (
     "link", "bw", "delay", "rtt", "batch", "mode", "window", "burst", "splits", "source", "sink", "tcp_state",
-    "control_delay", "max_latency", "min_throughput", "fps",
+    "control_delay", "max_latency", "min_throughput", "fps", "extrapolate",
 )  # fmt: skip
 
 
-def add_split_options(parser: ArgumentParser) -> _ArgumentGroup:
-    """Add all options that a setting is made of but the rate; the network's group is returned for that."""
+def add_split_options(parser: ArgumentParser, *, several: bool = False) -> _ArgumentGroup:
+    """Add all options that a setting is made of but the rate; the network's group is returned for that.
+
+    With `several`, batch and window also read lists, which become tuples of numbers.
+    """
     parser.add_argument("--model", required=True, metavar="NAME", help="see paretosim list")
     parser.add_argument("--devices", default="rpi4b,rpi4b", metavar="ONE,TWO", help="first and second device")
     network = parser.add_argument_group("network")
     network.add_argument("--link", metavar="LINK", help=f"a preset or RATE,DELAY (default {DEFAULT_LINK})")
     add_delay_options(network)
-    add_load_options(parser)
+    add_load_options(parser, several=several)
     add_profile_options(parser)
     return network
 
@@ -39,17 +42,35 @@ def add_delay_options(network: _ArgumentGroup) -> None:
     )
 
 
-def add_load_options(parser: ArgumentParser, *, default_splits: str | None = "all") -> None:
+def add_load_options(parser: ArgumentParser, *, default_splits: str | None = "all", several: bool = False) -> None:
     """Add what is sent through the pipeline, and how."""
     load = parser.add_argument_group("load")
-    load.add_argument("--batch", type=int, default=8, metavar="B", help="images a batch (default 8)")
+    number = whole_numbers if several else int
+    lists = ", or a list to choose from, such as 1,2,4" if several else ""
+    load.add_argument("--batch", type=number, default=8, metavar="B", help=f"images a batch (default 8){lists}")
     load.add_argument("--mode", choices=MODE_NAMES, default="paced", help="how batches are fed (default paced)")
-    load.add_argument("--window", type=int, metavar="W", help=f"in mode closed (default {DEFAULT_WINDOW})")
+    load.add_argument("--window", type=number, metavar="W", help=f"in mode closed (default {DEFAULT_WINDOW}){lists}")
     load.add_argument("--burst", type=int, metavar="N", help=f"batches in burst (default {DEFAULT_BURST_BATCHES})")
     load.add_argument("--splits", choices=("all", "interior"), default=default_splits, help="0 … N, or 1 … N−1")
     load.add_argument("--source", choices=("stage1", "sink"), default="stage1", help="where the inputs are")
     load.add_argument("--sink", choices=("last", "first"), default="last", help="where results are wanted")
     load.add_argument("--control-delay", default="0s", metavar="TIME", help="of a dispatch to stage 1 (default 0)")
+    load.add_argument(
+        "--extrapolate", action="store_true", help="use timings of several batch sizes beyond those, marked as such"
+    )
+
+
+def whole_numbers(text: str) -> int | tuple[int, ...]:
+    """One whole number, or several with commas between them as a tuple.
+
+    >>> whole_numbers("8"), whole_numbers("1,2,4")
+    (8, (1, 2, 4))
+    """
+    try:
+        numbers = tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise ArgumentTypeError(f"got {text!r}, expected a whole number, or a list of them such as 1,2,4") from error
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def add_profile_options(parser: ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from paretosim.errors import BadInputError
-from paretosim.timing import BatchTiming, BlockTiming, SpanTiming, TimingError
+from paretosim.timing import BlockTiming, SpanTiming, TimingError
 
 NAN, INF = float("nan"), float("inf")
 
@@ -28,15 +28,6 @@ def test_another_batch_is_scaled_linearly_and_extrapolated(toy: Any) -> None:
     seconds, kind = toy.timing((0.1, 0.3)).at_batch(4)
     assert seconds == (0.05, 0.15)
     assert kind == "extrapolated"
-
-
-def test_the_nearest_profiled_batch_in_ratio_is_scaled(toy: Any) -> None:
-    timing = toy.timing((0.1,), batch=1)
-    larger = BatchTiming(batch=16, blocks=(BlockTiming(name="b0", value_s=0.8),))
-    timing = msgspec.structs.replace(timing, batches=(*timing.batches, larger))
-    assert timing.at_batch(8)[0] == (0.4,)  # from 16, a factor of 2, not from 1
-    assert timing.at_batch(4)[0] == (0.4,)  # a factor of 4 either way: the smaller
-    assert timing.at_batch(16) == ((0.8,), "measured")
 
 
 @pytest.mark.parametrize(
