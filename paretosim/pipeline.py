@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from paretosim.mode import Mode
+from paretosim.errors import BadInputError
+from paretosim.mode import MODE_NAMES, Mode
 
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
     from numpy.typing import NDArray
@@ -60,7 +61,7 @@ def objectives(services_s: Array, delays_s: Array, mode: Mode, starts: Starts) -
     Source: docs/model.md, "Modes".
     """
     slowest = services_s.max(axis=1)
-    unloaded = _sums(np.hstack([services_s, delays_s]))
+    unloaded = sums(np.hstack([services_s, delays_s]))
     latency, period = in_mode(unloaded, slowest, mode)
     from_start = None
     if mode.batches is not None:
@@ -80,12 +81,13 @@ def in_mode(unloaded: Array, slowest: Array, mode: Mode) -> tuple[Array, Array]:
     if mode.name == "closed":
         assert mode.window is not None  # Mode has checked it
         return np.maximum(unloaded, mode.window * slowest), np.maximum(slowest, unloaded / mode.window)
-    assert mode.batches is not None
+    if mode.batches is None:
+        raise BadInputError(f"mode {mode}: has no closed form; expected one of {', '.join(MODE_NAMES)}")
     waiting = mode.batches - 1
     return unloaded + waiting / 2 * slowest, (unloaded + waiting * slowest) / mode.batches
 
 
-def _sums(terms_s: Array) -> Array:
+def sums(terms_s: Array) -> Array:
     """Sum of each row, rounded once: the same for the same terms in another order or grouping."""
     try:
         return np.array([math.fsum(row) for row in terms_s.tolist()])
