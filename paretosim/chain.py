@@ -67,7 +67,7 @@ def stage_times_s(
     scaled = [np.asarray(times, dtype=np.float64) / speed for times in block_s]
     total = float(sum(times.sum() for times in scaled))
     if math.isfinite(total) and total > 0:
-        # Twice: a number near the end of the exponent's range has no quantum of its own.
+        # Exponents and not a quotient: the quantum of very short times is too small for a number.
         exponent = _EXACT_QUANTA_BITS - math.frexp(total)[1]
         scaled = [np.ldexp(np.rint(np.ldexp(times, exponent)), -exponent) for times in scaled]
     before = np.array([0.0, *accumulate(scaled[0].tolist())])

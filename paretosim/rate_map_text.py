@@ -65,7 +65,7 @@ def _basis(found: RateMap) -> list[Text]:
 
 def _intervals(found: RateMap) -> list[Text]:
     exact = found.exact
-    lines = [Text()]
+    lines = [Text(), Text(_how_exact(found), "dim")]
     for objective, intervals in (("latency", exact.latency), ("throughput", exact.throughput)):
         lines += [Text(f"Best {objective} (exact break-even rates)", "bold"), *_interval_lines(found, intervals)]
     lines += [
@@ -77,6 +77,16 @@ def _intervals(found: RateMap) -> list[Text]:
         ),
     ]
     return lines
+
+
+def _how_exact(found: RateMap) -> str:
+    errors = [timing.error for timing in found.setting.timings]
+    known = [error.relative for error in errors if error is not None]
+    off = f"by {max(known):.1%}" if len(known) == len(errors) else "by an unknown error"
+    return (
+        f"Exact is meant for these timings: stage times that are off {off} move a break-even rate about as much, the"
+        " other way."
+    )
 
 
 def _interval_lines(found: RateMap, intervals: Intervals, about: str = "") -> list[Text]:
