@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -145,11 +146,11 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if len(entries) == 1:
             return _scaled(entries[0], batch), "extrapolated"
         if not entries[0].batch < batch < entries[-1].batch:
-            sizes = ", ".join(str(entry.batch) for entry in entries)
+            sizes = [entry.batch for entry in entries]
             raise BadInputError(
-                f"batch: got {batch}, but {self.model} on {self.device} was profiled at batches {sizes}; expected"
-                f" {entries[0].batch} to {entries[-1].batch}, or --extrapolate (extrapolate=True) to go beyond, or"
-                f" profile that size with: hwrun profile --batch {batch}"
+                f"batch: got {batch}, but {self.model} on {self.device} was profiled at batches {_listed(sizes, ', ')};"
+                f" expected {sizes[0]} to {sizes[-1]}, or --extrapolate (extrapolate=True) to go beyond, or"
+                f" all sizes profiled anew with: hwrun profile --batch {_listed(sorted([*sizes, batch]), ',')}"
             )
         before, after = self.neighbours(batch)
         share = (batch - before.batch) / (after.batch - before.batch)
@@ -202,3 +203,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def _scaled(entry: BatchTiming, batch: int) -> tuple[float, ...]:
     return tuple(value * batch / entry.batch for value in entry.seconds)
+
+
+def _listed(sizes: Sequence[int], separator: str) -> str:
+    return separator.join(map(str, sizes))

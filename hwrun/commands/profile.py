@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--device-name", required=True, metavar="NAME", help="what predictions will call this device")
     add("--model", nargs="+", default=["all"], metavar="NAME", help=f"{', '.join(MODEL_NAMES)}, or all (default)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="what computes (default: cpu)")
-    add("--batch", type=int, default=8, metavar="N", help="images a batch (default: 8)")
+    add("--batch", default="8", metavar="N,…", help="images a batch, one size or several such as 1,4,8 (default: 8)")
     add("--repeats", type=int, default=20, metavar="N", help="passes that are kept (default: 20)")
     add("--warmup", type=int, default=3, metavar="N", help="passes before those (default: 3)")
     add("--threads", type=int, default=1, metavar="N", help="computing threads (default: 1)")
@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, judge, write; FAILED if any model's numbers were refused."""
     names = MODEL_NAMES if arguments.model == ["all"] else [catalogue_entry(name).name for name in arguments.model]
     _check(arguments)
+    batches = _batch_sizes(arguments.batch)
     Device(schema_version=1, name=arguments.device_name, title="")  # a name that plans cannot hold is refused here
     steady.restart_if_unsteady(arguments.threads)
     if arguments.cores is not None:
@@ -58,8 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     device = _describe_device(arguments)  # before a model takes memory
     refused = []
     for name in names:
-        timing, objections, summary = _profile(name, arguments)
-        print(summary)
+        timing, objections, summaries = _profile(name, batches, arguments)
+        print("\n".join(summaries))
         if objections and not arguments.force:
             print(f"{name}: not kept: {'; '.join(objections)}", file=sys.stderr)
             refused.append(name)
@@ -86,12 +87,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for option, least in (("batch", 1), ("repeats", 2), ("warmup", 0), ("threads", 1)):
+    for option, least in (("repeats", 2), ("warmup", 0), ("threads", 1)):
         value = getattr(arguments, option)
         if value < least:
             raise BadUsageError(f"--{option}: got {value}, expected {least} or more")
     if not arguments.max_spread > 0:
         raise BadUsageError(f"--max-spread: got {arguments.max_spread}, expected more than 0, such as 0.1")
+
+
+def _batch_sizes(text: str) -> list[int]:
+    """Batch sizes in ascending order.
+
+    >>> _batch_sizes("8,1")
+    [1, 8]
+    """
+    sizes = [int(size) if size.isascii() and size.isdecimal() else 0 for size in map(str.strip, text.split(","))]
+    if min(sizes) < 1 or len(set(sizes)) < len(sizes):
+        raise BadUsageError(f"--batch: got {text!r}, expected whole numbers from 1, each once, such as 8 or 1,4,8")
+    return sorted(sizes)
 
 
 def _prepare_torch(threads: int, device: str) -> None:
@@ -106,26 +119,37 @@ def _prepare_torch(threads: int, device: str) -> None:
         )
 
 
-def _profile(name: str, arguments: argparse.Namespace) -> tuple[Timing, list[str], str]:
-    """A model's timing, what speaks against keeping it, and a line that sums it up."""
+def _profile(name: str, batches: list[int], arguments: argparse.Namespace) -> tuple[Timing, list[str], list[str]]:
+    """A model's timing, what speaks against keeping it, and a line that sums it up for each batch size."""
     from hwrun.block_timing import CpuStopwatch, CudaStopwatch, measure_blocks, objections
     from hwrun.cut import BlockChain
 
     chain = BlockChain.of(name, build_model(name).to(arguments.device))
     before = steady.conditions(arguments.threads)
     steal_before_s = steady.steal_s()
-    measured = measure_blocks(
-        chain,
-        (sample_input(name, arguments.batch).to(arguments.device),),
-        repeats=arguments.repeats,
-        warmup=arguments.warmup,
-        stopwatch=CudaStopwatch() if arguments.device == "cuda" else CpuStopwatch(),
-        progress=_progress_of(name),
-    )
+    measured = [
+        measure_blocks(
+            chain,
+            (sample_input(name, batch).to(arguments.device),),
+            repeats=arguments.repeats,
+            warmup=arguments.warmup,
+            stopwatch=CudaStopwatch() if arguments.device == "cuda" else CpuStopwatch(),
+            progress=_progress_of(f"{name}, batch {batch}"),
+        )
+        for batch in batches
+    ]
     after = steady.conditions(arguments.threads)
     steal_after_s = steady.steal_s()
-    against = objections(measured, arguments.max_spread, (_as_flag(before), _as_flag(after)))
-    worst_spread = max(measured.spreads_that_matter().values())
+    throttled = (_as_flag(before), _as_flag(after))
+    against = [
+        f"batch {one.batch}: {objection}" if len(batches) > 1 else objection
+        for one in measured
+        for objection in objections(one, arguments.max_spread, throttled)
+    ]
+    worst_spreads = [max(one.spreads_that_matter().values()) for one in measured]
+    worst_spread = max(worst_spreads)
+    worst = max(measured, key=lambda one: one.error())
+    worst_at = f" at batch {worst.batch}, the worst of {len(batches)} sizes" if len(batches) > 1 else ""
     stolen_s = None if steal_before_s is None or steal_after_s is None else round(steal_after_s - steal_before_s, 2)
     timing = Timing(
         schema_version=1,
@@ -136,14 +160,14 @@ def _profile(name: str, arguments: argparse.Namespace) -> tuple[Timing, list[str
             f"hwrun profile: blocks run in sequence with a clock read between them, interleaved with spans run in one"
             f" go; {arguments.repeats} repeats after {arguments.warmup} that were not kept"
         ),
-        batches=(measured.as_batch_timing(),),
+        batches=tuple(one.as_batch_timing() for one in measured),
         error=TimingError(
-            relative=round(measured.error(), 6),
+            relative=round(worst.error(), 6),
             meaning=(
-                f"the larger of two: the spread of the whole model's repeats (interquartile range over median), and"
-                f" {measured.sum_error():.1%}, the median over {len(measured.spans_s)} spans (the whole model,"
-                " prefixes, suffixes) of |sum of block medians − span run in one go| / span; single spans are off by up to"
-                f" {max(map(abs, measured.span_errors().values())):.1%}, and repeats of what matters spread by up to"
+                f"the larger of two{worst_at}: the spread of the whole model's repeats (interquartile range over"
+                f" median), and {worst.sum_error():.1%}, the median over {len(worst.spans_s)} spans (the whole model,"
+                " prefixes, suffixes) of |sum of block medians − span run in one go| / span; single spans are off by"
+                f" up to {max(map(abs, worst.span_errors().values())):.1%}, and repeats of what matters spread by up to"
                 f" {worst_spread:.1%} (interquartile range over median)"
             ),
         ),
@@ -159,7 +183,8 @@ def _profile(name: str, arguments: argparse.Namespace) -> tuple[Timing, list[str
         },
         notes=tuple(f"kept with --force although {objection}" for objection in against),
     )
-    return timing, against, _summary(name, measured, worst_spread)
+    summaries = [_summary(name, one, spread) for one, spread in zip(measured, worst_spreads, strict=True)]
+    return timing, against, summaries
 
 
 def _summary(name: str, measured: Measured, worst_spread: float) -> str:

@@ -57,6 +57,9 @@ def configure(parser: ArgumentParser) -> None:
     load.add_argument("--source", choices=("stage1", "sink"), default="stage1", help="where the inputs are")
     load.add_argument("--sink", choices=("last", "first"), default="last", help="where results are wanted")
     load.add_argument("--control-delay", default="0s", metavar="TIME", help="of a dispatch to stage 1 (default 0)")
+    load.add_argument(
+        "--extrapolate", action="store_true", help="use timings of several batch sizes beyond those, marked as such"
+    )
     wanted = parser.add_argument_group("what is wanted")
     wanted.add_argument("--max-latency", metavar="TIME", help="recommend only plans at most this slow")
     wanted.add_argument("--min-throughput", type=float, metavar="R", help="images per second at least")
@@ -114,6 +117,8 @@ def setting_of(arguments: Namespace) -> PlacementSetting:
             f" expected one of {' or '.join(devices)}"
         )
     check_load(arguments)
+    if arguments.extrapolate:
+        timings = {name: timing.extrapolated_to(arguments.batch) for name, timing in timings.items()}
     ends: Ends = arguments.ends or ("free" if arguments.any_order else "fixed")
     least = 2 if ends == "fixed" and arguments.sink == "last" and len(names) > 1 else 1
     if arguments.max_devices is not None and arguments.max_devices < least:

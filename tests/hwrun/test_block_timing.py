@@ -191,6 +191,19 @@ def profile(output: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+def test_profile_of_several_batch_sizes_is_one_file_with_the_error_of_the_worst(tmp_path: Path) -> None:
+    result = profile(tmp_path, "--batch", "2,1", "--force", "--max-spread", "1e-9")
+    assert result.returncode == 0, result.stderr
+    timing = ProfileStore([tmp_path]).timing("mine", "mobilenet_v2")
+    assert [entry.batch for entry in timing.batches] == [1, 2]
+    assert [note.split(" although ")[1].split(":")[0] for note in timing.notes] == ["batch 1", "batch 2"]
+    assert timing.error is not None
+    assert "the worst of 2 sizes" in timing.error.meaning
+    assert "for a batch of 1;" in result.stdout
+    assert "for a batch of 2;" in result.stdout
+
+
+@pytest.mark.slow
 def test_profile_writes_what_the_predictor_reads(tmp_path: Path) -> None:
     result = profile(tmp_path, "--force", "--max-spread", "1e-9", "--cores", "0")
     assert result.returncode == 0, result.stderr
@@ -225,6 +238,8 @@ def test_profile_refuses_noise_and_writes_nothing(tmp_path: Path) -> None:
     [
         (["--device-name", "a b"], "name: got 'a b'"),
         (["--device-name", "a", "--repeats", "1"], "--repeats: got 1, expected 2 or more"),
+        (["--device-name", "a", "--batch", "8,x"], "--batch: got '8,x', expected whole numbers from 1"),
+        (["--device-name", "a", "--batch", "8,8"], "each once, such as 8 or 1,4,8"),
         (["--device-name", "a", "--max-spread", "nan"], "--max-spread: got nan"),
         (["--device-name", "a", "--model", "vgg"], "did you mean 'vgg16'?"),
     ],
