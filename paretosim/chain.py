@@ -5,9 +5,7 @@ Nothing here depends on a link's rate or delay, so that one chain serves a milli
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -16,7 +14,7 @@ import numpy as np
 from paretosim.errors import BadInputError
 
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 Splits = Literal["all", "interior"]
 Source = Literal["stage1", "sink"]
@@ -51,28 +49,30 @@ def splits_of(blocks: int, which: Splits) -> NDArray[np.int64]:
     return np.arange(1, blocks)
 
 
-def stage_times_s(
-    block_s: Sequence[Sequence[float]], splits: NDArray[np.int64], speed: float = 1.0
-) -> NDArray[np.float64]:
-    """(splits, 2) seconds: the blocks before the split on the first device, the rest on the second.
+def stage_times_s(block_s: Sequence[ArrayLike], splits: NDArray[np.int64], speed: float = 1.0) -> NDArray[np.float64]:
+    """(…, splits, 2) seconds: the blocks before the split on the first device, the rest on the second.
 
     Block times become whole multiples of a quantum, 2⁻⁵² of the power of two above their total. Their sums are then
     exact in any order, so that splits whose times are equal on paper are equal here, to the last bit.
 
     Parameters
     ----------
-    block_s : seconds of each block of a batch on the first and on the second device.
+    block_s : (…, blocks) seconds of each block of a batch on the first and on the second device.
     speed : divides all times, as `hwrun --speed` does.
     """
-    scaled = [np.asarray(times, dtype=np.float64) / speed for times in block_s]
-    total = float(sum(times.sum() for times in scaled))
-    if math.isfinite(total) and total > 0:
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large for a number is the caller's to refuse
+        scaled = [np.asarray(times, dtype=np.float64) / speed for times in block_s]
+        total = np.asarray(sum(times.sum(axis=-1, keepdims=True) for times in scaled))
+        countable = np.isfinite(total) & (total > 0)
         # Exponents and not a quotient: the quantum of very short times is too small for a number.
-        exponent = _EXACT_QUANTA_BITS - math.frexp(total)[1]
-        scaled = [np.ldexp(np.rint(np.ldexp(times, exponent)), -exponent) for times in scaled]
-    before = np.array([0.0, *accumulate(scaled[0].tolist())])
-    after = np.array([0.0, *accumulate(scaled[1][::-1].tolist())])[::-1]
-    return np.stack([before[splits], after[splits]], axis=1)
+        exponent = _EXACT_QUANTA_BITS - np.frexp(np.where(countable, total, 1.0))[1]
+        scaled = [
+            np.where(countable, np.ldexp(np.rint(np.ldexp(times, exponent)), -exponent), times) for times in scaled
+        ]
+        zero = np.zeros_like(total)
+        before = np.concatenate([zero, scaled[0].cumsum(axis=-1)], axis=-1)
+        after = np.concatenate([zero, scaled[1][..., ::-1].cumsum(axis=-1)], axis=-1)[..., ::-1]
+    return np.stack([before[..., splits], after[..., splits]], axis=-1)
 
 
 def hops_of(cut_bytes: NDArray[np.int64], splits: NDArray[np.int64], *, source: Source, sink: Sink) -> tuple[Hop, ...]:

@@ -16,6 +16,7 @@ from paretosim.errors import BadInputError
 from paretosim.link import Link
 from paretosim.memory import stage_memory_bytes
 from paretosim.mode import Mode
+from paretosim.operation import Operation
 from paretosim.timing import Kind, Timing
 from paretosim.transfer_time import TcpState, serialisation_s, stall_s
 
@@ -40,6 +41,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     link: Link
     batch: int = 8
     mode: Mode = Mode(name="paced")
+    operation: Operation = Operation()
     splits: Splits = "all"
     source: Source = "stage1"
     sink: Sink = "last"
@@ -73,6 +75,12 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, field)
             if value is not None and not 0 < value < float("inf"):
                 raise BadInputError(f"{field}: got {value}, expected a finite number above zero, or none")
+        self.operation.check(self.mode)
+
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether objectives are those of L₀ and t* alone (docs/model.md, "Pipeline")."""
+        return self.operation.is_plain and self.mode.name != "open"
 
     @property
     def filling_s(self) -> float:
@@ -94,7 +102,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One split, its times in chain order (`Prediction.hops` names those of links).
 
     A link is occupied for its `links_s`, which is serialisation alone, and its `stalls_s`, slow start on a cold
-    connection; after that comes its delay.
+    connection; after that comes its delay. Latency is on the setting's clock, the mean where it differs between
+    batches, and infinite where batches arrive faster than they can leave. Percentiles exist in `open`.
     """
 
     split: int
@@ -112,6 +121,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     meets_constraints: bool
     on_front: bool
     latency_from_start_s: float | None = None
+    latency_p50_s: float | None = None
+    latency_p95_s: float | None = None
+    latency_p99_s: float | None = None
 
 
 class Recommended(msgspec.Struct, frozen=True):
@@ -185,28 +197,36 @@ def predict(setting: Setting) -> Prediction:
     stages_s = stage_times_s(block_s, splits, setting.speed)
     cut_bytes = np.array(model.cut_bytes(), dtype=np.int64) * batch
     hops = hops_of(cut_bytes, splits, source=setting.source, sink=setting.sink)
-    links_s, stalls_s, delays_s = _transfers_s(setting, hops)
-    services_s, stations = _chain(stages_s, links_s + stalls_s, hops)
-    control_s = np.full((len(splits), 1), setting.control_delay_s)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused below
-        starts = _starts(control_s, services_s, delays_s, stations)
-        found = pipeline.objectives(services_s, np.hstack([control_s, delays_s]), setting.mode, starts)
-    if not (np.isfinite(found.latency_s).all() and np.isfinite(found.period_s).all()):
-        raise BadInputError(
-            f"prediction: a latency is too large for a number at {setting.link.rate_bps:g} bit/s and"
-            f" {setting.link.one_way_delay_s:g} s; expected a faster link, a shorter delay or shorter block times"
-        )
-    bottlenecks = pipeline.significant(services_s).argmax(axis=1)  # the first of equals
+    links_s, stalls_s, delays_s = transfers_s(setting, hops)
+    services_s, stations = services_in_order(stages_s, links_s + stalls_s, hops)
+    percentiles_s: NDArray[np.float64] | None = None
+    if setting.has_closed_form:
+        control_s = np.full((len(splits), 1), setting.control_delay_s)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused below
+            starts = starts_of(control_s, services_s, delays_s, stations)
+            found = pipeline.objectives(services_s, np.hstack([control_s, delays_s]), setting.mode, starts)
+        bottlenecks = pipeline.significant(services_s).argmax(axis=1)  # the first of equals
+    else:  # imported here, as most predictions never need it
+        from paretosim.line import line_of
+        from paretosim.queueing import objectives
+
+        _check_finite(setting, services_s, delays_s)
+        line = line_of(stages_s, (links_s, stalls_s, delays_s), hops, setting.link, setting.control_delay_s)
+        queued = objectives(line, setting.mode, setting.operation)
+        found = pipeline.Objectives(queued.latency_s, queued.period_s, queued.latency_from_start_s)
+        bottlenecks, percentiles_s = queued.binding, queued.percentiles_s
+    keeps_up = np.isfinite(found.latency_s) if setting.mode.name == "open" else np.ones(len(splits), dtype=np.bool_)
+    _check_finite(setting, found.latency_s[keeps_up], found.period_s)
     memory_bytes = [
         tuple(stage_memory_bytes(model, a, b, batch) for a, b in ((0, s), (s, blocks))) for s in splits.tolist()
     ]
     fits = np.array([_fits(need, setting.devices) for need in memory_bytes])
     throughputs = batch / found.period_s
-    meets = _meets_constraints(setting, found.latency_s, throughputs)
+    meets = meets_constraints(setting, found.latency_s, throughputs) & keeps_up
     eligible = fits & meets
     on_front = np.zeros(len(splits), dtype=np.bool_)
-    if fits.any():
-        on_front[fits] = pareto.is_nondominated(np.stack([found.latency_s, -throughputs], axis=1)[fits])
+    if (compared := fits & keeps_up).any():
+        on_front[compared] = pareto.is_nondominated(np.stack([found.latency_s, -throughputs], axis=1)[compared])
     rows = tuple(
         Row(
             split=split,
@@ -224,6 +244,7 @@ def predict(setting: Setting) -> Prediction:
             meets_constraints=bool(meets[i]),
             on_front=bool(on_front[i]),
             latency_from_start_s=None if found.latency_from_start_s is None else float(found.latency_from_start_s[i]),
+            **_percentiles(percentiles_s, i),
         )
         for i, split in enumerate(splits.tolist())
     )
@@ -237,7 +258,22 @@ def predict(setting: Setting) -> Prediction:
     )
 
 
-def _transfers_s(
+def _percentiles(percentiles_s: NDArray[np.float64] | None, index: int) -> dict[str, float]:
+    if percentiles_s is None:
+        return {}
+    names = ("latency_p50_s", "latency_p95_s", "latency_p99_s")
+    return dict(zip(names, percentiles_s[:, index].tolist(), strict=True))
+
+
+def _check_finite(setting: Setting, *times_s: NDArray[np.float64]) -> None:
+    if not all(np.isfinite(values).all() for values in times_s):
+        raise BadInputError(
+            f"prediction: a latency is too large for a number at {setting.link.rate_bps:g} bit/s and"
+            f" {setting.link.one_way_delay_s:g} s; expected a faster link, a shorter delay or shorter block times"
+        )
+
+
+def transfers_s(
     setting: Setting, hops: Sequence[Hop]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Serialisation, stall in slow start, and delay of every hop: (splits, hops) each."""
@@ -250,7 +286,7 @@ def _transfers_s(
     )
 
 
-def _chain(
+def services_in_order(
     stages_s: NDArray[np.float64], occupied_s: NDArray[np.float64], hops: Sequence[Hop]
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Service times of all stations in chain order, (splits, stations), and the stations' names."""
@@ -266,7 +302,7 @@ def _chain(
     return np.stack(columns, axis=1), tuple(names)
 
 
-def _starts(
+def starts_of(
     control_s: NDArray[np.float64], services_s: NDArray[np.float64], delays_s: NDArray[np.float64],
     stations: tuple[str, ...],
 ) -> pipeline.Starts:  # fmt: skip
@@ -280,7 +316,7 @@ def _fits(memory_bytes: Sequence[int], devices: tuple[Device, Device]) -> bool:
     return all(need <= device.usable_bytes for need, device in zip(memory_bytes, devices, strict=True))
 
 
-def _meets_constraints(
+def meets_constraints(
     setting: Setting, latency_s: NDArray[np.float64], throughput_per_s: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     floor = max(setting.min_throughput_per_s or 0.0, setting.frame_rate_per_s or 0.0)
@@ -290,17 +326,29 @@ def _meets_constraints(
 
 def _baseline(setting: Setting, block_s: Sequence[Sequence[float]], index: int) -> Baseline:
     total_s = np.array([[sum(block_s[index]) / setting.speed]])
-    starts = pipeline.Starts(np.zeros(1), total_s[:, 0])
-    found = pipeline.objectives(total_s, np.zeros((1, 1)), setting.mode, starts)
+    latency_s, period_s = _alone(setting, total_s)
     device = setting.devices[index]
     need = stage_memory_bytes(setting.model, 0, len(setting.model.blocks), setting.batch)
     return Baseline(
         device=device.name,
-        latency_s=float(found.latency_s[0]),
-        throughput_per_s=setting.batch / float(found.period_s[0]),
+        latency_s=latency_s,
+        throughput_per_s=setting.batch / period_s,
         memory_bytes=need,
         fits=need <= device.usable_bytes,
     )
+
+
+def _alone(setting: Setting, total_s: NDArray[np.float64]) -> tuple[float, float]:
+    """Latency and period of one device that does it all."""
+    if setting.has_closed_form:
+        starts = pipeline.Starts(np.zeros(1), total_s[:, 0])
+        found = pipeline.objectives(total_s, np.zeros((1, 1)), setting.mode, starts)
+        return float(found.latency_s[0]), float(found.period_s[0])
+    from paretosim.line import lone_stage
+    from paretosim.queueing import objectives
+
+    queued = objectives(lone_stage(total_s[:, 0]), setting.mode, setting.operation)
+    return float(queued.latency_s[0]), float(queued.period_s[0])
 
 
 def _recommend(rows: Sequence[Row]) -> Recommended:
