@@ -125,8 +125,14 @@ def link_response(setting: Setting, return_rate_bps: float | None = None) -> Lin
 
     Raises
     ------
-    BadInputError : no split fits.
+    BadInputError : no split fits, or its objectives are not those of L₀ and t* alone.
     """
+    if not setting.has_closed_form:
+        raise BadInputError(
+            f"many links at once: got mode {setting.mode} with operation {setting.operation}, expected one of single,"
+            " paced, closed and burst with overlapped workers, unbounded buffers and no finite run; predict links one"
+            " by one instead"
+        )
     blocks = len(setting.model.blocks)
     splits = splits_of(blocks, setting.splits)
     memory_bytes = all_stages_memory_bytes(setting.model, setting.batch)

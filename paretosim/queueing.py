@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 
 from paretosim import recursion, serial_workers
+from paretosim.line import Line
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
-from paretosim.pipeline import significant, sums
+from paretosim.pipeline import significant
 from paretosim.recursion import Run
 from paretosim.serial_workers import WireTimes, Worker
 
@@ -26,59 +27,6 @@ if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
 PERCENTILES = (50, 95, 99)
 # Stationary Poisson figures: independent runs, each with as many batches first that do not count.
 POISSON_RUNS, POISSON_WARMUP, POISSON_BATCHES = 16, 1000, 2000
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """The stations of all plans in chain order, (plans, stations) each; zeros where a stage has no such thing.
-
-    A link serialises for `services_s` after a stall, is `delays_s` long, and its way back `back_s`.
-    `payload_bytes` is what a batch is on it, and `window_bytes` what its receiver offers.
-    """
-
-    names: tuple[str, ...]
-    services_s: Array
-    stalls_s: Array
-    delays_s: Array
-    back_s: Array
-    payload_bytes: Array
-    control_delay_s: float
-    window_bytes: int
-
-    @property
-    def stage1(self) -> int:
-        """Position of the first stage."""
-        return self.names.index("stage1")
-
-    @property
-    def unloaded_s(self) -> Array:
-        """L₀, (plans,)."""
-        control = np.full((len(self.services_s), 1), self.control_delay_s)
-        return sums(np.hstack([control, self.services_s, self.stalls_s, self.delays_s]))
-
-    def serial_stations(self, operation: Operation) -> list[Array | WireTimes]:
-        """Computing times (plans,) of workers, and the wires between them."""
-        received = self.window_bytes if operation.receive_buffer_bytes is None else operation.receive_buffer_bytes
-        stations: list[Array | WireTimes] = []
-        for j, name in enumerate(self.names):
-            if name.startswith("stage"):
-                stations.append(self.services_s[:, j])
-                continue
-            size = self.payload_bytes[:, j]
-            sent_share, read_share = (
-                np.divide(room, size, out=np.full(size.shape, np.inf), where=size > 0)
-                for room in (np.float64(operation.send_buffer_bytes), np.float64(received))
-            )
-            stations.append(
-                WireTimes(
-                    serialisation_s=self.services_s[:, j],
-                    stall_s=self.stalls_s[:, j],
-                    delay_s=self.delays_s[:, j],
-                    back_s=self.back_s[:, j],
-                    sent_share=sent_share,
-                    read_share=read_share,
-                )
-            )
-        return stations
 
 
 class Queued(msgspec.Struct, frozen=True):

@@ -15,7 +15,8 @@ from paretosim.chain import Sink, Source, Splits
 from paretosim.device import Device
 from paretosim.errors import BadInputError
 from paretosim.link import Link, parse_link, shaped
-from paretosim.mode import Mode, ModeName
+from paretosim.mode import ArrivalProcess, Arrivals, Mode, ModeName
+from paretosim.operation import Operation
 from paretosim.prediction import Setting
 from paretosim.profiles import ProfileStore, read_timing_csv
 from paretosim.timing import Timing
@@ -38,6 +39,9 @@ class SettingWords(TypedDict, total=False):
     mode: ModeName
     window: int | None
     burst: int | None
+    rate: float | None
+    arrivals: ArrivalProcess | None
+    operation: Operation
     splits: Splits
     source: Source
     sink: Sink
@@ -78,6 +82,9 @@ def split_setting(
     mode: ModeName = "paced",
     window: int | None = None,
     burst: int | None = None,
+    rate: float | None = None,
+    arrivals: ArrivalProcess | None = None,
+    operation: Operation = Operation(),  # noqa: B008  # frozen
     splits: Splits = "all",
     source: Source = "stage1",
     sink: Sink = "last",
@@ -100,6 +107,8 @@ def split_setting(
     bw, delay, rtt, control_delay, max_latency : as tc writes them, such as `5mbit` and `200ms`. A number without a
         unit is refused: tc would read 200 as microseconds.
     min_throughput, fps : images per second.
+    rate, arrivals : batches per second in mode `open`, and how they come, `deterministic` unless given.
+    operation : workers, buffers, a finite run, the clock.
     extrapolate : whether a timing of several batch sizes may be used beyond them.
     timings : of devices, by name: a value, or the path of a CSV of block,seconds; others come from profiles.
     profiles : directories searched before the shipped one.
@@ -136,7 +145,8 @@ def split_setting(
         timings=(known_timings[0], known_timings[1]),
         link=link_in_words(link, bw=bw, delay=delay, rtt=rtt, store=store, spelling=spelling),
         batch=batch,
-        mode=Mode.named(mode, window=window, batches=burst),
+        mode=Mode.named(mode, window=window, batches=burst, arrivals=_arrivals(mode, rate, arrivals, spelling)),
+        operation=operation,
         splits=splits,
         source=source,
         sink=sink,
@@ -196,6 +206,21 @@ def check_load(
             raise BadInputError(f"{spelling(name)}: got {wish}, expected a number above zero")
     if not (batch >= 1 and batch % 1 == 0):
         raise BadInputError(f"{spelling('batch')}: got {batch}, expected 1 or more")
+
+
+def _arrivals(mode: str, rate: float | None, process: ArrivalProcess | None, spelling: Spelling) -> Arrivals | None:
+    """How batches arrive in mode `open`; nothing elsewhere."""
+    for name, value in (("rate", rate), ("arrivals", process)):
+        if value is not None and mode != "open":
+            raise BadInputError(f"{spelling(name)}: has no meaning in mode {mode}, expected {spelling('mode')} open")
+    if mode != "open":
+        return None
+    if rate is None:
+        raise BadInputError(f"{spelling('rate')}: got none in mode open, expected the batches that arrive a second")
+    if not 0 < rate < float("inf"):
+        raise BadInputError(f"{spelling('rate')}: got {rate} batches/s, expected a finite number above zero")
+    _check_choice("arrivals", process or "deterministic", get_args(ArrivalProcess), spelling)
+    return Arrivals(rate_per_s=rate, process=process or "deterministic")
 
 
 def _own_timings(
