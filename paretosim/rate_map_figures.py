@@ -68,16 +68,15 @@ def _panel(axes: Axes, found: RateMap, picture: NDArray[np.int64], colours: Mapp
     regions, link = found.regions, found.setting.link
     image = np.array([[colours[split] for split in row] for row in picture.tolist()])
     axes.pcolormesh(regions.rates_bps, regions.delays_s, image, shading="nearest", rasterized=True)
-    axes.contour(
-        regions.rates_bps, regions.delays_s, np.searchsorted(sorted(colours), picture),
-        levels=np.arange(len(colours) - 1) + 0.5, colors="#444444", linewidths=0.6,
-    )  # fmt: skip
+    for split in np.unique(picture)[:-1]:  # the last one has the borders of the others
+        inside = (picture == split).astype(np.float64)
+        axes.contour(regions.rates_bps, regions.delays_s, inside, levels=[0.5], colors="#444444", linewidths=0.6)
     axes.set_xscale("log")
     axes.set_yscale("log")
     if regions.delays_s[0] <= link.one_way_delay_s <= regions.delays_s[-1]:
         axes.axhline(
             link.one_way_delay_s, color="black", linewidth=1.2, linestyle="--",
-            label=f"delay of the exact intervals, {format_duration(link.one_way_delay_s)}",
+            label=f"delay of the exact intervals, {format_duration(link.one_way_delay_s, gap=' ')}",
         )  # fmt: skip
     capped = 8 * link.wmax_bytes / (regions.delays_s + link.return_delay_s)
     shown = (regions.rates_bps[0] <= capped) & (capped <= regions.rates_bps[-1])
@@ -106,7 +105,8 @@ def _number(axes: Axes, regions: Regions, picture: NDArray[np.int64]) -> None:
         tall = np.ptp(np.flatnonzero(inside[:, (start + end) // 2])) / len(inside)
         if (end - start) / picture.shape[1] >= _LABELLED_WIDTH and tall >= _LABELLED_HEIGHT:
             at = regions.rates_bps[(start + end) // 2], regions.delays_s[row]
-            axes.annotate(str(split), at, ha="center", va="center", fontsize=9, fontweight="bold")
+            behind = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.6}
+            axes.annotate(str(split), at, ha="center", va="center", fontsize=9, fontweight="bold", bbox=behind)
 
 
 def _name(found: RateMap, split: int) -> str:
