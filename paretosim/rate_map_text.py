@@ -82,10 +82,10 @@ def _intervals(found: RateMap) -> list[Text]:
 def _how_exact(found: RateMap) -> str:
     errors = [timing.error for timing in found.setting.timings]
     known = [error.relative for error in errors if error is not None]
-    off = f"by {max(known):.1%}" if len(known) == len(errors) else "by an unknown error"
+    off = f"by {max(known):.1%}" if len(known) == len(errors) else "by some unknown share"
     return (
-        f"Exact is meant for these timings: stage times that are off {off} move a break-even rate about as much, the"
-        " other way."
+        f"Exact is meant for these timings: if all stage times are off {off} alike, so is a break-even rate; errors that"
+        " differ between blocks or devices can move it further."
     )
 
 
