@@ -84,8 +84,8 @@ def _how_exact(found: RateMap) -> str:
     known = [error.relative for error in errors if error is not None]
     off = f"by {max(known):.1%}" if len(known) == len(errors) else "by some unknown share"
     return (
-        f"Exact is meant for these timings: if all stage times are off {off} alike, so is a break-even rate; errors that"
-        " differ between blocks or devices can move it further."
+        f"Exact is meant for these timings: if all stage times are off {off} alike, so is a break-even rate; errors"
+        " that differ between blocks or devices can move it further."
     )
 
 
