@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,9 +85,9 @@ def plot(prediction: Prediction, path: Path) -> None:
 
 def draw_splits(axes: Axes, prediction: Prediction) -> None:
     """Draw every split, what does not fit crossed, and the front as a staircase, on suitable scales."""
-    fitting = [row for row in prediction.rows if row.fits]
+    fitting = [row for row in prediction.rows if row.fits and math.isfinite(row.latency_s)]
     others = [row for row in fitting if not row.on_front]
-    unfit = [row for row in prediction.rows if not row.fits]
+    unfit = [row for row in prediction.rows if not row.fits and math.isfinite(row.latency_s)]
     axes.scatter(
         [r.latency_s for r in others], [r.throughput_per_s for r in others], s=22, color="#8a9bb0", label="split"
     )
@@ -100,7 +101,7 @@ def draw_splits(axes: Axes, prediction: Prediction) -> None:
         [r.latency_s for r in front], [r.throughput_per_s for r in front],
         "o-", drawstyle="steps-post", color="#c8401a", markersize=6, linewidth=1.4, label="Pareto front",
     )  # fmt: skip
-    _scale(axes, prediction.rows)
+    _scale(axes, [*fitting, *unfit])
     axes.grid(alpha=0.25)
 
 

@@ -10,7 +10,9 @@ import msgspec
 import numpy as np
 
 from paretosim import __version__
-from paretosim.prediction import Baseline, Prediction, Row
+from paretosim.mode import Arrivals, Mode
+from paretosim.operation import Operation
+from paretosim.prediction import Baseline, Prediction, Row, Setting
 from paretosim.profiles import identity
 from paretosim.resolution import indistinguishable
 from paretosim.tabular import fields_of
@@ -36,6 +38,7 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
         "backend": "tcp",
         "window": setting.mode.window,
         "burst_batches": setting.mode.batches,
+        **operation_object(setting),
         "source": setting.source,
         "sink": setting.sink,
         "tcp_state": setting.tcp_state,
@@ -66,7 +69,7 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
         },
         "versions": {"paretosim": __version__, "numpy": np.__version__, "python": platform.python_version()},
         "identity": setting_identity(prediction),
-        "seed": None,
+        "seed": setting.operation.seed if is_random(setting.mode) else None,
         "baselines": {
             "first_device": _baseline(prediction.baselines[0]),
             "second_device": _baseline(prediction.baselines[1]),
@@ -85,6 +88,28 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
     }
 
 
+def operation_object(setting: Setting) -> dict[str, Any]:
+    """How the pipeline is operated; buffers of sockets only where they matter."""
+    operation, arrivals = setting.operation, setting.mode.arrivals
+    serial = operation.workers == "serial"
+    received = operation.receive_buffer_bytes
+    return {
+        "rate_per_s": arrivals.rate_per_s if isinstance(arrivals, Arrivals) else None,
+        "arrivals": arrivals.process if isinstance(arrivals, Arrivals) else None,
+        "batches": operation.batches,
+        "workers": operation.workers,
+        "buffers": operation.slots,
+        "send_buffer_bytes": operation.send_buffer_bytes if serial else None,
+        "receive_buffer_bytes": (setting.link.wmax_bytes if received is None else received) if serial else None,
+        "clock": operation.clock,
+    }
+
+
+def is_random(mode: Mode) -> bool:
+    """Whether results depend on a seed."""
+    return isinstance(mode.arrivals, Arrivals) and mode.arrivals.process == "poisson"
+
+
 def setting_identity(prediction: Prediction) -> str:
     """Hash of all inputs: equal predictions come from equal inputs."""
     setting = prediction.setting
@@ -94,11 +119,13 @@ def setting_identity(prediction: Prediction) -> str:
             setting.control_delay_s, setting.max_latency_s, setting.min_throughput_per_s, setting.frame_rate_per_s,
         ]
     )  # fmt: skip
-    return identity(setting.model, *setting.devices, *setting.timings, setting.link, parameters.decode())
+    # Only where it says something, so that what was there before it keeps its hash.
+    operated = [] if setting.operation == Operation() else [setting.operation]
+    return identity(setting.model, *setting.devices, *setting.timings, setting.link, *operated, parameters.decode())
 
 
 def row_object(row: Row) -> dict[str, Any]:
-    """One split as a plain dictionary; `latency_from_start_s` in mode `burst` only."""
+    """One split as a plain dictionary; `latency_from_start_s` in `burst` and percentiles in `open` only."""
     return fields_of(row)
 
 

@@ -11,7 +11,9 @@ objectives mix L₀ and t*, so do their doubts.
 
 from __future__ import annotations
 
-from paretosim.mode import Mode
+import math
+
+from paretosim.mode import Arrivals, Mode
 from paretosim.prediction import Prediction, Row
 
 
@@ -50,6 +52,8 @@ def _alike(prediction: Prediction, a: Row, b: Row, objective: str, errors: tuple
         of_unloaded * unloaded_doubt_s + of_slowest * slowest_doubt_s
         for of_unloaded, of_slowest in (_weights(prediction.setting.mode, row, objective) for row in (a, b))
     )
+    if math.isinf(a.latency_s) or math.isinf(b.latency_s):  # one of them never comes back: that is a difference
+        return objective == "throughput" and abs(a.period_s - b.period_s) <= doubt_s
     if objective == "latency":
         return abs(a.latency_s - b.latency_s) <= doubt_s
     return abs(a.period_s - b.period_s) <= doubt_s
@@ -60,15 +64,27 @@ def _weights(mode: Mode, row: Row, objective: str) -> tuple[float, float]:
     latency, period = (1.0, 0.0), (0.0, 1.0)
     if mode.name == "single":
         period = latency
+    elif isinstance(mode.arrivals, Arrivals):
+        # With w slowest times of waiting, one more second of it is 2w(1 + w) more of waiting: the derivative of what
+        # random arrivals wait for one server of fixed service, w = ρ / 2(1 − ρ). Without waiting it is none.
+        waited = max(0.0, (row.latency_s - _unloaded_s(row)) / _slowest_s(row)) if math.isfinite(row.latency_s) else 0.0
+        latency, period = (1.0, 2 * waited * (1 + waited)), (0.0, 0.0 if math.isfinite(row.latency_s) else 1.0)
     elif mode.batches is not None:
         latency = (1.0, (mode.batches - 1) / 2)
         period = (1 / mode.batches, (mode.batches - 1) / mode.batches)
     elif mode.window is not None:
-        slowest_s = max(*row.stages_s, *map(sum, zip(row.links_s, row.stalls_s, strict=True)))
-        saturated = row.period_s <= slowest_s * (1 + 1e-9)
+        saturated = row.period_s <= _slowest_s(row) * (1 + 1e-9)
         latency = (0.0, float(mode.window)) if saturated else (1.0, 0.0)
         period = (0.0, 1.0) if saturated else (1 / mode.window, 0.0)
     return latency if objective == "latency" else period
+
+
+def _slowest_s(row: Row) -> float:
+    return max(*row.stages_s, *map(sum, zip(row.links_s, row.stalls_s, strict=True)))
+
+
+def _unloaded_s(row: Row) -> float:
+    return sum((*row.stages_s, *row.links_s, *row.stalls_s, *row.delays_s))
 
 
 def _period_doubt_s(a: Row, b: Row, moved: list[float], errors: tuple[float, float]) -> float:

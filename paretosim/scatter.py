@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.text import Text
 
 from paretosim.axis_scale import fractions, is_logarithmic
@@ -13,7 +15,7 @@ WIDTH, HEIGHT = 64, 16
 
 def scatter(prediction: Prediction, width: int = WIDTH, height: int = HEIGHT) -> Text:
     """Every split that fits, as a dot; the front's are marked with their numbers."""
-    rows = [row for row in prediction.rows if row.fits]
+    rows = [row for row in prediction.rows if row.fits and math.isfinite(row.latency_s)]
     text = Text(no_wrap=True)
     if not rows:
         return text

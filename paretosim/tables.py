@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console
 from rich.text import Text
 
 from paretosim.columns import Column, aligned, fitting
 from paretosim.device import Device
+from paretosim.mode import Arrivals
 from paretosim.prediction import Baseline, Prediction, Row, Setting
 from paretosim.scatter import scatter
 from paretosim.timing import EXTRAPOLATED_FROM, Timing
@@ -43,9 +46,15 @@ def _basis(prediction: Prediction) -> list[Text]:
         ),
     ]
     lines += timing_lines(setting)
+    lines += _operated(prediction)
     if setting.speed != 1:
         lines.append(Text(f"emulated: all stage times divided by {setting.speed:g}", style="yellow"))
-    unmoved = setting.sink == "last" and setting.mode.name in ("paced", "burst") and setting.source == "stage1"
+    unmoved = (
+        setting.has_closed_form
+        and setting.sink == "last"
+        and setting.mode.name in ("paced", "burst")
+        and setting.source == "stage1"
+    )
     if unmoved and setting.tcp_state == "warm":
         lines.append(
             Text("(on a warm link delay shifts every split alike and so moves no front; the rate does)", style="dim")
@@ -60,6 +69,26 @@ def timing_lines(setting: Setting) -> list[Text]:
         for device, timing in zip(setting.devices, setting.timings, strict=True)
     ]
     return lines[:1] if setting.devices[0] == setting.devices[1] else lines
+
+
+def _operated(prediction: Prediction) -> list[Text]:
+    """How the pipeline is operated where that is not the default."""
+    operation, mode = prediction.setting.operation, prediction.setting.mode
+    words = []
+    if operation.workers == "serial":
+        received = operation.receive_buffer_bytes
+        room = prediction.setting.link.wmax_bytes if received is None else received
+        words.append(f"serial workers, sockets of {operation.send_buffer_bytes} and {room} bytes")
+    if operation.slots is not None:
+        words.append(f"{operation.slots} batches may wait before each station")
+    if operation.batches is not None:
+        words.append(f"a run of {operation.batches} batches from an empty pipeline")
+    if operation.clock == "stage1":
+        words.append("latency from the start of stage 1")
+    lines = [Text("; ".join(words))] if words else []
+    if isinstance(mode.arrivals, Arrivals) and mode.arrivals.process == "poisson":
+        lines.append(Text(f"latencies are sampled, seed {operation.seed}", style="dim"))
+    return lines
 
 
 def _timing_line(device: Device, timing: Timing, kind: str, batch: int) -> Text:
@@ -107,6 +136,16 @@ def split_table(prediction: Prediction, width: int) -> Text:
         Column(heading="sent\na batch", cells=cells[9], priority=3),
         Column(heading="memory\nfirst + second", cells=cells[10], priority=5),
     ]
+    if setting.mode.name == "open":
+        percentiles = [
+            Column(heading=f"p{percent}\ns", cells=("", "", *(_number(value) for value in values)), priority=2)
+            for percent, values in zip(
+                (50, 95, 99),
+                zip(*((r.latency_p50_s, r.latency_p95_s, r.latency_p99_s) for r in prediction.rows), strict=True),
+                strict=True,
+            )
+        ]
+        columns[4:4] = percentiles
     if setting.mode.name == "burst":
         columns.insert(4, Column(heading="from start\ns", cells=cells[11]))
     kept, left_out = fitting(columns, width)
@@ -144,7 +183,9 @@ def _baseline_cells(baseline: Baseline, order: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _number(value: float) -> str:
+def _number(value: float | None) -> str:
+    if value is None or math.isinf(value):  # never back: batches arrive faster than they can leave
+        return "–"
     return format_number(value, 4)
 
 

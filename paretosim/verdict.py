@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from paretosim.mode import Arrivals
 from paretosim.prediction import Baseline, Prediction, Row
 from paretosim.resolution import indistinguishable
 from paretosim.units import format_duration, format_number
@@ -17,6 +20,12 @@ def verdict(prediction: Prediction) -> str:
         return (
             "No conclusion: both timings are overhead-bound (they say how long launching takes, not how long"
             " the blocks take), so a split between these devices cannot be judged. Measure them with hwrun profile."
+        )
+    if isinstance(prediction.setting.mode.arrivals, Arrivals) and not _keeping_up(prediction):
+        fastest = max(row.throughput_per_s for row in prediction.rows) / prediction.setting.batch
+        return (
+            f"No split keeps up with {prediction.setting.mode.arrivals.rate_per_s:g} batches/s: at most"
+            f" {format_number(fastest, 3)} can be done. Latency would grow without end."
         )
     if recommended.latency is None or recommended.throughput is None or recommended.knee is None:
         return _nothing_qualifies(prediction)
@@ -50,6 +59,8 @@ def _against_baselines(prediction: Prediction, by_throughput: Row) -> str:
             f"The model does not fit on {first.device} alone."
             f" Best throughput: {_name(prediction, by_throughput)}, {_figures(by_throughput)}."
         )
+    if isinstance(prediction.setting.mode.arrivals, Arrivals):
+        return _at_a_rate(prediction, first)
     gain = by_throughput.throughput_per_s / first.throughput_per_s
     # In every mode a split that answers sooner than one device also completes more often, by as much or more: a
     # latency is never below the period's station. So throughput alone decides.
@@ -65,6 +76,26 @@ def _against_baselines(prediction: Prediction, by_throughput: Row) -> str:
         f" ({_rate(first.throughput_per_s)} → {_rate(by_throughput.throughput_per_s)}) and"
         f" {_cost(first, by_throughput)}."
     )
+
+
+def _at_a_rate(prediction: Prediction, first: Baseline) -> str:
+    """In `open` all that keep up complete as often, so that latency decides."""
+    assert prediction.recommended.latency is not None
+    row = prediction.row(prediction.recommended.latency)
+    action = _name(prediction, row)
+    best = f"{action[0].upper() + action[1:]} has the lowest latency, {_time(row.latency_s)} a batch"
+    if math.isinf(first.latency_s):
+        return f"{best}; {first.device} alone does not keep up ({_rate(first.throughput_per_s)} at most)."
+    if row.latency_s * WORTHWHILE_GAIN > first.latency_s:
+        return (
+            f"Do not split: {first.device} alone keeps up at {_time(first.latency_s)} a batch, and over this link no"
+            f" split is {WORTHWHILE_GAIN - 1:.0%} or more faster."
+        )
+    return f"{best}, and {_cost(first, row)} over {first.device} alone."
+
+
+def _keeping_up(prediction: Prediction) -> bool:
+    return any(math.isfinite(row.latency_s) for row in prediction.rows)
 
 
 def _cost(first: Baseline, row: Row) -> str:
@@ -99,7 +130,8 @@ def _doubts(prediction: Prediction) -> list[str]:
     if error is None:
         return ["The error of a timing used here is not known, so close splits may be in another order."]
     doubts = []
-    for objective in ("latency", "throughput"):
+    # At a given rate all that keep up do as much.
+    for objective in ("latency",) if prediction.setting.mode.name == "open" else ("latency", "throughput"):
         best = getattr(prediction.recommended, objective)
         alike = indistinguishable(prediction, best, objective)
         if alike:

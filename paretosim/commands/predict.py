@@ -6,13 +6,17 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from paretosim.commands.operation_options import add_operation_options, add_paper_preset, settle
 from paretosim.commands.split_options import add_split_options, setting_of
+from paretosim.mode import ALL_MODE_NAMES
 from paretosim.prediction import Prediction, predict
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `paretosim predict`."""
-    network = add_split_options(parser)
+    network = add_split_options(parser, modes=ALL_MODE_NAMES)
+    add_operation_options(parser)
+    add_paper_preset(parser)
     network.add_argument("--bw", metavar="RATE", help="rate both ways as tc reads it, such as 5mbit")
     wanted = parser.add_argument_group("what is wanted")
     wanted.add_argument("--max-latency", metavar="TIME", help="recommend only splits at most this slow")
@@ -27,6 +31,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Predict and print."""
+    settle(arguments)
     prediction = predict(setting_of(arguments))
     if arguments.plot is not None:
         from paretosim.figures import plot

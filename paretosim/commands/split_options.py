@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGroup
+from collections.abc import Sequence
 from pathlib import Path
 
 from paretosim.commands.options import timing_files
 from paretosim.errors import BadInputError
-from paretosim.mode import DEFAULT_BURST_BATCHES, DEFAULT_WINDOW, MODE_NAMES
+from paretosim.mode import DEFAULT_BURST_BATCHES, DEFAULT_WINDOW, MODE_NAMES, ModeName
 from paretosim.prediction import Setting
 from paretosim.setting_words import DEFAULT_LINK, as_option, split_setting
 
 # Options whose values are arguments of `split_setting` of the same name.
 SETTING_OPTIONS = (
     "link", "bw", "delay", "rtt", "batch", "mode", "window", "burst", "splits", "source", "sink", "tcp_state",
-    "control_delay", "max_latency", "min_throughput", "fps", "extrapolate",
+    "control_delay", "max_latency", "min_throughput", "fps", "extrapolate", "rate", "arrivals", "operation",
 )  # fmt: skip
 
 
-def add_split_options(parser: ArgumentParser, *, several: bool = False) -> _ArgumentGroup:
+def add_split_options(
+    parser: ArgumentParser, *, several: bool = False, modes: Sequence[ModeName] = MODE_NAMES
+) -> _ArgumentGroup:
     """Add all options that a setting is made of but the rate; the network's group is returned for that.
 
     With `several`, batch and window also read lists, which become tuples of numbers.
@@ -28,7 +31,7 @@ def add_split_options(parser: ArgumentParser, *, several: bool = False) -> _Argu
     network = parser.add_argument_group("network")
     network.add_argument("--link", metavar="LINK", help=f"a preset or RATE,DELAY (default {DEFAULT_LINK})")
     add_delay_options(network)
-    add_load_options(parser, several=several)
+    add_load_options(parser, several=several, modes=modes)
     add_profile_options(parser)
     return network
 
@@ -42,13 +45,19 @@ def add_delay_options(network: _ArgumentGroup) -> None:
     )
 
 
-def add_load_options(parser: ArgumentParser, *, default_splits: str | None = "all", several: bool = False) -> None:
+def add_load_options(
+    parser: ArgumentParser,
+    *,
+    default_splits: str | None = "all",
+    several: bool = False,
+    modes: Sequence[ModeName] = MODE_NAMES,
+) -> None:
     """Add what is sent through the pipeline, and how."""
     load = parser.add_argument_group("load")
     number = whole_numbers if several else int
     lists = ", or a list to choose from, such as 1,2,4" if several else ""
     load.add_argument("--batch", type=number, default=8, metavar="B", help=f"images a batch (default 8){lists}")
-    load.add_argument("--mode", choices=MODE_NAMES, default="paced", help="how batches are fed (default paced)")
+    load.add_argument("--mode", choices=modes, default="paced", help="how batches are fed (default paced)")
     load.add_argument("--window", type=number, metavar="W", help=f"in mode closed (default {DEFAULT_WINDOW}){lists}")
     load.add_argument("--burst", type=int, metavar="N", help=f"batches in burst (default {DEFAULT_BURST_BATCHES})")
     load.add_argument("--splits", choices=("all", "interior"), default=default_splits, help="0 … N, or 1 … N−1")

@@ -174,7 +174,7 @@ def test_a_timing_of_an_absent_device_is_refused(command: Command, tmp_path: Pat
 
 @pytest.mark.parametrize(
     "options",
-    [("--json", "--csv"), ("--batch", "many"), ("--batch", "1.5"), ("--fps", "fast"), ("--mode", "open"),
+    [("--json", "--csv"), ("--batch", "many"), ("--batch", "1.5"), ("--fps", "fast"), ("--mode", "shut"),
      ("--splits", "some"), ("--source", "x"), ("--sink", "x"), ("--nosuch",), ("--dev", "one,two"), ("--bw",)],
 )  # fmt: skip
 def test_bad_usage_is_2_with_the_usage(command: Command, options: tuple[str, ...]) -> None:
