@@ -15,11 +15,13 @@ from paretosim.basis import conditions, timings
 from paretosim.units import format_bytes, format_number
 
 if TYPE_CHECKING:
+    from paretosim.placement import Placement
     from paretosim.prediction import Prediction, Row
     from paretosim.side_by_side import SideBySide
 
 FRONT_COLOUR, SPLIT_COLOUR, UNFIT_COLOUR = "#d0501e", "#8a9bb0", "#b04040"
-_SIZE, _MARGIN = (340, 230), (52, 12, 16, 40)  # margin: left, top, right, bottom
+_SIZE, _MARGIN = (340, 230), (52, 20, 16, 40)  # margin: left, top, right, bottom
+_LABEL_SPACING = 18  # points of the front nearer than this to the last one labelled have no label of their own
 _HEADINGS = ("split", "after block", "latency, s", "throughput, images/s", "bottleneck", "sent a batch", "front")
 
 
@@ -28,7 +30,33 @@ def prediction_html(prediction: Prediction) -> str:
     return (
         f"<div><p><b>{escape(prediction.setting.model.name)}</b> {escape(conditions(prediction))}<br>"
         f"<small>{escape(timings(prediction))}</small></p>"
-        f"{front_svg(prediction)}{_table(prediction)}</div>"
+        f"<div style='display:flex;flex-wrap:wrap;align-items:flex-start'>{front_svg(prediction)}{_table(prediction)}"
+        "</div></div>"
+    )
+
+
+def placement_html(placement: Placement) -> str:
+    """The front over several devices, from the lowest latency up."""
+    headings = ("plan", "latency, s", "throughput, images/s", "bottleneck", "best in")
+    body = []
+    for row in placement.rows:
+        best = [name for name in ("latency", "throughput", "knee") if getattr(placement.recommended, name) == row]
+        cells = (
+            str(row.plan), _number(row.latency_s), _number(row.throughput_per_s), row.bottleneck, ", ".join(best)
+        )  # fmt: skip
+        body.append(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
+    setting = placement.setting
+    kinds = dict.fromkeys(
+        f"{device.name} {kind}" for device, kind in zip(setting.devices, placement.timing_kinds, strict=True)
+    )
+    error = "unknown" if placement.profile_error is None else f"{placement.profile_error:.1%}"
+    obstacle = "" if placement.obstacle is None else f"<p>{escape(placement.obstacle)}</p>"
+    head = "".join(f"<th>{heading}</th>" for heading in headings)
+    return (
+        f"<div><p><b>{escape(setting.model.name)}</b> over {escape(', '.join(d.name for d in setting.devices))},"
+        f" batch {setting.batch}, mode {setting.mode}<br>"
+        f"<small>timings: {escape(', '.join(kinds))}; error of stage times {error}</small></p>{obstacle}"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
@@ -53,7 +81,7 @@ def front_svg(prediction: Prediction) -> str:
         return "<p>No split fits in the devices' memory.</p>"
     (width, height), (left, top, right, bottom) = _SIZE, _MARGIN
     latencies, throughputs = [row.latency_s for row in rows], [row.throughput_per_s for row in rows]
-    xs = [left + 8 + fraction * (width - left - right - 16) for fraction in fractions(latencies)]
+    xs = [left + 24 + fraction * (width - left - right - 32) for fraction in fractions(latencies)]
     ys = [height - bottom - 8 - fraction * (height - top - bottom - 16) for fraction in fractions(throughputs)]
     place = {row.split: (x, y) for row, x, y in zip(rows, xs, ys, strict=True)}
     corner = height - bottom
@@ -72,6 +100,12 @@ def front_svg(prediction: Prediction) -> str:
         radius, colour = (4, FRONT_COLOUR) if row.on_front else (2.5, SPLIT_COLOUR)
         said = f"split {row.split}: {_number(row.latency_s)} s, {_number(row.throughput_per_s)} images/s"
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}"><title>{said}</title></circle>')
+    labelled: tuple[float, float] | None = None
+    for row in prediction.front:
+        x, y = place[row.split]
+        if labelled is None or max(abs(x - labelled[0]), abs(y - labelled[1])) >= _LABEL_SPACING:
+            parts.append(f'<text x="{x - 5:.1f}" y="{y - 4:.1f}" text-anchor="end">{row.split}</text>')
+            labelled = x, y
     for text, x, y, anchor in (
         (format_number(max(throughputs), 3), left - 4, top + 12, "end"),
         (format_number(min(throughputs), 3), left - 4, corner - 4, "end"),
@@ -97,7 +131,13 @@ def _table(prediction: Prediction) -> str:
         )
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in _cells(prediction, row))
         body.append(f"<tr{style}>{cells}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    alone = [
+        ("–", f"{baseline.device} alone, no link", _number(baseline.latency_s), _number(baseline.throughput_per_s),
+         "", "", "" if baseline.fits else "does not fit")
+        for baseline in prediction.baselines
+    ]  # fmt: skip
+    foot = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in alone)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody><tfoot>{foot}</tfoot></table>"
 
 
 def _cells(prediction: Prediction, row: Row) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -18,8 +18,12 @@ from paretosim.placement_setting import PlacementSetting
 from paretosim.placement_space import chains_of, costs_of, unjudged_pairs
 from paretosim.plan import Plan, Stage
 from paretosim.prediction import Baseline
+from paretosim.tabular import data_frame, fields_of, flat
 from paretosim.timing import Kind
 from paretosim.transfer_time import serialisation_s, stall_s
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Of placements with equal objectives, how many are listed; all are counted.
 LISTED_TIES = 8
@@ -82,6 +86,29 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
         """The largest relative error of the timings; None where one is unknown."""
         errors = [timing.error.relative for timing in self.setting.timings if timing.error is not None]
         return max(errors) if len(errors) == len(self.setting.timings) else None
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as flat dictionaries of plain values, without `tied`; lists are as long as a row's own chain."""
+        records = []
+        for row in self.rows:
+            fields = fields_of(row) | {"plan": str(row.plan)}
+            del fields["tied"]
+            records.append(flat(fields))
+        return records
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`records` as a pandas DataFrame; what a shorter chain does not have is missing.
+
+        Raises
+        ------
+        BadInputError : pandas is not installed.
+        """
+        return data_frame(self.records())
+
+    def _repr_html_(self) -> str:
+        from paretosim.notebook import placement_html
+
+        return placement_html(self)
 
 
 def place(setting: PlacementSetting) -> Placement:

@@ -38,7 +38,7 @@ def flat(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """The rows, all with the same names in the same order, as a DataFrame with an index from 0.
+    """The rows as a DataFrame with an index from 0; what a row lacks is missing.
 
     Raises
     ------

@@ -243,6 +243,32 @@ def test_a_missing_pandas_is_named_with_its_remedy(toys: dict[str, Any], monkeyp
         found.to_dataframe()
 
 
+@pytest.fixture
+def placement() -> paretosim.Placement:
+    """ResNet18 over two Pis and a GPU, which not every placement on the front uses."""
+    store, names = paretosim.ProfileStore(), ("rpi4b", "rpi4b", "x86-core")
+    return paretosim.place(
+        paretosim.PlacementSetting(
+            model=store.model("resnet18"),
+            devices=tuple(map(store.device, names)),
+            timings=tuple(store.timing(name, "resnet18") for name in names),
+            links=paretosim.HopLinks(every=store.link("wifi-5-good")),
+            order="any",
+            ends="free",
+        )
+    )
+
+
+def test_placements_become_a_data_frame_with_what_short_chains_lack_missing(placement: paretosim.Placement) -> None:
+    frame = placement.to_dataframe()
+    assert frame.plan.tolist() == [str(row.plan) for row in placement.rows]
+    assert frame.latency_s.tolist() == [row.latency_s for row in placement.rows]
+    counts = [len(row.stages_s) for row in placement.rows]
+    assert len(set(counts)) > 1
+    assert frame.filter(like="stages_s").notna().sum(axis=1).tolist() == counts
+    assert not [column for column in frame if column.startswith("tied")]
+
+
 # Notebooks
 
 
@@ -269,6 +295,21 @@ def test_a_notebook_shows_a_panel_for_each_prediction() -> None:
     assert len(page.findall(".//{http://www.w3.org/2000/svg}svg")) == 6
 
 
+def test_a_notebook_shows_placements_and_what_is_best(placement: paretosim.Placement) -> None:
+    rows = _markup(placement._repr_html_()).findall(".//tbody/tr")
+    assert [row[0].text for row in rows] == [str(row.plan) for row in placement.rows]
+    assert rows[0][-1].text is not None
+    assert rows[0][-1].text.startswith("latency")
+
+
+def test_a_notebook_labels_the_front_and_has_both_baselines(toy: Any) -> None:
+    found = paretosim.predict(toy.setting((1.0, 1.0), (1.0, 1.0), outputs=(31250, 1), inputs=62500, link=toy.link(1e7)))
+    page = _markup(found._repr_html_())
+    texts = [text.text for text in page.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[:2] == ["2", "1"]
+    assert [row[1].text for row in page.findall(".//tfoot/tr")] == ["one alone, no link", "two alone, no link"]
+
+
 def test_names_are_escaped_and_nothing_is_fetched(toy: Any) -> None:
     device = toy.device("<script>")
     setting = toy.setting(devices=(device, toy.device("two")), link=toy.link(name="a&b<i>"))
@@ -283,4 +324,4 @@ def test_what_does_not_fit_is_said_in_a_notebook(toy: Any) -> None:
     small = (toy.device("one", memory_bytes=1), toy.device("two", memory_bytes=1))
     html = paretosim.predict(toy.setting(devices=small))._repr_html_()
     assert "No split fits" in html
-    assert html.count("does not fit") == 3
+    assert html.count("does not fit") == 3 + 2  # splits and baselines
