@@ -227,3 +227,7 @@ class LocalRoute:
     def at_sink(self) -> AbstractContextManager[None]:
         """The calling thread is on the sink's host."""
         return self._sink_host.entered()
+
+    def check(self) -> None:
+        """Raise HwrunError if the testbed's relay has ended."""
+        self._testbed.check_usable()

@@ -36,6 +36,8 @@ _PRIMING_SEQUENCE = 2**48
 _CONNECT_LIMIT_S = 30.0
 # How long a broken data connection waits for a worker to say, or by its end to show, what happened.
 _CAUSE_LIMIT_S = 0.5
+# How often waiting for a result is interrupted to see whether the path to it still stands.
+_CHECK_INTERVAL_S = 1.0
 
 
 class Route(Protocol):
@@ -49,6 +51,9 @@ class Route(Protocol):
 
     def at_sink(self) -> AbstractContextManager[None]:
         """The calling thread is on the host where results are wanted."""
+
+    def check(self) -> None:
+        """Raise HwrunError where the path itself is gone: what was under way on it never arrives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,11 +268,15 @@ class Pipeline:
             self._input_connection.send(Kind.BATCH, sequence, specs=specs, payload=payload)
 
     def _take(self) -> tuple[int, float, memoryview, tuple[torch.Tensor, ...]]:
-        left_s = self._deadline_s - time.monotonic()
-        try:
-            item = self._returned.get(timeout=max(0.0, left_s))
-        except queue.Empty as error:
-            raise TimedOutError("results: none within the cell's time limit; see the workers' logs") from error
+        item = None
+        while item is None:
+            left_s = self._deadline_s - time.monotonic()
+            try:
+                item = self._returned.get(timeout=max(0.0, min(left_s, _CHECK_INTERVAL_S)))
+            except queue.Empty as error:
+                self._route.check()
+                if left_s <= _CHECK_INTERVAL_S:
+                    raise TimedOutError("results: none within the cell's time limit; see the workers' logs") from error
         if isinstance(item, HwrunError):
             self._returned.put(item)
             raise item

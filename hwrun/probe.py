@@ -18,8 +18,12 @@ from hwrun.tcp import BufferPool, Connection
 BULK_PIECE_BYTES = 64 * 2**10
 # Half of the transfer has to outlast slow start, and all of it should take no longer than this on a slow link.
 _BULK_S = 2.0
-_MIN_BULK_BYTES = 256 * 2**10
+_LONGEST_BULK_S = 10.0
+_WANTED_BULK_BYTES = 256 * 2**10
+_MIN_BULK_BYTES = 16 * 2**10
 _MAX_BULK_BYTES = 32 * 2**20
+# A path over which nothing moves for this long is dead: neither end of a probe waits longer.
+SILENCE_LIMIT_S = 30.0
 MIN_PINGS = 5
 
 
@@ -29,11 +33,12 @@ class _HasRate(Protocol):
 
 
 def bulk_bytes(link: _HasRate | None) -> int:
-    """Bytes that a probe of that link sends: about two seconds' worth, within bounds; None is unshaped."""
+    """Bytes that a probe of that link sends: two seconds' worth, up to ten on a slow link; None is unshaped."""
     if link is None:
         return _MAX_BULK_BYTES
-    wanted = int(link.rate_bps / 8 * _BULK_S)
-    return max(_MIN_BULK_BYTES, min(_MAX_BULK_BYTES, wanted))
+    bytes_per_s = link.rate_bps / 8
+    wanted = max(bytes_per_s * _BULK_S, min(bytes_per_s * _LONGEST_BULK_S, _WANTED_BULK_BYTES))
+    return max(_MIN_BULK_BYTES, min(_MAX_BULK_BYTES, int(wanted)))
 
 
 def run_probe(connection: Connection, pings: int, total_bytes: int) -> Probed:
@@ -44,6 +49,7 @@ def run_probe(connection: Connection, pings: int, total_bytes: int) -> Probed:
     pings : round trips to time, after one that is not counted.
     total_bytes : of the transfer.
     """
+    connection.socket.settimeout(SILENCE_LIMIT_S)
     pool = BufferPool()
     samples_s = []
     for number in range(max(MIN_PINGS, pings) + 1):
@@ -55,19 +61,19 @@ def run_probe(connection: Connection, pings: int, total_bytes: int) -> Probed:
             raise ProtocolError(f"probe: got {echo.header.kind.name} {echo.header.sequence}, expected ECHO {number}")
         if number:
             samples_s.append(end_s - start_s)
-    piece = bytes(BULK_PIECE_BYTES)
-    pieces = -(-total_bytes // BULK_PIECE_BYTES)
+    # At least eight, or the second half of a short transfer would be one arrival, which has no rate.
+    piece = bytes(min(BULK_PIECE_BYTES, -(-total_bytes // 8)))
+    pieces = -(-total_bytes // len(piece))
     for number in range(pieces):
         connection.send(Kind.BULK, number, payload=(piece,))
     send_control(connection, Done())
     measured = receive_control(connection, pool, BulkMeasured)
-    return Probed(
-        rtt_samples_s=tuple(samples_s), goodput_bps=measured.goodput_bps, bulk_bytes=pieces * BULK_PIECE_BYTES
-    )
+    return Probed(rtt_samples_s=tuple(samples_s), goodput_bps=measured.goodput_bps, bulk_bytes=pieces * len(piece))
 
 
 def answer_probe(connection: Connection) -> None:
     """Serve one probe at the listening end, until its transfer is over."""
+    connection.socket.settimeout(SILENCE_LIMIT_S)
     pool = BufferPool()
     arrivals: list[tuple[float, int]] = []
     while True:

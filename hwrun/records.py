@@ -217,8 +217,12 @@ CELLS_NAME = "cells.jsonl"
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`, whole or not at all."""
     unfinished = folder / f".{MANIFEST_NAME}.tmp"
-    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
-    unfinished.replace(folder / MANIFEST_NAME)
+    try:
+        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+        unfinished.replace(folder / MANIFEST_NAME)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def append_cell(folder: Path, cell: Cell) -> None:

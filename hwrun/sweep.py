@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from msgspec import structs
+
 from hwrun.bench import Bench
 from hwrun.conditions import host, sysctls, versions
-from hwrun.errors import BadUsageError
+from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, RecordError
 from hwrun.local_testbed import LocalTestbed
 from hwrun.local_workers import LocalWorkers
 from hwrun.namespaces import availability
@@ -62,36 +66,75 @@ class Sweep:
 
         Raises
         ------
-        BadUsageError : the folder holds another run, or the one to resume was made under unlike conditions.
+        BadUsageError : the folder holds another run or cannot be written, or the one to resume was made under unlike
+            conditions.
+        RecordError : what was measured cannot be written, as on a full disk.
+        PeerGoneError : the testbed broke down; what is done is kept.
         """
         previous: dict[str, str] = {}
         if resume:
             # Conditions are compared below, once the testbed stands.
             previous = {cell.cell_id: cell.status for cell in read_run(self._folder).latest_cells()}
         else:
-            if (self._folder / MANIFEST_NAME).exists() or (self._folder / CELLS_NAME).exists():
-                raise BadUsageError(f"-o {self._folder}: holds a run already; resume it, or give another folder")
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
         left = [cell for cell in self._plan.cells if previous.get(cell.cell_id) != "done"]
         reasons = {cell.cell_id: self._plan.skip_reason(cell) for cell in left}
         permitted = availability()
         is_shaped = permitted.how != "none" and not permitted.needs_reexec
-        with LocalTestbed(shaped=is_shaped) as testbed, self._workers(testbed) as workers:
+        with _held(self._folder), LocalTestbed(shaped=is_shaped) as testbed, contextlib.ExitStack() as started:
+            # Workers take seconds to start, and cells that are only skipped need none.
+            workers = started.enter_context(self._workers(testbed)) if None in reasons.values() else None
             manifest = self._manifest(testbed, workers, command_line, run_id, created_utc)
             if resume:
-                refuse_unlike(read_run(self._folder).manifest, manifest, self._folder)
+                self._continue(manifest)
             else:
-                write_manifest(self._folder, manifest)
-            references = References(workers.store, self._plan.threads, self._plan.settings.seed)
-            bench = Bench(testbed, workers, references, self._plan.models, self._plan.settings)
+                self._write(lambda: write_manifest(self._folder, manifest))
+            bench = None if workers is None else self._bench(testbed, workers)
             for position, cell in enumerate(left):
                 reason = reasons[cell.cell_id]
                 if reason is not None:
                     if previous.get(cell.cell_id) != "skipped":
                         self._record(skipped(cell, self._plan, *reason))
                     continue
+                assert bench is not None  # there is a cell without a reason to skip it
                 self._on_start(cell, len(left) - position)
                 self._record(bench.measure(cell, self._plan.targets_s(cell)))
+                self._require_path(testbed)
+
+    def _require_path(self, testbed: LocalTestbed) -> None:
+        """End the sweep where the testbed has broken down: without its relay every cell would fail."""
+        try:
+            testbed.check_usable()
+        except HwrunError as error:
+            raise PeerGoneError(f"{error}: go on with: hwrun sweep --resume {self._folder}") from error
+
+    def _make_folder(self) -> None:
+        if (self._folder / MANIFEST_NAME).exists() or (self._folder / CELLS_NAME).exists():
+            raise BadUsageError(f"-o {self._folder}: holds a run already; resume it, or give another folder")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadUsageError(f"-o {self._folder}: cannot be made: {error.strerror}; give another folder") from error
+
+    def _continue(self, manifest: Manifest) -> None:
+        """Refuse to go on under other conditions; add the workers where so far all cells were skipped."""
+        recorded = read_run(self._folder).manifest
+        refuse_unlike(recorded, manifest, self._folder)
+        if manifest.workers and not recorded.workers:
+            self._write(lambda: write_manifest(self._folder, structs.replace(recorded, workers=manifest.workers)))
+
+    def _bench(self, testbed: LocalTestbed, workers: LocalWorkers) -> Bench:
+        references = References(workers.store, self._plan.threads, self._plan.settings.seed)
+        return Bench(testbed, workers, references, self._plan.models, self._plan.settings)
+
+    def _write(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise RecordError(
+                f"{self._folder}: cannot be written: {error.strerror}; what is in it is kept. When there is room, go on"
+                f" with: hwrun sweep --resume {self._folder}"
+            ) from error
 
     @contextlib.contextmanager
     def _workers(self, testbed: LocalTestbed) -> Iterator[LocalWorkers]:
@@ -106,11 +149,16 @@ class Sweep:
             self._on_workers(None)
 
     def _record(self, cell: Cell) -> None:
-        append_cell(self._folder, cell)
+        self._write(lambda: append_cell(self._folder, cell))
         self._on_cell(cell)
 
     def _manifest(
-        self, testbed: LocalTestbed, workers: LocalWorkers, command_line: Sequence[str], run_id: str, created_utc: str
+        self,
+        testbed: LocalTestbed,
+        workers: LocalWorkers | None,
+        command_line: Sequence[str],
+        run_id: str,
+        created_utc: str,
     ) -> Manifest:
         settings = self._plan.settings
         return Manifest(
@@ -118,7 +166,7 @@ class Sweep:
             created_utc=created_utc,
             command_line=tuple(command_line),
             testbed=testbed.description(),
-            workers=tuple(client.welcome.conditions for client in workers.clients),
+            workers=() if workers is None else tuple(client.welcome.conditions for client in workers.clients),
             emulated=settings.emulated,
             speed=settings.speed,
             timings=self._plan.timings,
@@ -131,6 +179,27 @@ class Sweep:
             cells_identity=cells_identity(self._plan.cells),
             batches_per_cell=settings.batches,
         )
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a run folder, so that no second sweep measures the same cells into it.
+
+    Raises
+    ------
+    BadUsageError : another sweep holds it, or nothing can be written there.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadUsageError(f"{folder}: another sweep is measuring into it; wait until it is done") from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise BadUsageError(f"{folder}: nothing can be written there; give a folder that you may write to")
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def refuse_unlike(recorded: Manifest, now: Manifest, folder: Path) -> None:

@@ -36,6 +36,12 @@ from hwrun.weights import WeightStore, load_stage
 _MAX_UNPROVED = 16
 
 
+def _log_to_stderr(line: str) -> None:
+    # A log on a full disk must not end the thread that wanted to say something.
+    with contextlib.suppress(OSError):
+        print(f"hwrun worker: {line}", file=sys.stderr, flush=True)
+
+
 class Worker:
     """Serves orchestrators on `control_listener` and peers on `data_listener` until stopped.
 
@@ -44,7 +50,7 @@ class Worker:
     token : shared secret; empty only where both listeners are local.
     threads : of torch, in every stage.
     once : end when the first orchestrator is gone.
-    log : takes one line at a time.
+    log : takes one line at a time; default stderr.
     """
 
     def __init__(
@@ -57,7 +63,7 @@ class Worker:
         threads: int,
         once: bool = False,
         conditions: dict[str, Scalar] | None = None,
-        log: Callable[[str], None] = lambda line: print(f"hwrun worker: {line}", file=sys.stderr, flush=True),
+        log: Callable[[str], None] | None = None,
     ) -> None:
         self._listeners = (control_listener, data_listener)
         self._token = token
@@ -65,7 +71,7 @@ class Worker:
         self._threads = threads
         self._once = once
         self._conditions = dict(conditions or {})
-        self._log = log
+        self._log = log or _log_to_stderr
         self._pool = BufferPool()
         self._activations = ActivationCache()
         self._session = threading.Lock()

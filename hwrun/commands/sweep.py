@@ -191,10 +191,7 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     )
     splits = "all" if arguments.splits is None else arguments.splits
     cells = plan_cells(
-        models=[
-            (model, parse_splits("all" if arguments.splits is None else arguments.splits, len(model.blocks)))
-            for model in models.values()
-        ],
+        models=[(model, parse_splits(splits, len(model.blocks))) for model in models.values()],
         devices=devices,
         batch=arguments.batch,
         links=[parse_asked_link(text, store) for text in _link_texts(arguments)],

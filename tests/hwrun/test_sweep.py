@@ -1,39 +1,118 @@
-"""Sweeps as processes: what is done stays done whoever is killed, and nothing is left behind."""
+"""Sweeps: what is done stays done whoever is killed, and nothing is left behind.
+
+Starting a worker costs an import of torch, so only what is about processes starts them: a whole sweep, and those in
+which somebody is killed or interrupted. The others have their workers as threads of this process, behind the same
+sockets and in the same namespaces, and so do resumed sweeps.
+"""
 
 import contextlib
+import errno
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from hwrun import local_workers, sweep
+from hwrun.cli import main
+from hwrun.local_workers import LocalWorkers
 from hwrun.namespaces import availability
-from hwrun.records import CELLS_NAME, read_run
+from hwrun.records import CELLS_NAME, MANIFEST_NAME, append_cell, read_run
+from hwrun.steady import steady_environment
+from hwrun.tcp import Address, listen
+from hwrun.weights import WeightStore
+from hwrun.worker import Worker
+from hwrun.worker_client import WorkerClient
 from paretosim.profiles import ProfileStore
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 120
+needs_namespaces = pytest.mark.skipif(availability().how == "none", reason=str(availability().reason))
+
+
+class ThreadedProcess:
+    """A serving worker where `LocalWorkers` expects its process."""
+
+    stdout = None
+
+    def __init__(self, worker):
+        self._thread = threading.Thread(target=worker.serve, daemon=True)
+        self._thread.start()
+
+    def poll(self):
+        return None if self._thread.is_alive() else 0
+
+    def wait(self, timeout=None):
+        self._thread.join(timeout)
+        assert not self._thread.is_alive()
+        return 0
+
+
+class ThreadedWorkers(LocalWorkers):
+    """Each worker's threads are born on its host, so its sockets are where a process's would be."""
+
+    def _start(self, hosts):
+        for host in hosts:
+            is_loopback = self._testbed.medium(None) == "loopback"
+            with host.entered():
+                control = listen(self._control_address(host))
+                data = listen(Address(host=host.address(None) if is_loopback else "0.0.0.0"))
+                worker = Worker(
+                    control, data, token=self.token, store=WeightStore(self.folder / "weights"),
+                    threads=self._threads, once=True, conditions={"threads": self._threads}, log=lambda line: None,
+                )  # fmt: skip
+                process = ThreadedProcess(worker)
+            client = WorkerClient.dial(host.name, self._control_address(host), self.token)
+            self._running[host.name] = local_workers._Running(process, client)
 
 
 @pytest.fixture(scope="module")
 def profiles(tmp_path_factory):
-    """A device whose blocks take 2 ms each."""
+    """A device whose blocks take 2 ms each, and a link of 100 ms each way."""
     folder = tmp_path_factory.mktemp("profiles")
     timings = folder / "timings" / "toy"
     timings.mkdir(parents=True)
     names = [block.name for block in ProfileStore().model("mobilenet_v2").blocks]
     rows = "".join(f"{name},0.002\n" for name in names)
     (timings / "mobilenet_v2.csv").write_text(f"# batch: 2\nblock,seconds\n{rows}")
+    link = {"rate_bps": 1e9, "one_way_delay_s": 0.1, "return_rate_bps": 1e9, "return_delay_s": 0.1}
+    (folder / "links").mkdir()
+    (folder / "links" / "far.json").write_text(json.dumps({"schema_version": 1, "name": "far", **link}))
     return folder
 
 
-def command(*options):
-    return [sys.executable, "-m", "hwrun.cli", "sweep", *options]
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    """Where all sweeps put temporary files, so that what is left can be seen."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def in_this_process(scratch):
+    """Sweeps of this process are steady (so that they do not restart it) and have threaded workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in steady_environment(1).items():
+            patch.setenv(name, value)
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        patch.setattr(sweep, "LocalWorkers", ThreadedWorkers)
+        yield
+
+
+def swept(*arguments):
+    """Exit code, stdout and stderr of a sweep in this process."""
+    out, err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["sweep", *map(str, arguments)])
+    out.flush()
+    return code, out.buffer.getvalue().decode(), err.getvalue()
 
 
 def options(profiles, folder, *more, splits="10,14", mode="single", repeats=1):
@@ -43,24 +122,14 @@ def options(profiles, folder, *more, splits="10,14", mode="single", repeats=1):
     ]  # fmt: skip
 
 
-def environment(tmp_path):
-    """One thread, and temporary files where a test can look for what is left."""
-    scratch = tmp_path / "scratch"
-    scratch.mkdir(exist_ok=True)
-    return os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)}
-
-
-def run_sweep(tmp_path, *arguments):
-    return subprocess.run(
-        command(*arguments), env=environment(tmp_path), capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
-
-
 @contextlib.contextmanager
-def running_sweep(tmp_path, *arguments):
+def running_sweep(scratch, *arguments):
+    """A sweep as a process, and a list to note its descendants in."""
     process = subprocess.Popen(
-        command(*arguments), env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-m", "hwrun.cli", "sweep", *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     children = []
     try:
         yield process, children
@@ -73,14 +142,16 @@ def running_sweep(tmp_path, *arguments):
                 child.kill()
 
 
-def wait_for_cells(folder, count):
+def wait_until(holds, what):
     deadline_s = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline_s:
-        path = folder / CELLS_NAME
-        if path.exists() and path.read_bytes().count(b"\n") >= count:
-            return
+    while not holds():
+        assert time.monotonic() < deadline_s, f"{what} has not come"
         time.sleep(0.02)
-    pytest.fail(f"{folder} has not got {count} cells")
+
+
+def lines(folder):
+    path = folder / CELLS_NAME
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def assert_all_end(processes):
@@ -88,21 +159,24 @@ def assert_all_end(processes):
     assert alive == []
 
 
-def scratch_left(tmp_path):
-    return list((tmp_path / "scratch").glob("hwrun-*"))
+def left_in(scratch):
+    return list(scratch.glob("hwrun-*"))
 
 
-def test_a_sweep_measures_every_cell_and_leaves_nothing_behind(tmp_path, profiles):
-    folder = tmp_path / "run"
-    done = run_sweep(
-        tmp_path, *options(profiles, folder, "--mode", "paced", "--mode", "burst", "--json", splits="0,21")
-    )
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
-    assert summary["run"] == str(folder)
-    assert len(summary["rows"]) == 6
-    run = read_run(folder)
-    assert len(run.cells) == run.manifest.cells_planned == 6
+@pytest.fixture(scope="module")
+def finished(in_this_process, profiles, scratch, tmp_path_factory):
+    """The folder of one finished sweep, which several tests look at, and what it printed."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    code, out, err = swept(
+        *options(profiles, folder, "--mode", "paced", "--mode", "burst", "--json", splits="0,21")
+    )  # fmt: skip
+    assert code == 0, err
+    return folder, out, err
+
+
+def test_a_sweep_measures_every_cell_once_and_leaves_nothing_behind(finished, scratch):
+    run = read_run(finished[0])
+    assert len(run.cells) == len(run.latest_cells()) == run.manifest.cells_planned == 6
     assert run.manifest.timings.keys() == {"toy/mobilenet_v2"}
     for cell in run.cells:
         assert cell.status == "done"
@@ -118,89 +192,101 @@ def test_a_sweep_measures_every_cell_and_leaves_nothing_behind(tmp_path, profile
             assert batch.stages[0].receive_start_s is None
             for phases, target_s in zip(batch.stages, (first, second), strict=True):
                 assert phases.compute_end_s - phases.compute_start_s >= target_s
-    assert scratch_left(tmp_path) == []
+    assert left_in(scratch) == []
 
 
-def test_a_killed_worker_fails_its_cell_and_the_sweep_goes_on_and_a_resumed_one_tries_it_again(tmp_path, profiles):
-    folder = tmp_path / "run"
-    with running_sweep(tmp_path, *options(profiles, folder, repeats=5)) as (process, children):
-        wait_for_cells(folder, 2)
-        children += psutil.Process(process.pid).children(recursive=True)
-        worker = next(child for child in children if "worker-B" in " ".join(child.cmdline()))
-        worker.kill()
-        _, errors = process.communicate(timeout=LIMIT_S)
-        assert process.returncode == 1
-        assert_all_end(children)
-    cells = read_run(folder).cells
-    assert len(cells) == 10
-    failed = [cell for cell in cells if cell.status == "failed"]
-    assert len(failed) == 1
-    assert "worker B was killed by signal 9" in failed[0].reason
-    assert "1 of 10 cells failed" in errors
-    again = run_sweep(tmp_path, "--resume", str(folder))
-    assert again.returncode == 0, again.stderr
-    assert len(read_run(folder).cells) == 11
-    assert {cell.status for cell in read_run(folder).latest_cells()} == {"done"}
+def test_its_json_has_a_row_a_plan_and_mode_and_each_cell_a_line_on_stderr(finished):
+    folder, out, err = finished
+    summary = json.loads(out)
+    assert summary["run"] == str(folder)
+    assert len(summary["rows"]) == 6
+    assert sum(line.startswith("done: mobilenet_v2@toy") for line in err.splitlines()) == 6
 
 
-def test_a_killed_orchestrator_takes_its_workers_along_and_its_sweep_is_resumed_without_a_cell_twice(
-    tmp_path, profiles
+def test_a_folder_that_holds_a_run_is_not_measured_into_again(finished, profiles):
+    code, _, err = swept(*options(profiles, finished[0]))
+    assert code == 2
+    assert "holds a run already; resume it" in err
+    assert len(read_run(finished[0]).cells) == 6
+
+
+def test_a_finished_sweep_resumed_shows_its_table_and_starts_no_worker(finished, monkeypatch):
+    monkeypatch.setattr(sweep, "LocalWorkers", lambda *_, **__: pytest.fail("started workers"))
+    code, out, err = swept("--resume", finished[0])
+    assert code == 0, err
+    assert "same bits" in out
+    assert len(read_run(finished[0]).cells) == 6
+
+
+def test_a_sweep_is_not_resumed_under_other_conditions(finished, profiles):
+    code, _, err = swept(*options(profiles, finished[0], "--speed", "2", "--resume", finished[0], splits="0,21"))
+    assert code == 2
+    assert "speed: the folder's is 1.0, this one's 2.0" in err
+    assert len(read_run(finished[0]).cells) == 6
+
+
+def test_two_sweeps_do_not_measure_into_one_folder_at_once(finished):
+    with sweep._held(finished[0]):
+        code, _, err = swept("--resume", finished[0])
+    assert code == 2
+    assert "another sweep is measuring into it" in err
+
+
+def test_a_folder_that_cannot_be_made_is_bad_usage(in_this_process, profiles, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, err = swept(*options(profiles, tmp_path / "file" / "run"))
+    assert code == 2
+    assert "cannot be made: Not a directory" in err
+
+
+def test_a_full_disk_ends_the_sweep_with_what_to_do_and_what_was_written_is_kept(
+    in_this_process, profiles, scratch, tmp_path, monkeypatch
+):
+    written = []
+
+    def append_until_full(folder, cell):
+        if written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(cell)
+        append_cell(folder, cell)
+
+    monkeypatch.setattr(sweep, "append_cell", append_until_full)
+    code, _, err = swept(*options(profiles, tmp_path / "run"))
+    assert code == 1
+    assert "cannot be written: No space left on device" in err
+    assert f"hwrun sweep --resume {tmp_path / 'run'}" in err
+    assert len(read_run(tmp_path / "run").cells) == 1
+    assert left_in(scratch) == []
+
+
+def test_cells_that_cannot_be_done_in_time_are_skipped_without_a_worker_and_resumed_with_more_time(
+    in_this_process, profiles, tmp_path
 ):
     folder = tmp_path / "run"
-    with running_sweep(tmp_path, *options(profiles, folder, repeats=4)) as (process, children):
-        wait_for_cells(folder, 3)
-        children += psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.wait()
-        assert_all_end(children)
-    before = read_run(folder).cells
-    assert 3 <= len(before) < 8
-    assert len(scratch_left(tmp_path)) == 1
-    again = run_sweep(tmp_path, "--resume", str(folder))
-    assert again.returncode == 0, again.stderr
-    after = read_run(folder).cells
-    assert after[: len(before)] == before
-    assert len(after) == 8
-    assert len({cell.cell_id for cell in after}) == 8
-    assert scratch_left(tmp_path) == []
-    unlike = run_sweep(tmp_path, *options(profiles, folder, "--speed", "2", "--resume", str(folder), repeats=4))
-    assert unlike.returncode == 2
-    assert "speed: the folder's is 1.0, this one's 2.0" in unlike.stderr
-    assert len(read_run(folder).cells) == 8
-
-
-def test_an_interrupted_sweep_keeps_what_is_done_and_says_how_to_go_on(tmp_path, profiles):
-    folder = tmp_path / "run"
-    with running_sweep(tmp_path, *options(profiles, folder, repeats=20)) as (process, children):
-        wait_for_cells(folder, 1)
-        children += psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=LIMIT_S)
-        assert process.returncode == 130
-        assert_all_end(children)
-    assert f"hwrun sweep --resume {folder}" in errors
-    assert {cell.status for cell in read_run(folder).cells} == {"done"}
-    assert scratch_left(tmp_path) == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "LocalWorkers", lambda *_, **__: pytest.fail("started workers"))
+        code, _, err = swept(*options(profiles, folder, "--max-cell-time", "200ms"))
+    assert code == 0, err
+    run = read_run(folder)
+    assert {cell.status for cell in run.cells} == {"skipped"}
+    assert "--max-cell-time 200ms" in run.cells[0].reason
+    assert run.manifest.workers == ()
+    code, _, err = swept("--resume", folder, "--max-cell-time", "10s")
+    assert code == 0, err
+    run = read_run(folder)
+    assert {cell.status for cell in run.latest_cells()} == {"done"}
+    assert len(run.cells) == 4
+    assert len(run.manifest.workers) == 2
 
 
 @pytest.mark.root
-@pytest.mark.skipif(availability().how == "none", reason=str(availability().reason))
+@needs_namespaces
 @pytest.mark.parametrize("sides", [["--sink", "first"], ["--source", "sink"]])
-def test_what_crosses_a_shaped_link_is_what_source_and_sink_say(tmp_path, profiles, sides):
+def test_what_crosses_a_shaped_link_is_what_source_and_sink_say(in_this_process, profiles, tmp_path, sides):
     """At 100 ms each way a batch waits once for every crossing."""
     folder = tmp_path / "run"
-    name = "both"
-    (profiles / "links").mkdir(exist_ok=True)
-    (profiles / "links" / f"{name}.json").write_text(
-        json.dumps(
-            {
-                "schema_version": 1, "name": name, "rate_bps": 1e9, "one_way_delay_s": 0.1,
-                "return_rate_bps": 1e9, "return_delay_s": 0.1,
-            }
-        )
-    )  # fmt: skip
-    done = run_sweep(tmp_path, *options(profiles, folder, "--link", name, *sides, splits="10,21"))
-    assert done.returncode == 0, done.stderr
+    code, _, err = swept(*options(profiles, folder, "--link", "far", *sides, splits="10,21"))
+    assert code == 0, err
     # At split 21 all is computed on the first device: with the sink there too, nothing crosses.
     expected = (2, 0) if "first" in sides else (2, 2)
     for cell in read_run(folder).cells:
@@ -210,28 +296,108 @@ def test_what_crosses_a_shaped_link_is_what_source_and_sink_say(tmp_path, profil
         assert cell.link_measured.rtt_samples_s[0] == pytest.approx(0.2, abs=0.02)
 
 
-def test_a_cell_that_cannot_be_done_in_time_is_recorded_as_skipped_and_resumed_with_more(tmp_path, profiles):
+@pytest.mark.root
+@needs_namespaces
+def test_a_killed_relay_fails_its_cell_at_once_and_ends_the_sweep_which_is_resumed(
+    in_this_process, profiles, scratch, tmp_path
+):
     folder = tmp_path / "run"
-    done = run_sweep(tmp_path, *options(profiles, folder, "--max-cell-time", "200ms"))
-    assert done.returncode == 0, done.stderr
-    assert {cell.status for cell in read_run(folder).cells} == {"skipped"}
-    assert "--max-cell-time 200ms" in read_run(folder).cells[0].reason
-    again = run_sweep(tmp_path, "--resume", str(folder), "--max-cell-time", "10s")
-    assert again.returncode == 0, again.stderr
-    assert {cell.status for cell in read_run(folder).latest_cells()} == {"done"}
+
+    def kill_relay():
+        wait_until(lambda: lines(folder) >= 1, "the first cell")
+        time.sleep(0.5)  # into the next one, which has a second of waiting for its batches
+        (relay,) = (c for c in psutil.Process().children(recursive=True) if "hwrun.relay" in c.cmdline())
+        relay.kill()
+
+    killer = threading.Thread(target=kill_relay)
+    killer.start()
+    start_s = time.monotonic()
+    code, _, err = swept(*options(profiles, folder, "--link", "far", repeats=10))
+    assert time.monotonic() - start_s < LIMIT_S / 2
+    killer.join()
+    assert code == 1
+    assert "the packet relay" in err
+    assert f"hwrun sweep --resume {folder}" in err
+    before = read_run(folder).cells
+    assert before[-1].status == "failed"
+    assert {cell.status for cell in before[:-1]} == {"done"}
+    assert left_in(scratch) == []
+    shortened = {cell.cell_id for cell in before}
+    assert len(shortened) == len(before) < 20
 
 
-def test_stages_compute_for_real_without_emulation(tmp_path):
+def test_a_sweep_of_processes_that_compute_for_real_ends_clean(scratch, tmp_path):
     folder = tmp_path / "run"
-    done = run_sweep(
-        tmp_path, "--splits", "10", "--batch", "1", "--mode", "single", "--repeats", "1", "--batches-per-cell", "3",
+    arguments = [
+        "--splits", "10", "--batch", "1", "--mode", "single", "--repeats", "1", "--batches-per-cell", "3",
         "-o", str(folder),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    ]  # fmt: skip
+    with running_sweep(scratch, *arguments) as (process, children):
+        wait_until((folder / MANIFEST_NAME).exists, "the manifest")
+        children += psutil.Process(process.pid).children(recursive=True)
+        out, err = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, err
+        assert len(children) >= 2
+        assert_all_end(children)
     (cell,) = read_run(folder).cells
     assert cell.plan.startswith("mobilenet_v2@x86-core[0:10]+x86-core[10:21]/b1/")
     assert cell.stage_targets_s is None
     assert not cell.emulated
     assert cell.output_check.relative_difference <= 1e-4
-    assert "same bits" in done.stdout or "within 1e-4" in done.stdout
+    assert "same bits" in out or "within 1e-4" in out
     assert Path(folder, "worker-A.log").exists()
+    assert left_in(scratch) == []
+
+
+def test_a_killed_worker_fails_its_cell_and_the_sweep_goes_on_until_interrupted_and_resumed(
+    in_this_process, profiles, scratch, tmp_path
+):
+    folder = tmp_path / "run"
+    with running_sweep(scratch, *options(profiles, folder, repeats=20)) as (process, children):
+        wait_until(lambda: lines(folder) >= 2, "the second cell")
+        children += psutil.Process(process.pid).children(recursive=True)
+        next(child for child in children if "worker-B" in " ".join(child.cmdline())).kill()
+        killed_at = lines(folder)
+        wait_until(lambda: lines(folder) >= killed_at + 3, "a cell after the worker's death")
+        children += psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 130
+        assert_all_end(children)
+    assert f"hwrun sweep --resume {folder}" in err
+    assert left_in(scratch) == []
+    before = read_run(folder).cells
+    failed = [cell for cell in before if cell.status == "failed"]
+    assert len(failed) == 1
+    assert "worker B was killed by signal 9" in failed[0].reason
+    assert before[-1].status == "done"
+    assert f"failed: {failed[0].plan}" in err
+    code, _, err = swept("--resume", folder)
+    assert code == 0, err
+    run = read_run(folder)
+    assert run.cells[: len(before)] == before
+    assert len(run.cells) == 41  # one was tried twice
+    assert len(run.latest_cells()) == 40
+    assert {cell.status for cell in run.latest_cells()} == {"done"}
+
+
+def test_a_killed_orchestrator_takes_its_workers_along_and_its_sweep_is_resumed_without_a_cell_twice(
+    in_this_process, profiles, scratch, tmp_path
+):
+    folder = tmp_path / "run"
+    with running_sweep(scratch, *options(profiles, folder, repeats=4)) as (process, children):
+        wait_until(lambda: lines(folder) >= 3, "the third cell")
+        children += psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        assert_all_end(children)
+    before = read_run(folder).cells
+    assert 3 <= len(before) < 8
+    assert len(left_in(scratch)) == 1
+    code, _, err = swept("--resume", folder)
+    assert code == 0, err
+    after = read_run(folder).cells
+    assert after[: len(before)] == before
+    assert len(after) == 8
+    assert len({cell.cell_id for cell in after}) == 8
+    assert left_in(scratch) == []
