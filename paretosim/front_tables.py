@@ -33,9 +33,11 @@ def show(found: SideBySide, console: Console) -> None:
 
 def paper_note(found: SideBySide) -> str:
     """How the paper's own numbers of this figure came about, as against these."""
+    mode = found.panels[0].setting.mode
+    queueing = "" if mode.batches is not None else " and hold queueing"
     return (
-        f"(predicted in mode {found.panels[0].setting.mode} with overlapped workers; the paper's own numbers are of"
-        " bursts of 8 batches through serial workers, so its latencies hold queueing and are not these)"
+        f"(predicted in mode {mode} with overlapped workers; the paper's own numbers are of bursts of 8 batches through"
+        f" serial workers{queueing}, so these are not their reproduction)"
     )
 
 
