@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -197,24 +197,11 @@ def predict(setting: Setting) -> Prediction:
     stages_s = stage_times_s(block_s, splits, setting.speed)
     cut_bytes = np.array(model.cut_bytes(), dtype=np.int64) * batch
     hops = hops_of(cut_bytes, splits, source=setting.source, sink=setting.sink)
-    links_s, stalls_s, delays_s = transfers_s(setting, hops)
-    services_s, stations = services_in_order(stages_s, links_s + stalls_s, hops)
-    percentiles_s: NDArray[np.float64] | None = None
-    if setting.has_closed_form:
-        control_s = np.full((len(splits), 1), setting.control_delay_s)
-        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused below
-            starts = starts_of(control_s, services_s, delays_s, stations)
-            found = pipeline.objectives(services_s, np.hstack([control_s, delays_s]), setting.mode, starts)
+    links_s, stalls_s, delays_s = transfers = transfers_s(setting, hops)
+    found, stations, bottlenecks, percentiles_s = objectives_of(setting, stages_s, transfers, hops)
+    if bottlenecks is None:
+        services_s, _ = _services_in_order(stages_s, links_s + stalls_s, hops)
         bottlenecks = pipeline.significant(services_s).argmax(axis=1)  # the first of equals
-    else:  # imported here, as most predictions never need it
-        from paretosim.line import line_of
-        from paretosim.queueing import objectives
-
-        _check_finite(setting, services_s, delays_s)
-        line = line_of(stages_s, (links_s, stalls_s, delays_s), hops, setting.link, setting.control_delay_s)
-        queued = objectives(line, setting.mode, setting.operation)
-        found = pipeline.Objectives(queued.latency_s, queued.period_s, queued.latency_from_start_s)
-        bottlenecks, percentiles_s = queued.binding, queued.percentiles_s
     keeps_up = np.isfinite(found.latency_s) if setting.mode.name == "open" else np.ones(len(splits), dtype=np.bool_)
     _check_finite(setting, found.latency_s[keeps_up], found.period_s)
     memory_bytes = [
@@ -258,6 +245,52 @@ def predict(setting: Setting) -> Prediction:
     )
 
 
+class Judged(NamedTuple):
+    """Objectives of plans of one chain, and the names of its stations.
+
+    `binding` (plans,) are the stations that bind and `percentiles_s` (3, plans) those of latency in `open`; both None
+    where the closed forms hold.
+    """
+
+    objectives: pipeline.Objectives
+    stations: tuple[str, ...]
+    binding: NDArray[np.intp] | None
+    percentiles_s: NDArray[np.float64] | None
+
+
+def objectives_of(
+    setting: Setting,
+    stages_s: NDArray[np.float64],
+    transfers: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    hops: Sequence[Hop],
+) -> Judged:
+    """Objectives of plans of a setting, by its mode and operation alone.
+
+    Parameters
+    ----------
+    stages_s : (plans, 2) seconds.
+    transfers : serialisation, stall and delay of every hop, (plans, hops) seconds each.
+    hops : their arrays are of shape (plans,).
+    """
+    links_s, stalls_s, delays_s = transfers
+    services_s, stations = _services_in_order(stages_s, links_s + stalls_s, hops)
+    if setting.has_closed_form:
+        control_s = np.full((len(stages_s), 1), setting.control_delay_s)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is the caller's to refuse
+            starts = _starts_of(control_s, services_s, delays_s, stations)
+            found = pipeline.objectives(services_s, np.hstack([control_s, delays_s]), setting.mode, starts)
+        return Judged(found, stations, None, None)
+    # Imported here, as most predictions never need it.
+    from paretosim.line import line_of
+    from paretosim.queueing import objectives
+
+    _check_finite(setting, services_s, delays_s)
+    line = line_of(stages_s, transfers, hops, setting.link, setting.control_delay_s)
+    queued = objectives(line, setting.mode, setting.operation)
+    found = pipeline.Objectives(queued.latency_s, queued.period_s, queued.latency_from_start_s)
+    return Judged(found, stations, queued.binding, queued.percentiles_s)
+
+
 def _percentiles(percentiles_s: NDArray[np.float64] | None, index: int) -> dict[str, float]:
     if percentiles_s is None:
         return {}
@@ -286,7 +319,7 @@ def transfers_s(
     )
 
 
-def services_in_order(
+def _services_in_order(
     stages_s: NDArray[np.float64], occupied_s: NDArray[np.float64], hops: Sequence[Hop]
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Service times of all stations in chain order, (splits, stations), and the stations' names."""
@@ -302,7 +335,7 @@ def services_in_order(
     return np.stack(columns, axis=1), tuple(names)
 
 
-def starts_of(
+def _starts_of(
     control_s: NDArray[np.float64], services_s: NDArray[np.float64], delays_s: NDArray[np.float64],
     stations: tuple[str, ...],
 ) -> pipeline.Starts:  # fmt: skip
@@ -325,30 +358,29 @@ def meets_constraints(
 
 
 def _baseline(setting: Setting, block_s: Sequence[Sequence[float]], index: int) -> Baseline:
-    total_s = np.array([[sum(block_s[index]) / setting.speed]])
-    latency_s, period_s = _alone(setting, total_s)
+    latency_s, period_s = alone(setting, np.array([sum(block_s[index]) / setting.speed]))
     device = setting.devices[index]
     need = stage_memory_bytes(setting.model, 0, len(setting.model.blocks), setting.batch)
     return Baseline(
         device=device.name,
-        latency_s=latency_s,
-        throughput_per_s=setting.batch / period_s,
+        latency_s=float(latency_s[0]),
+        throughput_per_s=setting.batch / float(period_s[0]),
         memory_bytes=need,
         fits=need <= device.usable_bytes,
     )
 
 
-def _alone(setting: Setting, total_s: NDArray[np.float64]) -> tuple[float, float]:
-    """Latency and period of one device that does it all."""
+def alone(setting: Setting, total_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Latency and period of one device that does it all in `total_s`, of shape (plans,) each."""
     if setting.has_closed_form:
-        starts = pipeline.Starts(np.zeros(1), total_s[:, 0])
-        found = pipeline.objectives(total_s, np.zeros((1, 1)), setting.mode, starts)
-        return float(found.latency_s[0]), float(found.period_s[0])
+        starts = pipeline.Starts(np.zeros(len(total_s)), total_s)
+        found = pipeline.objectives(total_s[:, np.newaxis], np.zeros((len(total_s), 1)), setting.mode, starts)
+        return found.latency_s, found.period_s
     from paretosim.line import lone_stage
     from paretosim.queueing import objectives
 
-    queued = objectives(lone_stage(total_s[:, 0]), setting.mode, setting.operation)
-    return float(queued.latency_s[0]), float(queued.period_s[0])
+    queued = objectives(lone_stage(total_s), setting.mode, setting.operation)
+    return queued.latency_s, queued.period_s
 
 
 def _recommend(rows: Sequence[Row]) -> Recommended:
