@@ -24,6 +24,7 @@ _HOMES = {
     "paretosim.timing": ("Timing",),
     "paretosim.link": ("Link", "parse_link", "shaped"),
     "paretosim.mode": ("Mode",),
+    "paretosim.operation": ("Operation",),
     "paretosim.plan": ("Plan",),
     "paretosim.profiles": ("ProfileStore",),
     "paretosim.pareto": ("is_nondominated", "knee"),
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from paretosim.link import Link, parse_link, shaped
     from paretosim.link_arrays import LinkArrays, predict_links
     from paretosim.mode import Mode
+    from paretosim.operation import Operation
     from paretosim.pareto import is_nondominated, knee
     from paretosim.placement import Placement, place
     from paretosim.placement_setting import PlacementSetting
@@ -62,7 +64,7 @@ __all__ = [  # noqa: RUF022 — grouped by what they are for, not sorted
     # several devices
     "place", "PlacementSetting", "HopLinks", "Placement",
     # what predictions are made of
-    "Model", "Block", "Device", "Timing", "Link", "Mode", "Plan", "ProfileStore", "shaped", "parse_link",
+    "Model", "Block", "Device", "Timing", "Link", "Mode", "Operation", "Plan", "ProfileStore", "shaped", "parse_link",
     # fronts of anything
     "is_nondominated", "knee",
     # units

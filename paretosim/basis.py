@@ -30,6 +30,11 @@ def load(prediction: Prediction) -> str:
     said += [f"TCP {setting.tcp_state}"] if setting.tcp_state != "warm" else []
     said += [f"source {setting.source}"] if setting.source != "stage1" else []
     said += [f"sink {setting.sink}"] if setting.sink != "last" else []
+    operation = setting.operation
+    said += [f"{operation.workers} workers"] if operation.workers != "overlapped" else []
+    said += [f"{operation.slots} slots before a station"] if operation.slots is not None else []
+    said += [f"a run of {operation.batches} batches"] if operation.batches is not None else []
+    said += ["clock from the start of stage 1"] if operation.clock == "stage1" else []
     return ", ".join(said)
 
 

@@ -8,6 +8,7 @@ from rich.text import Text
 from paretosim.basis import conditions, timings
 from paretosim.columns import Column, aligned, fitting
 from paretosim.front_verdict import front_verdict
+from paretosim.mode import DEFAULT_BURST_BATCHES
 from paretosim.prediction import Baseline, Prediction, Row
 from paretosim.side_by_side import SideBySide
 from paretosim.units import format_number
@@ -33,11 +34,16 @@ def show(found: SideBySide, console: Console) -> None:
 
 def paper_note(found: SideBySide) -> str:
     """How the paper's own numbers of this figure came about, as against these."""
-    mode = found.panels[0].setting.mode
+    mode, operation = found.panels[0].setting.mode, found.panels[0].setting.operation
+    if (mode.batches, operation.workers, operation.clock) == (DEFAULT_BURST_BATCHES, "serial", "stage1"):
+        return (
+            f"(predicted as the paper's programs run: bursts of {DEFAULT_BURST_BATCHES} batches through serial workers,"
+            " clock from the start of stage 1)"
+        )
     queueing = "" if mode.batches is not None else " and hold queueing"
     return (
-        f"(predicted in mode {mode} with overlapped workers; the paper's own numbers are of bursts of 8 batches through"
-        f" serial workers{queueing}, so these are not their reproduction)"
+        f"(predicted in mode {mode} with {operation.workers} workers; the paper's own numbers are of bursts of"
+        f" {DEFAULT_BURST_BATCHES} batches through serial workers{queueing}: --paper predicts those)"
     )
 
 

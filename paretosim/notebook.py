@@ -6,6 +6,7 @@ dark pages; the picture is SVG drawn here, since matplotlib may be missing and i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -76,9 +77,9 @@ def panels_html(found: SideBySide) -> str:
 
 def front_svg(prediction: Prediction) -> str:
     """Latency against throughput of every split that fits; the front as a staircase, its splits as tooltips."""
-    rows = [row for row in prediction.rows if row.fits]
+    rows = [row for row in prediction.rows if row.fits and math.isfinite(row.latency_s)]
     if not rows:
-        return "<p>No split fits in the devices' memory.</p>"
+        return "<p>No split fits in the devices' memory and keeps up with what arrives.</p>"
     (width, height), (left, top, right, bottom) = _SIZE, _MARGIN
     latencies, throughputs = [row.latency_s for row in rows], [row.throughput_per_s for row in rows]
     xs = [left + 24 + fraction * (width - left - right - 32) for fraction in fractions(latencies)]

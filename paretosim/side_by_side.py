@@ -138,8 +138,9 @@ def paper_figure(
 ) -> SideBySide:
     """The paper's figure 3, 4, 5 or 6 as this model predicts it: a panel for each of its six models.
 
-    The paper's own points are of bursts of 8 batches through serial workers, these unless told otherwise are paced
-    through overlapped ones; its splits are the interior ones, as these are unless told otherwise.
+    The paper's own points are of bursts of 8 batches through serial workers, timed from the start of stage 1: say
+    `mode="burst", operation=Operation(workers="serial", clock="stage1")` for those. Unless told otherwise, batches are
+    paced through overlapped workers, and splits are the interior ones as in the paper.
 
     Parameters
     ----------

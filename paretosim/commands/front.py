@@ -6,9 +6,11 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from paretosim.commands.operation_options import add_operation_options, add_paper_preset, settle
 from paretosim.commands.options import timing_files
 from paretosim.commands.split_options import SETTING_OPTIONS, add_delay_options, add_load_options, add_profile_options
 from paretosim.errors import BadInputError
+from paretosim.mode import ALL_MODE_NAMES
 from paretosim.setting_words import DEFAULT_DEVICES, DEFAULT_LINK, as_option
 from paretosim.side_by_side import PAPER_FIGURES, SideBySide, paper_figure, predict_side_by_side
 
@@ -33,7 +35,9 @@ def configure(parser: ArgumentParser) -> None:
     )
     network.add_argument("--bw", metavar="RATE", help="rate both ways as tc reads it, such as 5mbit")
     add_delay_options(network)
-    add_load_options(parser, default_splits=None)
+    add_load_options(parser, modes=ALL_MODE_NAMES)
+    add_operation_options(parser)
+    add_paper_preset(parser)
     output = parser.add_argument_group("output")
     form = output.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object, a panel each")
@@ -65,6 +69,9 @@ def run(arguments: Namespace) -> int:
 
 
 def _side_by_side(arguments: Namespace) -> SideBySide:
+    if arguments.figure is not None and arguments.splits is None:
+        arguments.splits = "interior"  # the paper's choice
+    settle(arguments)
     given = vars(arguments)
     words = {name: given[name] for name in SETTING_OPTIONS if name in given and name != "link"}
     words |= {"timings": timing_files(arguments.timing), "profiles": arguments.profiles, "spelling": as_option}
@@ -76,9 +83,7 @@ def _side_by_side(arguments: Namespace) -> SideBySide:
                     f"--{name}: the devices and the link are figure {arguments.figure}'s own;"
                     " leave it out, or use --models instead of --figure"
                 )
-        words["splits"] = arguments.splits or "interior"
         return paper_figure(arguments.figure, models, **words)
-    words["splits"] = arguments.splits or "all"
     pairs = [_listed(devices) for devices in arguments.devices or [",".join(DEFAULT_DEVICES)]]
     return predict_side_by_side(models, pairs, arguments.link or (None,), **words)
 

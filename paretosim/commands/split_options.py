@@ -36,20 +36,20 @@ def add_split_options(
     return network
 
 
-def add_delay_options(network: _ArgumentGroup) -> None:
+def add_delay_options(network: _ArgumentGroup, *, tcp_states: Sequence[str] = ("warm", "cold")) -> None:
     """Add what shapes a link besides its rate, and the state of its connection."""
     network.add_argument("--delay", metavar="TIME", help="one-way delay forward, as tc adds it, such as 200ms")
     network.add_argument("--rtt", metavar="TIME", help="round trip, spread over both directions")
     network.add_argument(
-        "--tcp-state", choices=("warm", "cold"), default="warm", help="cold: every batch begins in slow start"
+        "--tcp-state", choices=tcp_states, default="warm", help="cold: every batch begins in slow start"
     )
 
 
 def add_load_options(
     parser: ArgumentParser,
     *,
-    default_splits: str | None = "all",
     several: bool = False,
+    splits: bool = True,
     modes: Sequence[ModeName] = MODE_NAMES,
 ) -> None:
     """Add what is sent through the pipeline, and how."""
@@ -60,7 +60,8 @@ def add_load_options(
     load.add_argument("--mode", choices=modes, default="paced", help="how batches are fed (default paced)")
     load.add_argument("--window", type=number, metavar="W", help=f"in mode closed (default {DEFAULT_WINDOW}){lists}")
     load.add_argument("--burst", type=int, metavar="N", help=f"batches in burst (default {DEFAULT_BURST_BATCHES})")
-    load.add_argument("--splits", choices=("all", "interior"), default=default_splits, help="0 … N, or 1 … N−1")
+    if splits:
+        load.add_argument("--splits", choices=("all", "interior"), default="all", help="0 … N, or 1 … N−1")
     load.add_argument("--source", choices=("stage1", "sink"), default="stage1", help="where the inputs are")
     load.add_argument("--sink", choices=("last", "first"), default="last", help="where results are wanted")
     load.add_argument("--control-delay", default="0s", metavar="TIME", help="of a dispatch to stage 1 (default 0)")

@@ -94,6 +94,29 @@ def test_the_terminal_says_for_each_panel_its_front_and_what_it_means(command: C
         assert "second alone" in said
 
 
+def test_a_figure_as_the_papers_programs_run_is_what_predict_says(command: Command) -> None:
+    found = _json(command, "--figure", 3, "--models", "alexnet", "--paper")
+    options = ("--link", "paper-lan-pi-pi", "--paper", "--json")
+    assert found["panels"][0]["prediction"] == json.loads(command("predict", "--model", "alexnet", *options)[1])
+    out = command("front", "--figure", 3, "--models", "alexnet", "--paper")[1]
+    assert "as the paper's programs run: bursts of 8 batches through serial workers" in out
+    assert "mode burst(batches=8), interior splits, serial workers, clock from the start of stage 1" in out
+    assert "--paper predicts those" in command("front", "--figure", 3, "--models", "alexnet", "--batch", 8)[1]
+
+
+def test_splits_that_do_not_keep_up_are_in_the_tables_and_not_in_the_figure(
+    command: Command, drawn: list[Any], tmp_path: Path
+) -> None:
+    options = ("--models", "alexnet", "--rate", 1.5)
+    found = _json(command, *options)["panels"][0]
+    late = [row["split"] for row in found["prediction"]["rows"] if row["latency_s"] is None]  # infinite
+    assert late
+    assert not set(late) & set(found["front"])
+    assert command("front", *options, "--plot", tmp_path / "a.png")[0] == 0
+    assert len(_fronts_drawn(drawn[0])[0]) == len(found["front"])
+    assert predict_side_by_side(["alexnet"], mode="open", rate=1.5)._repr_html_().count("<circle") == 22 - len(late)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
