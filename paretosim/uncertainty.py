@@ -9,17 +9,18 @@ so do two devices with one timing: whatever is wrong with it is wrong on both (d
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
 
-from paretosim import pareto, pipeline
+from paretosim import pareto
 from paretosim.block_error import ErrorModel, drawn_block_times_s, has_repeats
-from paretosim.chain import hops_of, stage_times_s
+from paretosim.chain import Hop, hops_of, stage_times_s
 from paretosim.errors import BadInputError
-from paretosim.prediction import meets_constraints, services_in_order, starts_of, transfers_s
+from paretosim.mode import Arrivals
+from paretosim.prediction import alone, meets_constraints, objectives_of, transfers_s
 from paretosim.verdict import WORTHWHILE_GAIN
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ MIN_SAMPLES, MAX_SAMPLES = 100, 100_000
 # Of the splits that are worse in the prediction, those that are as good in this share of samples cannot be told apart.
 # It is the tail that the 5–95 % intervals leave out.
 SHARE_THAT_COUNTS = 0.05
+# Service times of splits, samples and batches that are worked on at once; a few arrays of 2 MB.
+CHUNK_TIMES = 2**18
 
 
 class Doubts(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,15 +147,17 @@ def uncertainty_of(prediction: Prediction, doubts: Doubts | None = None) -> Unce
     drawn = draw(prediction, chosen)
     latency_s, throughput = drawn.latency_s, drawn.throughput_per_s
     fits = np.array([row.fits for row in prediction.rows])
-    meets = meets_constraints(prediction.setting, latency_s, throughput)
+    keeps_up = np.isfinite(latency_s)  # in `open`, batches may arrive faster than they can leave
+    meets = meets_constraints(prediction.setting, latency_s, throughput) & keeps_up
     eligible = meets & fits
     on_front = np.zeros(latency_s.shape, dtype=np.bool_)
     if fits.any():
         on_front[:, fits] = pareto.are_nondominated(latency_s[:, fits].T, -throughput[:, fits].T).T
+    on_front &= keeps_up
     best_latency = _best(latency_s, -throughput, eligible)
     best_throughput = _best(-throughput, latency_s, eligible)
-    latency = np.quantile(latency_s, [0.05, 0.5, 0.95, 0.99], axis=0)
-    rates = np.quantile(throughput, [0.01, 0.05, 0.5, 0.95, 0.99], axis=0)
+    latency = _quantiles(latency_s, (0.05, 0.5, 0.95, 0.99))
+    rates = _quantiles(throughput, (0.01, 0.05, 0.5, 0.95, 0.99))
     columns = (
         *latency, *rates, on_front.mean(axis=0), best_latency.mean(axis=0), best_throughput.mean(axis=0),
         meets.mean(axis=0),
@@ -176,55 +181,70 @@ def uncertainty_of(prediction: Prediction, doubts: Doubts | None = None) -> Unce
 
 
 def draw(prediction: Prediction, doubts: Doubts) -> Samples:
-    """Objectives of every split in each of `doubts.samples` worlds, through the chain and formulas of `predict`."""
+    """Objectives of every split in each of `doubts.samples` worlds, by the function that `predict` has them from."""
     setting = prediction.setting
-    splits = np.array([row.split for row in prediction.rows])
-    _check_covered(prediction, splits)
-    block_s = _block_times_s(setting, doubts)
-    latency_s, period_s = _objectives(setting, splits, block_s, _links(setting, doubts))
-    first_alone_s = (block_s[0] / setting.speed).sum(axis=1, keepdims=True)
-    starts = pipeline.Starts(np.zeros(doubts.samples), first_alone_s[:, 0])
-    alone = pipeline.objectives(first_alone_s, np.zeros((doubts.samples, 1)), setting.mode, starts)
-    if not (np.isfinite(latency_s).all() and np.isfinite(period_s).all()):
+    arrivals = setting.mode.arrivals
+    if isinstance(arrivals, Arrivals) and arrivals.process == "poisson" and setting.operation.batches is None:
         raise BadInputError(
-            "uncertainty: a sampled latency is too large for a number; expected smaller errors and spreads"
+            "uncertainty: in steady state, random arrivals are a simulation of their own for each split and sample;"
+            " expected --arrivals deterministic, or a finite run with --batches"
         )
+    splits = np.array([row.split for row in prediction.rows])
+    block_s = _block_times_s(setting, doubts)
+    stages_s = stage_times_s(block_s, splits, setting.speed)
+    latency_s, period_s = np.empty(stages_s.shape[:2]), np.empty(stages_s.shape[:2])
+    for world, part in _worlds(setting, doubts, len(splits)):
+        found = _objectives(world, splits, stages_s[part])
+        latency_s[part], period_s[part] = found
+    _, alone_s = alone(setting, (block_s[0] / setting.speed).sum(axis=1))
+    if not np.isfinite(period_s).all() or np.isnan(latency_s).any():
+        raise _too_wide()
+    if setting.mode.name != "open" and np.isinf(latency_s).any():
+        raise _too_wide()
     return Samples(
         latency_s=latency_s,
         throughput_per_s=setting.batch / period_s,
-        first_alone_per_s=setting.batch / alone.period_s,
+        first_alone_per_s=setting.batch / alone_s,
     )
 
 
-def _objectives(
-    setting: Setting, splits: NDArray[np.int64], block_s: Sequence[Array], worlds: Sequence[Setting]
-) -> tuple[Array, Array]:
-    """Latency and period, (samples, splits), from block times (samples, blocks) and a setting for each link, or one."""
-    count = len(block_s[0])
-    stages_s = stage_times_s(block_s, splits, setting.speed).reshape(count * len(splits), 2)
-    cut_bytes = np.array(setting.model.cut_bytes(), dtype=np.int64) * setting.batch
-    hops = hops_of(cut_bytes, splits, source=setting.source, sink=setting.sink)
-    transfers = zip(*(transfers_s(world, hops) for world in worlds), strict=True)
-    repeats = count // len(worlds)
-    links_s, stalls_s, delays_s = (np.tile(np.concatenate(parts), (repeats, 1)) for parts in transfers)
-    control_s = np.full((len(stages_s), 1), setting.control_delay_s)
-    services_s, stations = services_in_order(stages_s, links_s + stalls_s, hops)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is the caller's to refuse
-        starts = starts_of(control_s, services_s, delays_s, stations)
-        found = pipeline.objectives(services_s, np.hstack([control_s, delays_s]), setting.mode, starts)
-    return found.latency_s.reshape(count, len(splits)), found.period_s.reshape(count, len(splits))
+def _too_wide() -> BadInputError:
+    return BadInputError(
+        "uncertainty: a sampled latency is too large for a number; expected smaller errors and spreads"
+    )
 
 
-def _check_covered(prediction: Prediction, splits: NDArray[np.int64]) -> None:
-    """Refuse a prediction by other means than the closed forms: its samples would be of something else."""
-    setting = prediction.setting
-    block_s = [np.array([timing.at_batch(setting.batch)[0]]) for timing in setting.timings]
-    own = np.array([[row.latency_s for row in prediction.rows], [row.period_s for row in prediction.rows]])
-    if not np.allclose(np.stack(_objectives(setting, splits, block_s, [setting]))[:, 0], own, rtol=1e-9, atol=0):
-        raise BadInputError(
-            "uncertainty: this prediction is not by the closed forms of overlapped workers with unlimited buffers, and"
-            " only those are sampled; leave --uncertainty out, or predict it with their defaults"
+def _objectives(world: Setting, splits: NDArray[np.int64], stages_s: Array) -> tuple[Array, Array]:
+    """Latency and period, (samples, splits), from stage times (samples, splits, 2) on the link of one world."""
+    count = len(stages_s)
+    cut_bytes = np.array(world.model.cut_bytes(), dtype=np.int64) * world.batch
+    hops = hops_of(cut_bytes, splits, source=world.source, sink=world.sink)
+    links_s, stalls_s, delays_s = (np.tile(times, (count, 1)) for times in transfers_s(world, hops))
+    repeated = [Hop(hop.name, np.tile(hop.payload_bytes, count), np.tile(hop.crossed, count)) for hop in hops]
+    found = objectives_of(world, stages_s.reshape(-1, 2), (links_s, stalls_s, delays_s), repeated).objectives
+    shape = stages_s.shape[:2]
+    return found.latency_s.reshape(shape), found.period_s.reshape(shape)
+
+
+def _worlds(setting: Setting, doubts: Doubts, splits: int) -> Iterator[tuple[Setting, slice]]:
+    """The setting on each link, with the samples that are on it: one each, or chunks of all where it is certain."""
+    if not (doubts.rate_spread or doubts.delay_spread):
+        batches = setting.operation.batches or setting.mode.batches or 1
+        step = max(1, CHUNK_TIMES // (splits * batches))
+        yield from ((setting, slice(start, start + step)) for start in range(0, doubts.samples, step))
+        return
+    rng = np.random.default_rng([doubts.seed, len(setting.timings)])
+    factors = np.exp(rng.standard_normal((doubts.samples, 2)) * [doubts.rate_spread, doubts.delay_spread]).tolist()
+    link = setting.link
+    for sample, (rate, delay) in enumerate(factors):
+        own = msgspec.structs.replace(
+            link,
+            rate_bps=link.rate_bps * rate,
+            return_rate_bps=link.return_rate_bps * rate,
+            one_way_delay_s=link.one_way_delay_s * delay,
+            return_delay_s=link.return_delay_s * delay,
         )
+        yield msgspec.structs.replace(setting, link=own), slice(sample, sample + 1)
 
 
 def _block_times_s(setting: Setting, doubts: Doubts) -> list[Array]:
@@ -239,28 +259,6 @@ def _block_times_s(setting: Setting, doubts: Doubts) -> list[Array]:
         error = _device_doubts(setting, doubts)[index].error
         drawn.append(drawn_block_times_s(timing, setting.batch, error, doubts.samples, rng, doubts.error_model))
     return drawn
-
-
-def _links(setting: Setting, doubts: Doubts) -> list[Setting]:
-    """The setting on the link of each sample; just one where the link is certain."""
-    if not (doubts.rate_spread or doubts.delay_spread):
-        return [setting]
-    rng = np.random.default_rng([doubts.seed, len(setting.timings)])
-    factors = np.exp(rng.standard_normal((doubts.samples, 2)) * [doubts.rate_spread, doubts.delay_spread]).tolist()
-    link = setting.link
-    return [
-        msgspec.structs.replace(
-            setting,
-            link=msgspec.structs.replace(
-                link,
-                rate_bps=link.rate_bps * rate,
-                return_rate_bps=link.return_rate_bps * rate,
-                one_way_delay_s=link.one_way_delay_s * delay,
-                return_delay_s=link.return_delay_s * delay,
-            ),
-        )
-        for rate, delay in factors
-    ]
 
 
 def _device_doubts(setting: Setting, doubts: Doubts) -> tuple[DeviceDoubt, DeviceDoubt]:
@@ -293,6 +291,11 @@ def _device_doubts(setting: Setting, doubts: Doubts) -> tuple[DeviceDoubt, Devic
     return found[0], found[1]
 
 
+def _quantiles(values: Array, shares: tuple[float, ...]) -> Array:
+    """Values of samples and nothing in between, as one of two may be infinite."""
+    return np.asarray(np.quantile(values, shares, axis=0, method="inverted_cdf"))
+
+
 def _best(first: Array, second: Array, eligible: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Where the least of `first`, ties by `second` and then by place, is among what is eligible; (samples, splits)."""
     least = np.where(eligible, first, math.inf)
@@ -308,7 +311,8 @@ def _alike(prediction: Prediction, best: int | None, goodness: Array) -> tuple[i
     if best is None:
         return None
     places = {row.split: place for place, row in enumerate(prediction.rows)}
-    as_good = (goodness >= goodness[:, places[best], np.newaxis]).mean(axis=0)
+    reference = goodness[:, places[best], np.newaxis]
+    as_good = ((goodness >= reference) & np.isfinite(goodness)).mean(axis=0)  # never back is not as good as never back
     return tuple(
         row.split
         for row, share in zip(prediction.rows, as_good, strict=True)
@@ -317,11 +321,11 @@ def _alike(prediction: Prediction, best: int | None, goodness: Array) -> tuple[i
 
 
 def _gain(prediction: Prediction, drawn: Samples) -> Gain | None:
-    """None where no split is recommended, or the first device does not hold the model."""
+    """None where no split is recommended, the first device does not hold the model, or a rate is given anyway."""
     best = prediction.recommended.throughput
-    if best is None or not prediction.baselines[0].fits:
+    if best is None or not prediction.baselines[0].fits or prediction.setting.mode.name == "open":
         return None
     place = next(place for place, row in enumerate(prediction.rows) if row.split == best)
     gains = drawn.throughput_per_s[:, place] / drawn.first_alone_per_s
-    low, middle, high = np.quantile(gains, [0.05, 0.5, 0.95]).tolist()
+    low, middle, high = _quantiles(gains, (0.05, 0.5, 0.95)).tolist()
     return Gain(p05=low, p50=middle, p95=high, worthwhile_probability=float((gains >= WORTHWHILE_GAIN).mean()))

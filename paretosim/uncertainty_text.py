@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -68,20 +69,22 @@ def doubt_sentences(prediction: Prediction, found: Uncertainty) -> list[str]:
             f" {low}–{high}× the throughput of {first} alone (5–95%), {WORTHWHILE_GAIN:g}× or more in"
             f" {percent(gain.worthwhile_probability)} of them."
         )
-    best = found.split(by_throughput)
-    sentences.append(
-        f"Split {by_throughput} has the highest throughput in {percent(best.best_throughput_probability)} of samples"
-        f" and is on the front in {percent(best.front_probability)}{_apart(found.alike['throughput'])}."
-    )
+    if prediction.setting.mode.name != "open":  # at a given rate all that keep up do as much
+        best = found.split(by_throughput)
+        sentences.append(
+            f"Split {by_throughput} has the highest throughput in {percent(best.best_throughput_probability)} of samples"
+            f" and is on the front in {percent(best.front_probability)}{_apart(found.alike['throughput'])}."
+        )
     best = found.split(by_latency)
     sentences.append(
-        f"Split {by_latency} has the lowest latency in {percent(best.best_latency_probability)}"
+        f"Split {by_latency} has the lowest latency in {percent(best.best_latency_probability)} of samples"
         f" and is on the front in {percent(best.front_probability)}{_apart(found.alike['latency'])}."
     )
     if found.qualifying_probability < 1:
+        wanted = "keeps up" if prediction.setting.mode.name == "open" else "meets what is wanted"
         sentences.append(
-            f"In {percent(1 - found.qualifying_probability)} of samples no split meets what is wanted;"
-            f" split {by_throughput} does in {percent(found.split(by_throughput).meets_constraints_probability)}."
+            f"In {percent(1 - found.qualifying_probability)} of samples no split {wanted};"
+            f" split {by_latency} does in {percent(found.split(by_latency).meets_constraints_probability)}."
         )
     return sentences
 
@@ -110,5 +113,9 @@ def _apart(alike: tuple[int, ...] | None) -> str:
 
 def _interval(low: float, high: float) -> str:
     if low == high:
-        return format_number(low, 4)
-    return f"{format_number(low, 4)} – {format_number(high, 4)}"
+        return _number(low)
+    return f"{_number(low)} – {_number(high)}"
+
+
+def _number(value: float) -> str:
+    return "∞" if math.isinf(value) else format_number(value, 4)
