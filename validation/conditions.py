@@ -145,7 +145,14 @@ def check_stage_times(cell: Cell, row: Row) -> None:
         return
     if cell.stage_targets_s is None:
         raise _unlike(cell, "stage targets: the cell is emulated but records none; measure it again")
-    for number, (target, predicted) in enumerate(zip(cell.stage_targets_s, row.stages_s, strict=True), start=1):
+    # Of a chain whose sink is first, trailing empty stages take no part and have no target.
+    idle = len(row.stages_s) - len(cell.stage_targets_s)
+    targets_s = (*cell.stage_targets_s, *(0.0 for _ in range(idle if cell.sink == "first" else 0)))
+    if len(targets_s) != len(row.stages_s):
+        raise _unlike(
+            cell, f"stage targets: got {len(targets_s)}, expected {len(row.stages_s)}; measure the cell again"
+        )  # fmt: skip
+    for number, (target, predicted) in enumerate(zip(targets_s, row.stages_s, strict=True), start=1):
         if not math.isclose(target, predicted, rel_tol=STAGE_TIME_TOLERANCE):
             raise _unlike(
                 cell,

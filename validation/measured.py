@@ -118,8 +118,7 @@ def repeat_of(cell: Cell, *, transfer_seen: bool) -> Repeat:
         latency_samples_s=latencies,
         interval_samples_s=latencies if cell.mode.name == "single" else _intervals_s(pacing),
         compute_samples_s=tuple(
-            tuple(batch.stages[k].compute_end_s - batch.stages[k].compute_start_s for batch in own)
-            for k in range(len(Plan.parse(cell.plan).stages))
+            tuple(_compute_s(batch, k) for batch in own) for k in range(len(Plan.parse(cell.plan).stages))
         ),
         transfer_samples_s=_transfers_s(own) if transfer_seen else None,
         overruns=sum(stage.overrun for stage in stage_runs),
@@ -128,6 +127,13 @@ def repeat_of(cell: Cell, *, transfer_seen: bool) -> Repeat:
         control_delay_s=cell.control_delay_s,
         output_check=cell.output_check,
     )
+
+
+def _compute_s(batch: BatchRecord, stage: int) -> float:
+    """Seconds of one stage's compute phase; 0 of a trailing empty stage, which takes no part with the sink first."""
+    if stage >= len(batch.stages):
+        return 0.0
+    return batch.stages[stage].compute_end_s - batch.stages[stage].compute_start_s
 
 
 def _retransmits(cell: Cell) -> int | None:
@@ -142,10 +148,10 @@ def _intervals_s(batches: Sequence[BatchRecord]) -> tuple[float, ...]:
 
 
 def _transfers_s(batches: Sequence[BatchRecord]) -> tuple[float, ...] | None:
-    """From stage 1's first byte out to stage 2's last byte in, per batch; of one clock only."""
+    """From stage 1's first byte out to stage 2's last byte in, per batch; of one clock only. None if none cross."""
     samples = []
     for batch in batches:
-        arrived_s = batch.stages[1].receive_end_s
+        arrived_s = batch.stages[1].receive_end_s if len(batch.stages) > 1 else None
         if arrived_s is None:
             return None
         samples.append(arrived_s - batch.stages[0].send_start_s)

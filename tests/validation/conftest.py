@@ -22,6 +22,7 @@ from hwrun.records import (
     write_manifest,
 )
 from paretosim.block import Block, Model, TensorShape
+from paretosim.chain import Sink
 from paretosim.device import Device
 from paretosim.link import HEADER_BYTES_SHAPED, MSS_BYTES, Link
 from paretosim.mode import Mode
@@ -67,6 +68,7 @@ class SyntheticRun:
     emulated: bool = True
     speed: float = 2.0
     tcp_state: TcpState = "warm"
+    sink: Sink = "last"
     kind: str = "local"
     goodput_bps: float | None = 40e6
     rtt_s: float = 0.001
@@ -93,7 +95,7 @@ class SyntheticRun:
                 model=store.model(self.model), devices=(store.device(one), store.device(two)),
                 timings=(store.timing(one, self.model), store.timing(two, self.model)),
                 link=link, mode=mode, batch=BATCH, speed=self.speed, control_delay_s=CONTROL_S,
-                tcp_state=self.tcp_state,
+                tcp_state=self.tcp_state, sink=self.sink,
             )
         )  # fmt: skip
 
@@ -134,12 +136,14 @@ class SyntheticRun:
         )
         cell = Cell(
             plan=str(plan), mode=mode, link_name="unshaped" if link is None else link.name, link_asked=link,
-            tcp_state=self.tcp_state, repeat=repeat, emulated=self.emulated, speed=self.speed,
+            tcp_state=self.tcp_state, sink=self.sink, repeat=repeat, emulated=self.emulated, speed=self.speed,
             stage_targets_s=row.stages_s if self.emulated else None, status="done",
             link_measured=measured, control_delay_s=CONTROL_S,
             output_check=OutputCheck(bitwise_equal=True, max_abs_difference=0.0, relative_difference=0.0),
             subruns=tuple(SubRun(name=name, batches=self._batches(name, row, mode, factors)) for name in names),
         )  # fmt: skip
+        if self.sink == "first" and split == len(SLOW_S):
+            cell = _without_the_second_stage(cell)
         return msgspec.structs.replace(cell, **self.cell_changes)
 
     def _batches(self, name: str, row: Row, mode: Mode, factors: Factors) -> tuple[BatchRecord, ...]:
@@ -172,6 +176,18 @@ class SyntheticRun:
         return BatchRecord(
             index=index, dispatched_s=dispatched_s, returned_s=dispatched_s + latency_s, stages=(one, two)
         )
+
+
+def _without_the_second_stage(cell: Cell) -> Cell:
+    """As a sweep records it: a trailing empty stage takes no part where the sink is first."""
+    subruns = tuple(
+        msgspec.structs.replace(
+            subrun, batches=tuple(msgspec.structs.replace(batch, stages=batch.stages[:1]) for batch in subrun.batches)
+        )
+        for subrun in cell.subruns
+    )
+    targets_s = None if cell.stage_targets_s is None else cell.stage_targets_s[:1]
+    return msgspec.structs.replace(cell, subruns=subruns, stage_targets_s=targets_s)
 
 
 @pytest.fixture

@@ -42,6 +42,27 @@ def test_records_of_the_model_itself_have_no_error_and_its_fronts(
         assert [stage.measured for stage in comparison.stages] == pytest.approx(list(comparison.row.stages_s))
 
 
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("emulated", [True, False])
+def test_with_the_sink_first_a_trailing_empty_stage_that_took_no_part_is_joined_as_one_of_no_time(
+    synthetic: Callable, mode: Mode, emulated: bool
+) -> None:
+    found = joined(synthetic(sink="first", modes=(mode,), emulated=emulated, speed=2.0 if emulated else 1.0))
+    assert [comparison.split for comparison in found.comparisons] == [0, 1, 2, 3, 4, 5]
+    last = found.comparisons[-1]
+    assert last.latency.error == pytest.approx(0, abs=1e-9)
+    assert last.throughput.error == pytest.approx(0, abs=1e-9)
+    assert (last.stages[1].measured, last.stages[1].predicted, last.transfer) == (0, 0, None)
+    assert all(comparison.stages[1].measured > 0 for comparison in found.comparisons[:-1])
+
+
+def test_a_missing_target_is_taken_for_an_empty_stage_only_with_the_sink_first(synthetic: Callable) -> None:
+    with pytest.raises(UnlikeConditionsError, match="stage targets: got 1, expected 2"):
+        joined(synthetic(cell_changes={"stage_targets_s": (0.1,)}))
+    with pytest.raises(UnlikeConditionsError, match="time of stage 2: emulated with 0 s"):
+        joined(synthetic("other", sink="first", splits=(0,), cell_changes={"stage_targets_s": (0.0,)}))
+
+
 def test_transfer_phase_is_compared_where_one_clock_sees_both_ends(synthetic: Callable) -> None:
     run = synthetic(factors=lambda split, repeat: SimpleNamespace(latency=1.0, throughput=1.0, transfer=1.25))
     found = joined(run)
