@@ -77,6 +77,7 @@ def reference_and_store(tmp_path_factory):
 class LoopbackRoute:
     def __init__(self, workers, folder):
         self.workers, self.folder = workers, folder
+        self.is_gone = False
 
     def stage_address(self, position):
         return self.workers[position].data
@@ -88,6 +89,10 @@ class LoopbackRoute:
     @contextmanager
     def at_sink(self):
         yield
+
+    def check(self):
+        if self.is_gone:
+            raise PeerGoneError("the path is gone")
 
 
 def deployment(reference, stages, **changes):
@@ -323,6 +328,16 @@ def test_a_worker_that_goes_fails_its_pipeline_at_once(workers, reference_and_st
             running.take_returned()
         assert time.monotonic() - start_s < 10
         leaving.join()
+
+
+def test_a_path_that_is_gone_ends_the_wait_for_a_result_within_a_second(workers, reference_and_store, tmp_path):
+    with pipeline(workers, reference_and_store, tmp_path, targets_s=(0.01, 30.0)) as running:
+        running.dispatch(0)
+        running._route.is_gone = True
+        start_s = time.monotonic()
+        with pytest.raises(PeerGoneError, match="the path is gone"):
+            running.take_returned()
+        assert time.monotonic() - start_s < 5
 
 
 def test_a_pipeline_without_a_result_in_time_says_so(workers, reference_and_store, tmp_path):
