@@ -35,6 +35,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             value = getattr(self, field)
             if value is not None and not 0 < value < float("inf"):
                 raise BadInputError(f"{field}: got {value}, expected more than zero, or null where unknown")
+        if self.idle_power_w is not None and self.busy_power_w is not None and self.busy_power_w < self.idle_power_w:
+            raise BadInputError(f"busy_power_w: got {self.busy_power_w}, expected idle_power_w or more")
         if not 0 <= self.reserved_bytes <= (self.memory_bytes or float("inf")):
             raise BadInputError(f"reserved_bytes: got {self.reserved_bytes}, expected 0 to memory_bytes")
 

@@ -200,9 +200,13 @@ def _memory_notes(prediction: Prediction) -> list[Text]:
             notes.append(Text(f"memory of {device.name}: unknown, so nothing is ruled out by it", style="yellow"))
             continue
         over = [row.split for row in prediction.rows if row.memory_bytes[index] > device.usable_bytes]
+        needs = [row.memory_bytes[index] for row in prediction.rows if row.split in over]
         usable = f"{format_bytes(device.usable_bytes)} of {format_bytes(device.memory_bytes)} usable"
         if over:
-            notes.append(Text(f"✗ does not fit on {device.name} ({usable}): splits {over}", style="red"))
+            needed = " to ".join(dict.fromkeys(map(format_bytes, (min(needs), max(needs)))))
+            notes.append(
+                Text(f"✗ does not fit on {device.name} ({usable}): splits {over}, needing {needed}", style="red")
+            )
         elif index == 0 or device != prediction.setting.devices[0]:
             notes.append(Text(f"memory of {device.name}: {usable}; every split fits", style="dim"))
     return notes

@@ -27,11 +27,16 @@ TcpState = Literal["warm", "cold"]
 INITIAL_WINDOW_SEGMENTS = 10
 
 
+def wire_bytes(payload_bytes: ArrayLike, link: Link) -> NDArray[np.float64]:
+    """Bytes on the wire for messages of `payload_bytes` (any shape): payload and segments' headers; same shape."""
+    size = np.asarray(payload_bytes, dtype=np.float64)
+    return np.asarray(size + link.header_bytes * segments(size, link.mss_bytes))
+
+
 def serialisation_s(payload_bytes: ArrayLike, link: Link) -> NDArray[np.float64]:
     """Seconds that the bytes of messages of `payload_bytes` (any shape) take at the rate of `link`; same shape."""
-    size = np.asarray(payload_bytes, dtype=np.float64)
     with np.errstate(over="ignore"):  # infinite on a link that is too slow for a number
-        return np.asarray((size + link.header_bytes * segments(size, link.mss_bytes)) * 8 / effective_rate_bps(link))
+        return np.asarray(wire_bytes(payload_bytes, link) * 8 / effective_rate_bps(link))
 
 
 def stall_s(payload_bytes: ArrayLike, link: Link, tcp_state: TcpState) -> NDArray[np.float64]:

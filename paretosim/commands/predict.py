@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from paretosim.commands.decision_options import add_decision_options, decide, is_decision
 from paretosim.commands.operation_options import add_operation_options, add_paper_preset, settle
 from paretosim.commands.split_options import add_split_options, setting_of
 from paretosim.mode import ALL_MODE_NAMES
@@ -14,7 +15,7 @@ from paretosim.prediction import Prediction, predict
 
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `paretosim predict`."""
-    network = add_split_options(parser, modes=ALL_MODE_NAMES)
+    network = add_split_options(parser, modes=ALL_MODE_NAMES, several=True)
     add_operation_options(parser)
     add_paper_preset(parser)
     network.add_argument("--bw", metavar="RATE", help="rate both ways as tc reads it, such as 5mbit")
@@ -22,6 +23,7 @@ def configure(parser: ArgumentParser) -> None:
     wanted.add_argument("--max-latency", metavar="TIME", help="recommend only splits at most this slow")
     wanted.add_argument("--min-throughput", type=float, metavar="R", help="images per second at least")
     wanted.add_argument("--fps", type=float, metavar="F", help="a camera's frames per second, to be kept up with")
+    add_decision_options(parser)
     output = parser.add_argument_group("output")
     form = output.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")
@@ -32,6 +34,8 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Predict and print."""
     settle(arguments)
+    if is_decision(arguments):
+        return decide(arguments)
     prediction = predict(setting_of(arguments))
     if arguments.plot is not None:
         from paretosim.figures import plot

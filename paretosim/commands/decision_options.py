@@ -1,0 +1,73 @@
+"""`paretosim predict` over several batch sizes and windows, or other objectives than latency and throughput."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+
+from paretosim import setting_words
+from paretosim.commands.split_options import setting_of
+from paretosim.errors import BadInputError
+from paretosim.setting_words import as_option
+
+
+def add_decision_options(parser: ArgumentParser) -> None:
+    """Add what choices are compared by, and how many of them are shown."""
+    decisions = parser.add_argument_group("choices")
+    decisions.add_argument(
+        "--objectives",
+        metavar="A,B,…",
+        help="any of latency, throughput, energy, memory, bytes (default latency,throughput)",
+    )
+    decisions.add_argument(
+        "--all", action="store_true", help="with lists or --objectives: every choice, not the front and the best alone"
+    )
+
+
+def is_decision(arguments: Namespace) -> bool:
+    """Whether more is asked for than the splits of one batch and window under latency and throughput."""
+    several = isinstance(arguments.batch, tuple) or isinstance(arguments.window, tuple)
+    return several or arguments.objectives is not None
+
+
+def decide(arguments: Namespace) -> int:
+    """Explore and print."""
+    from paretosim.decision_space import across, explore
+    from paretosim.objectives import DEFAULT_OBJECTIVES
+
+    if arguments.plot is not None:
+        raise BadInputError("--plot: draws the splits of one batch and window; leave out lists and --objectives")
+    batches, windows = _listed(arguments.batch), _listed(arguments.window)
+    for batch in batches:
+        for window in windows or (None,):
+            setting_words.check_load(
+                arguments.mode, batch, window=window, burst=arguments.burst, wishes={}, spelling=as_option
+            )
+    one = {"batch": batches[0], "window": windows[0] if windows else None, "extrapolate": False}
+    setting = setting_of(Namespace(**{**vars(arguments), **one}))
+    names = DEFAULT_OBJECTIVES if arguments.objectives is None else arguments.objectives.split(",")
+    space = explore(
+        across(setting, batches, windows, extrapolate=arguments.extrapolate), [name.strip() for name in names]
+    )
+    if arguments.json:
+        from paretosim.decision_json import as_json
+
+        sys.stdout.write(as_json(space).decode())
+    elif arguments.csv:
+        from paretosim.decision_json import as_csv
+
+        sys.stdout.write(as_csv(space))
+    else:
+        from rich.console import Console
+
+        from paretosim.decision_tables import show
+
+        console = Console(highlight=False, markup=False, emoji=False)
+        if not console.is_terminal:
+            console.width = 160  # a file or a pipe has no width: let no column be cut
+        show(space, console, everything=arguments.all)
+    return 0
+
+
+def _listed(value: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    return () if value is None else value if isinstance(value, tuple) else (value,)
