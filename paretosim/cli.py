@@ -13,6 +13,7 @@ SUBCOMMANDS = (
     ),
     Subcommand("plan", "paretosim.commands.plan", "several devices: exact front of all cuts, in order or in any order"),
     Subcommand("map", "paretosim.commands.map", "best split over rate and delay: exact break-even rates, regret"),
+    Subcommand("simulate", "paretosim.commands.simulate", "one split batch by batch: percentiles, traces, a timeline"),
     Subcommand("list", "paretosim.commands.list_profiles", "models, devices, timings and links that are known"),
 )
 
