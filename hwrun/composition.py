@@ -8,7 +8,7 @@ every cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
@@ -76,8 +76,3 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
 
 def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
     return memory_order(one.squeeze()) == memory_order(other.squeeze())
-
-
-def describe_cuts(chain: BlockChain, cuts: Sequence[int]) -> str:
-    """Cuts as a person would name them."""
-    return ", ".join(f"{cut} (before {chain.names[cut]})" for cut in cuts)

@@ -23,7 +23,6 @@ from hwrun.errors import BadUsageError, HwrunError
 from hwrun.graph_values import CarriedTensor
 from hwrun.state_dict import named_tensors
 from hwrun.tracing import Traced, batch_size, device_of
-from paretosim.block import TensorShape
 
 
 class _BlockTracer(fx.Tracer):
@@ -47,6 +46,7 @@ class BlockChain:
     blocks : cover the graph's body (what is neither input nor output) in order, without gaps.
     remade : nodes that a stage makes again instead of receiving them; default the tensors read by name.
     carried : what is known of the tensors that cross cuts, so that a stage can tell the batch size from one.
+    how : what traced it.
     """
 
     def __init__(
@@ -57,8 +57,10 @@ class BlockChain:
         *,
         remade: Collection[fx.Node] | None = None,
         carried: Mapping[fx.Node, CarriedTensor] | None = None,
+        how: str = "torch.fx symbolic trace",
     ) -> None:
         self.module = module
+        self.how = how
         self._remade = frozenset(node for node in graph.nodes if node.op == "get_attr") if remade is None else remade
         self._carried = carried or {}
         self.names: tuple[str, ...] = tuple(block.name for block in blocks)
@@ -90,15 +92,15 @@ class BlockChain:
         """The chain of any traced model, its blocks found by the rule of hwrun/cut_rule.py."""
         carried = {node: seen.carried for node, seen in traced.seen.items() if seen.carried is not None}
         blocks = derive_blocks(traced, max_blocks)
-        return cls(traced.module, traced.graph, blocks, remade=remade(traced), carried=carried)
+        return cls(traced.module, traced.graph, blocks, remade=remade(traced), carried=carried, how=traced.how)
 
     def __len__(self) -> int:
         return len(self._blocks)
 
-    def tensor_shapes(self, cut: int) -> tuple[TensorShape, ...]:
-        """One sample of each tensor that crosses that cut of a derived chain."""
+    def carried(self, cut: int) -> tuple[CarriedTensor, ...]:
+        """What crosses that cut of a derived chain, tensor by tensor."""
         self._check_cuts(cut, cut)
-        return tuple(self._carried[node].sample for node in self._live(cut))
+        return tuple(self._carried[node] for node in self._live(cut))
 
     def returned(self, result: Any) -> tuple[torch.Tensor, ...]:
         """The tensors in what the unsplit model returned, as the last stage returns them.

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from hwrun.errors import BadUsageError, HwrunError
+from hwrun.errors import BadUsageError
 from hwrun.frames import MAX_TENSORS
 from hwrun.graph_values import Seen, scope_of
 from hwrun.tracing import Traced, batch_size, device_of, in_steps
@@ -75,8 +75,7 @@ def derive_blocks(traced: Traced, max_blocks: int | None = None) -> list[TracedB
 
     Raises
     ------
-    HwrunError : what the model returns cannot be carried, so it cannot be the last stage's output.
-    BadUsageError : `max_blocks` below 1.
+    BadUsageError : `max_blocks` below 1, or the model returns what no stage could send.
     """
     if max_blocks is not None and max_blocks < 1:
         raise BadUsageError(f"max blocks: got {max_blocks}, expected 1 or more")
@@ -112,12 +111,12 @@ def _possible(traced: Traced, body: Sequence[fx.Node]) -> list[_Cut]:
     returned = [(node, traced.seen[node]) for node in output.all_input_nodes]
     for node, seen in returned:
         if seen.carried is None:
-            raise HwrunError(
+            raise BadUsageError(
                 f"the model returns {_described(node, seen)}; expected tensors in proportion to the batch. Return only"
                 " those"
             )
     if not returned:
-        raise HwrunError("the model returns no tensor that follows from its input; expected at least one")
+        raise BadUsageError("the model returns no tensor that follows from its input; expected at least one")
     results = [seen for _, seen in returned]
     return [*cuts, _Cut(len(body), _bytes(results), len(results))]
 
@@ -201,15 +200,8 @@ def _names(blocks: Sequence[Sequence[fx.Node]], seen: dict[fx.Node, Seen]) -> li
     names = []
     for index, own in enumerate(paths):
         others = [path for other, theirs in enumerate(paths) if other != index for path in theirs]
-        name = _common_scope(own)
-        if not name or any(path == name or path.startswith(f"{name}.") for path in others):
-            ends = [path.removeprefix(f"{name}.") for path in (own[0], own[-1])]
-            if name and name not in own:
-                ends = [end.partition(".")[0] for end in ends]
-            name = ".".join(
-                filter(None, (name if name not in own else "", ends[0] if ends[0] == ends[1] else "..".join(ends)))
-            )
-        names.append(name)
+        scope = _common_scope(own)
+        names.append(_widest(scope, others) or _span(scope, own, others))
     seen_before: Counter[str] = Counter()
     taken = set(names)
     unique = []
@@ -228,6 +220,24 @@ def _names(blocks: Sequence[Sequence[fx.Node]], seen: dict[fx.Node, Seen]) -> li
 def _paths(block: Sequence[fx.Node], seen: dict[fx.Node, Seen]) -> list[str]:
     working = [node for node in block if node in seen and seen[node].multiply_adds] or list(block)
     return [scope_of(node) or node.name for node in working]
+
+
+def _widest(scope: str, others: Sequence[str]) -> str:
+    """The widest module around `scope` that has nothing of another block in it; empty where even `scope` has."""
+    levels = scope.split(".") if scope else []
+    widths = (".".join(levels[:depth]) for depth in range(1, 1 + len(levels)))
+    return next((w for w in widths if not any(p == w or p.startswith(f"{w}.") for p in others)), "")
+
+
+def _span(scope: str, own: Sequence[str], others: Sequence[str]) -> str:
+    """From where to where a block reaches, which has no module to itself."""
+    first, last = own[0], own[-1]
+    if first == last:
+        return first
+    if not scope or scope in own:
+        return f"{_widest(first, others) or first}..{_widest(last, others) or last}"
+    first, last = (path.removeprefix(f"{scope}.").partition(".")[0] for path in (first, last))
+    return f"{scope}.{first}" if first == last else f"{scope}.{first}..{last}"
 
 
 def _common_scope(paths: Sequence[str]) -> str:

@@ -134,6 +134,7 @@ class _Run(fx.Interpreter):
 
     def __init__(self, module: torch.nn.Module, graph: fx.Graph, mode: FakeTensorMode) -> None:
         super().__init__(module, garbage_collect_values=False, graph=graph)
+        self.extra_traceback = False  # a node's own message says where it is
         self.counter = FlopCounterMode(display=False)
         self.flops: dict[fx.Node, int] = {}
         self._flops_before = 0

@@ -5,6 +5,8 @@ on torch's `meta` device (shapes without data), tells which dimension is the bat
 each storage once, from the operation that makes it until its last reference is gone: the block's inputs,
 its outputs and whatever is between. In-place results and views share a storage; scratch memory inside one
 operation (im2col, packed weights) is not seen.
+
+A network outside the catalogue runs with its own weights, since its chain is first checked against it.
 """
 
 from __future__ import annotations
@@ -21,17 +23,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hwrun.catalogue import build_model, catalogue_entry
+from hwrun.composition import check_whole, cuts_that_differ
 from hwrun.cut import BlockChain
 from hwrun.errors import HwrunError
+from hwrun.graph_values import BatchDimension, batch_dimension, sample_shape
+from hwrun.network import Network
 from paretosim.block import Block, Model, TensorShape
 
 FLOPS_CONVENTION = (
     "fvcore FlopCountAnalysis, per sample: a multiply-add counts as one; operations listed in"
     " origin.not_counted count as none"
 )
+ATTENTION_CONVENTION = "; attention is taken apart and its products count"
 Tensors = tuple[torch.Tensor, ...]
 # Two different batch sizes tell which dimension is the batch's.
 _BATCHES = (2, 3)
+_FRONT = BatchDimension(dimension=0, places=1)
 
 
 def describe_model(name: str) -> Model:
@@ -51,21 +58,12 @@ def describe_model(name: str) -> Model:
         stage = chain.stage(index, index + 1)
         large, _ = _run(stage, large)
         stage.to_empty(device="cpu")
-        flops, missed = _flops(stage, tuple(tensor[:1].clone() for tensor in small))
-        small, peak_bytes = _run(stage, small)
+        inputs, batches = small, [_FRONT for _ in small]
+        small, peak_bytes = _run(stage, [tensor.clone() for tensor in inputs])
+        outputs = tuple(_sample_shape(pair, f"{name} {block_name}") for pair in zip(small, large, strict=True))
+        block, missed = _block(block_name, stage, _one_sample(inputs, batches), outputs, peak_bytes)
+        blocks.append(block)
         not_counted |= missed
-        parameters = list(stage.parameters())
-        blocks.append(
-            Block(
-                name=block_name,
-                flops=flops,
-                parameters=sum(tensor.numel() for tensor in parameters),
-                parameter_bytes=sum(tensor.nbytes for tensor in parameters),
-                buffer_bytes=sum(tensor.nbytes for tensor in stage.buffers()),
-                outputs=tuple(_sample_shape(pair, f"{name} {block_name}") for pair in zip(small, large, strict=True)),
-                peak_activation_bytes=math.ceil(peak_bytes / _BATCHES[0]),
-            )
-        )
     return Model(
         schema_version=1,
         name=name,
@@ -75,12 +73,95 @@ def describe_model(name: str) -> Model:
         origin={
             "command": f"hwrun trace --model {name}",
             "construction": entry.construction,
-            "torch": torch.__version__.partition("+")[0],
-            "torchvision": version("torchvision").partition("+")[0],
-            "fvcore": version("fvcore"),
-            "not_counted": ", ".join(sorted(not_counted)),
+            **_origin(not_counted),
         },
         blocks=tuple(blocks),
+    )
+
+
+def describe_network(network: Network, name: str) -> Model:
+    """The profile of a network outside the catalogue, once its chain is known to compute what it computes.
+
+    Raises
+    ------
+    BadUsageError : it cannot be built, traced or carried.
+    HwrunError : the chain computes something else, or a cut changes the output.
+    """
+    module = network.build()
+    chain = network.chain(module)
+    inputs = network.sample_input(_BATCHES[0])
+    difference = max(check_whole(chain, module, network.sample_input(batch)) for batch in (1, *_BATCHES))
+    if differing := cuts_that_differ(chain, inputs):
+        shown = ", ".join(f"{cut} (before {chain.names[cut]})" for cut in differing)
+        raise HwrunError(
+            f"{network.reference}: cut {shown} changes what the next block returns when its input has been sent;"
+            " expected the same bits. Fewer blocks (--max-blocks) may avoid that cut"
+        )
+    not_counted: set[str] = set()
+    blocks = []
+    live: Tensors = (inputs,)
+    for index, block_name in enumerate(chain.names):
+        stage = chain.stage(index, index + 1)
+        one = _one_sample(live, [tensor.batch for tensor in chain.carried(index)])
+        live, peak_bytes = _run(stage, live)
+        outputs = tuple(tensor.sample for tensor in chain.carried(index + 1))
+        block, missed = _block(block_name, stage, one, outputs, peak_bytes)
+        blocks.append(block)
+        not_counted |= missed
+    result = blocks[-1].outputs[0].shape
+    unread = sum(tensor.numel() for tensor in module.parameters()) - sum(
+        tensor.numel() for tensor in chain.stage(0, len(chain)).parameters()
+    )
+    return Model(
+        schema_version=1,
+        name=name,
+        classes=result[0] if result else 1,
+        input=TensorShape(shape=network.input_shape, dtype="float32"),
+        flops_convention=FLOPS_CONVENTION + ATTENTION_CONVENTION,
+        origin={
+            "command": f"hwrun trace {network.options} --name {name}",
+            "network": str(network),
+            "construction": network.construction,
+            "traced_by": chain.how,
+            "difference_from_untraced": f"{difference:.3g}",
+            "parameters_not_read": str(unread),
+            **_origin(not_counted),
+        },
+        blocks=tuple(blocks),
+    )
+
+
+def _origin(not_counted: set[str]) -> dict[str, str]:
+    return {
+        "torch": torch.__version__.partition("+")[0],
+        "torchvision": version("torchvision").partition("+")[0],
+        "fvcore": version("fvcore"),
+        "not_counted": ", ".join(sorted(not_counted)),
+    }
+
+
+def _block(
+    name: str, stage: torch.nn.Module, one: Tensors, outputs: tuple[TensorShape, ...], peak_bytes: int
+) -> tuple[Block, set[str]]:
+    """A block's profile, and the operations whose FLOPs are not counted."""
+    flops, missed = _flops(stage, one)
+    parameters = list(stage.parameters())
+    block = Block(
+        name=name,
+        flops=flops,
+        parameters=sum(tensor.numel() for tensor in parameters),
+        parameter_bytes=sum(tensor.nbytes for tensor in parameters),
+        buffer_bytes=sum(tensor.nbytes for tensor in stage.buffers()),
+        outputs=outputs,
+        peak_activation_bytes=math.ceil(peak_bytes / _BATCHES[0]),
+    )
+    return block, missed
+
+
+def _one_sample(tensors: Sequence[torch.Tensor], batches: Sequence[BatchDimension]) -> Tensors:
+    """The first sample of each, in memory of its own."""
+    return tuple(
+        tensor.narrow(batch.dimension, 0, batch.places).clone() for tensor, batch in zip(tensors, batches, strict=True)
     )
 
 
@@ -129,24 +210,46 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch l
 
 
 def _flops(stage: torch.nn.Module, inputs: Tensors) -> tuple[int, set[str]]:
-    """FLOPs of one run, and the operations that fvcore does not count."""
-    with warnings.catch_warnings():
-        # fvcore scripts a loss function on import and traces with torch.jit, which torch has deprecated.
-        warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
-        warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
-        from fvcore.nn import FlopCountAnalysis  # type: ignore[import-untyped]  # ships no annotations
+    """FLOPs of one run, and the operations that are not counted."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    # In one operation, attention would go uncounted with its projections.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            # fvcore scripts a loss function on import and traces with torch.jit, which torch has deprecated; and a
+            # trace for counting may settle sizes, of which a stage reads the batch's.
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]  # not in __all__
+            from fvcore.nn import FlopCountAnalysis  # type: ignore[import-untyped]  # ships no annotations
 
-        analysis = FlopCountAnalysis(stage, inputs)
-        analysis.unsupported_ops_warnings(False)
-        analysis.uncalled_modules_warnings(False)
-        return int(analysis.total()), set(analysis.unsupported_ops())
+            analysis = FlopCountAnalysis(stage, inputs)
+            analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_flops)
+            analysis.set_op_handle("aten::baddbmm", _added_product_flops)
+            analysis.unsupported_ops_warnings(False)
+            analysis.uncalled_modules_warnings(False)
+            return int(analysis.total()), set(analysis.unsupported_ops())
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _attention_flops(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    """Multiply-adds of queries × keys and of weights × values, of torch.jit values (…, length, width)."""
+    queries, keys, values = (value.type().sizes() for value in inputs[:3])
+    return int(math.prod(queries[:-1]) * keys[-2] * (queries[-1] + values[-1]))
+
+
+def _added_product_flops(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    """Multiply-adds of a batch of products added to something, of torch.jit values."""
+    return int(math.prod(inputs[1].type().sizes()) * inputs[2].type().sizes()[-1])
 
 
 def _sample_shape(tensors: tuple[torch.Tensor, torch.Tensor], where: str) -> TensorShape:
     shapes = [tuple(tensor.shape) for tensor in tensors]
-    if [shape[:1] for shape in shapes] != [(batch,) for batch in _BATCHES] or shapes[0][1:] != shapes[1][1:]:
+    batch = batch_dimension(shapes, _BATCHES)
+    if batch is None:
         raise HwrunError(
             f"{where}: output is {shapes[0]} and {shapes[1]} for batches of {_BATCHES[0]} and {_BATCHES[1]},"
-            " expected the batch as first dimension and no other to depend on it"
+            " expected one dimension in proportion to the batch and no other to depend on it"
         )
-    return TensorShape(shape=shapes[0][1:], dtype=str(tensors[0].dtype).removeprefix("torch."))
+    return TensorShape(shape=sample_shape(shapes[0], batch), dtype=str(tensors[0].dtype).removeprefix("torch."))

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from hwrun.errors import HwrunError
+from hwrun.errors import BadUsageError, HwrunError
 from hwrun.graph_values import BATCHES, Seen, scope_of, see
 
 _PREFIX = "network"
@@ -77,7 +77,7 @@ def trace(module: torch.nn.Module, input_shape: Sequence[int], dtype: torch.dtyp
 
     Raises
     ------
-    HwrunError : neither way of tracing can follow it; names the line and what to do.
+    BadUsageError : neither way of tracing can follow it; names the line and what to do.
     """
     attempts = (
         ("torch.fx symbolic trace", lambda: _symbolic(module)),
@@ -97,7 +97,7 @@ def trace(module: torch.nn.Module, input_shape: Sequence[int], dtype: torch.dtyp
             faults.append(f"{how}: {error}")
         except Exception as error:  # tracing runs the model's own code, which may raise anything
             faults.append(f"{how}: {_told(error)}")
-    raise HwrunError(
+    raise BadUsageError(
         f"{type(module).__name__} cannot be traced for an input of {list(input_shape)}: {'; '.join(faults)}. Expected"
         " a forward of one tensor that branches on nothing but shapes; take the branch out of it (torch.where,"
         " an argument of the factory), or give a module that starts behind it"
@@ -108,7 +108,7 @@ def _symbolic(module: torch.nn.Module) -> tuple[torch.nn.Module, fx.Graph]:
     root = _OneInput(module)
     tracer = fx.Tracer()
     if tracer.is_leaf_module(module, _PREFIX):
-        raise HwrunError(f"{type(module).__name__} is a single layer of torch, expected a network with several to cut")
+        raise HwrunError(f"{type(module).__name__} is a single layer of torch, which stays whole")
     return root, tracer.trace(root)
 
 
@@ -121,7 +121,7 @@ def _exported(
         program = torch.export.export(
             _OneInput(module), (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), strict=False
         )
-        root = program.module()
+        root = program.module()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     graph = root.graph
     for node in list(graph.nodes):
         if (node.target == "_guards_fn" or node.op == "get_attr") and not node.users:
@@ -135,8 +135,10 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter("ignore")
+            for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr):
+                stack.enter_context(redirect(io.StringIO()))
             yield
     finally:
         logging.disable(before)
@@ -149,11 +151,11 @@ def _told(error: Exception) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.line and not any(part in frame.filename.replace("\\", "/") for part in _INTERNAL)
+        if not any(part in frame.filename.replace("\\", "/") for part in _INTERNAL)
     ]
     if not frames:
         return text
-    return f"{frames[-1].filename}, line {frames[-1].lineno}, `{frames[-1].line.strip()}`: {text}"
+    return f"{frames[-1].filename}, line {frames[-1].lineno}, `{(frames[-1].line or '').strip()}`: {text}"
 
 
 def _without_prefix(root: torch.nn.Module, graph: fx.Graph) -> torch.nn.Module:

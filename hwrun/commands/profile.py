@@ -9,23 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwrun import steady
-from hwrun.catalogue import MODEL_NAMES, build_model, catalogue_entry, sample_input
+from hwrun.catalogue import MODEL_NAMES, catalogue_entry
+from hwrun.commands.network_options import add_network_options, network_of
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.model_source import build_whole, input_for
+from paretosim.block import Model
 from paretosim.command_line import DONE, FAILED
 from paretosim.device import Device
-from paretosim.profiles import write_profile
+from paretosim.profiles import read_profile, write_profile
 from paretosim.timing import Timing, TimingError
 from paretosim.units import format_duration
 
 if TYPE_CHECKING:
     from hwrun.block_timing import Measured
+    from hwrun.cut import BlockChain
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `hwrun profile`."""
     add = parser.add_argument
     add("--device-name", required=True, metavar="NAME", help="what predictions will call this device")
-    add("--model", nargs="+", default=["all"], metavar="NAME", help=f"{', '.join(MODEL_NAMES)}, or all (default)")
+    add("--model", nargs="+", metavar="NAME", help=f"{', '.join(MODEL_NAMES)}, or all (default)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="what computes (default: cpu)")
     add("--batch", default="8", metavar="N,…", help="images a batch, one size or several such as 1,4,8 (default: 8)")
     add("--repeats", type=int, default=20, metavar="N", help="passes that are kept (default: 20)")
@@ -42,11 +46,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="keep refused numbers, with a note that says why they were refused")
     add("--title", metavar="TEXT", help="a line that describes the device, where its profile is written anew")
     add("-o", "--output", type=Path, default=Path("profiles"), metavar="DIR", help="default: profiles")
+    add_network_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, judge, write; FAILED if any model's numbers were refused."""
-    names = MODEL_NAMES if arguments.model == ["all"] else [catalogue_entry(name).name for name in arguments.model]
+    references = _references(arguments)
+    names = list(references)
     _check(arguments)
     batches = _batch_sizes(arguments.batch)
     Device(schema_version=1, name=arguments.device_name, title="")  # a name that plans cannot hold is refused here
@@ -59,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     device = _describe_device(arguments)  # before a model takes memory
     refused = []
     for name in names:
-        timing, objections, summaries = _profile(name, batches, arguments)
+        timing, objections, summaries = _profile(name, references[name], batches, arguments)
         print("\n".join(summaries))
         if objections and not arguments.force:
             print(f"{name}: not kept: {'; '.join(objections)}", file=sys.stderr)
@@ -84,6 +90,32 @@ def run(arguments: argparse.Namespace) -> int:
         f" --devices {arguments.device_name},{arguments.device_name}"
     )
     return DONE
+
+
+def _references(arguments: argparse.Namespace) -> dict[str, str]:
+    """What builds each model that was asked for, by its name.
+
+    Raises
+    ------
+    BadUsageError : a network whose profile was not written, or from another one.
+    """
+    asked = network_of(arguments)
+    if asked is None:
+        chosen = arguments.model or ["all"]
+        names = MODEL_NAMES if chosen == ["all"] else [catalogue_entry(name).name for name in chosen]
+        return {name: name for name in names}
+    if arguments.model is not None:
+        raise BadUsageError("--model: names models of the catalogue, expected it without --module or --torchvision")
+    network, name = asked
+    path = arguments.output / "models" / f"{name}.json"
+    trace = f"hwrun trace {network.options} --name {name} -o {arguments.output}"
+    if not path.is_file():
+        raise BadUsageError(f"{path}: is not there, expected the network's blocks; write it first: {trace}")
+    if (traced := read_profile(path, Model).origin.get("network")) != str(network):
+        raise BadUsageError(
+            f"{path}: is of {traced}, expected {network}; give the same options, or write it anew: {trace}"
+        )
+    return {name: str(network)}
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -119,18 +151,19 @@ def _prepare_torch(threads: int, device: str) -> None:
         )
 
 
-def _profile(name: str, batches: list[int], arguments: argparse.Namespace) -> tuple[Timing, list[str], list[str]]:
+def _profile(
+    name: str, reference: str, batches: list[int], arguments: argparse.Namespace
+) -> tuple[Timing, list[str], list[str]]:
     """A model's timing, what speaks against keeping it, and a line that sums it up for each batch size."""
     from hwrun.block_timing import CpuStopwatch, CudaStopwatch, measure_blocks, objections
-    from hwrun.cut import BlockChain
 
-    chain = BlockChain.of(name, build_model(name).to(arguments.device))
+    chain = _chain(name, reference, arguments)
     before = steady.conditions(arguments.threads)
     steal_before_s = steady.steal_s()
     measured = [
         measure_blocks(
             chain,
-            (sample_input(name, batch).to(arguments.device),),
+            (input_for(reference, batch, 0).to(arguments.device),),
             repeats=arguments.repeats,
             warmup=arguments.warmup,
             stopwatch=CudaStopwatch() if arguments.device == "cuda" else CpuStopwatch(),
@@ -185,6 +218,25 @@ def _profile(name: str, batches: list[int], arguments: argparse.Namespace) -> tu
     )
     summaries = [_summary(name, one, spread) for one, spread in zip(measured, worst_spreads, strict=True)]
     return timing, against, summaries
+
+
+def _chain(name: str, reference: str, arguments: argparse.Namespace) -> BlockChain:
+    """The model's chain on the device that computes.
+
+    Raises
+    ------
+    HwrunError : a network is cut otherwise than its profile says, as another version of it or of torch may be.
+    """
+    module, chain = build_whole(reference, seed=0)
+    module.to(arguments.device)
+    if reference != name:
+        path = arguments.output / "models" / f"{name}.json"
+        if (listed := tuple(block.name for block in read_profile(path, Model).blocks)) != chain.names:
+            raise HwrunError(
+                f"{path}: lists {len(listed)} blocks, expected the {len(chain)} that are found here"
+                f" ({', '.join(chain.names[:3])}, …); trace it again with the versions installed here"
+            )
+    return chain
 
 
 def _summary(name: str, measured: Measured, worst_spread: float) -> str:

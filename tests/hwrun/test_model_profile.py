@@ -70,9 +70,28 @@ def test_sizes_found_without_data_are_those_of_a_real_run() -> None:
         assert [tuple(tensor.shape[1:]) for tensor in live] == [tensor.shape for tensor in block.outputs]
 
 
-def test_an_output_without_a_leading_batch_dimension_is_refused() -> None:
-    with pytest.raises(HwrunError, match=r"output is \(4, 2\) and \(4, 3\) for batches of 2 and 3"):
-        model_profile._sample_shape((torch.empty(4, 2), torch.empty(4, 3)), "toy block")
+def test_the_batch_may_be_any_one_dimension_and_must_be_one() -> None:
+    behind = model_profile._sample_shape((torch.empty(4, 2), torch.empty(4, 3)), "toy block")
+    assert behind.shape == (4,)
+    with pytest.raises(HwrunError, match=r"output is \(2, 2\) and \(3, 3\) for batches of 2 and 3, expected one dim"):
+        model_profile._sample_shape((torch.empty(2, 2), torch.empty(3, 3)), "toy block")
+
+
+def test_attention_is_counted_with_its_projections_and_products() -> None:
+    length, width = 6, 16
+    attention = torch.nn.MultiheadAttention(width, 4, batch_first=True).eval()
+
+    class Itself(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = attention
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.attention(x, x, x, need_weights=False)[0]
+            return result
+
+    flops, _ = model_profile._flops(Itself(), (torch.zeros(1, length, width),))
+    assert flops == 4 * length * width * width + 2 * length * length * width
 
 
 def test_trace_writes_the_models_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
