@@ -9,8 +9,9 @@ import sys
 import threading
 from pathlib import Path
 
+from hwrun.authentication import read_token
 from hwrun.errors import BadUsageError
-from hwrun.steady import conditions, parse_cores, pin_to_cores, restart_if_unsteady
+from hwrun.steady import conditions, parse_cores, pin_to_cores, restart_if_unsteady, usable_cores
 from hwrun.tcp import Address, listen
 
 # How long a worker started with --once waits for its orchestrator.
@@ -59,17 +60,18 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadUsageError(f"--threads: got {arguments.threads}, expected 1 or more")
     if arguments.cores is not None:
         pin_to_cores(parse_cores(arguments.cores))
+    if arguments.threads > (cores := len(usable_cores())):
+        raise BadUsageError(f"--threads: got {arguments.threads}, at most {cores}, the number of cores it may use")
+    token = b"" if arguments.token_file is None else read_token(arguments.token_file)
     restart_if_unsteady(arguments.threads)
-    return _serve(arguments, control_address, data_address)
+    return _serve(arguments, control_address, data_address, token)
 
 
-def _serve(arguments: argparse.Namespace, control_address: Address, data_address: Address) -> int:
+def _serve(arguments: argparse.Namespace, control_address: Address, data_address: Address, token: bytes) -> int:
     # torch loads from here on, in an environment that is steady.
-    from hwrun.authentication import read_token
     from hwrun.weights import WeightStore
     from hwrun.worker import Worker
 
-    token = b"" if arguments.token_file is None else read_token(arguments.token_file)
     # Hand-overs between the three threads of a stage must not wait for the default 5 ms slice to end.
     sys.setswitchinterval(0.0005)
     worker = Worker(

@@ -19,6 +19,8 @@ from hwrun.tcp import Address, dial
         (["--listen", "nonsense"], "expected HOST:PORT"),
         (["--threads", "0"], "--threads: got 0"),
         (["--cores", "4096"], "cores: got 4096"),
+        (["--threads", "4096"], "--threads: got 4096, at most"),
+        (["--token-file", "/no/such/file"], "cannot be read: No such file"),
     ],
 )
 def test_what_it_cannot_or_must_not_do_is_bad_usage(options, message, capsys):
