@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
+    from paretosim.uncertainty import Uncertainty
+
 SUFFIXES = (".svg", ".png", ".pdf")
 # Points of the front closer than this share a label: their numbers would lie over each other.
 LABEL_SPACING_POINTS = 14.0
@@ -58,8 +60,10 @@ def save(figure: Figure, path: Path) -> None:
         raise BadInputError(f"--plot: {path} cannot be written: {error.strerror}; choose another place") from error
 
 
-def plot(prediction: Prediction, path: Path) -> None:
+def plot(prediction: Prediction, path: Path, uncertainty: Uncertainty | None = None) -> None:
     """Write latency against throughput of every split, its front drawn as a staircase, as SVG, PNG or PDF.
+
+    Where `uncertainty` is given, with intervals, and coloured by how probably each split is on the front.
 
     Raises
     ------
@@ -69,6 +73,10 @@ def plot(prediction: Prediction, path: Path) -> None:
     setting = prediction.setting
     axes = figure.subplots()
     draw_splits(axes, prediction)
+    if uncertainty is not None:
+        from paretosim.uncertainty_figures import draw_intervals
+
+        draw_intervals(axes, prediction, uncertainty)
     axes.margins(x=0.13, y=0.1)  # room for the labels
     figure.draw_without_rendering()  # places are only final then
     label_front(axes, prediction.front)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -16,18 +18,28 @@ from paretosim.timing import EXTRAPOLATED_FROM, Timing
 from paretosim.units import format_bytes, format_duration, format_number, format_rate
 from paretosim.verdict import verdict
 
+if TYPE_CHECKING:
+    from paretosim.uncertainty import Uncertainty
 
-def show(prediction: Prediction, console: Console) -> None:
+
+def show(prediction: Prediction, console: Console, uncertainty: Uncertainty | None = None) -> None:
     """Print everything about a prediction: what it rests on, every split, the scatter and the verdict."""
-    for line in _basis(prediction):
+    basis, columns, doubts = _basis(prediction), [], None
+    if uncertainty is not None:
+        from paretosim.uncertainty_text import basis_lines, doubt_sentences, interval_columns
+
+        basis += basis_lines(uncertainty)
+        columns = interval_columns(uncertainty, blank=len(_ORDER))
+        doubts = doubt_sentences(prediction, uncertainty)
+    for line in basis:
         console.print(line, soft_wrap=True)
-    console.print(split_table(prediction, console.width), soft_wrap=True)
+    console.print(split_table(prediction, console.width, columns), soft_wrap=True)
     for line in _memory_notes(prediction):
         console.print(line, soft_wrap=True)
     console.print(scatter(prediction, width=min(64, console.width - 12)), soft_wrap=True)
     for line in _recommendations(prediction):
         console.print(line, soft_wrap=True)
-    console.print(Text(f"Verdict: {verdict(prediction)}", style="bold"))
+    console.print(Text(f"Verdict: {verdict(prediction, doubts)}", style="bold"))
 
 
 def _basis(prediction: Prediction) -> list[Text]:
@@ -110,10 +122,11 @@ def _timing_line(device: Device, timing: Timing, kind: str, batch: int) -> Text:
     )
 
 
-def split_table(prediction: Prediction, width: int) -> Text:
+def split_table(prediction: Prediction, width: int, more: Sequence[Column] = ()) -> Text:
     """Every split with its objectives, where its time goes and what it needs; the front is marked.
 
-    Columns that do not fit in `width` characters are left out, and said to be.
+    Columns that do not fit in `width` characters are left out, and said to be. `more` columns, with a cell for each
+    baseline and split, come behind the objectives.
     """
     setting = prediction.setting
     one, two = (
@@ -148,6 +161,8 @@ def split_table(prediction: Prediction, width: int) -> Text:
         columns[4:4] = percentiles
     if setting.mode.name == "burst":
         columns.insert(4, Column(heading="from start\ns", cells=cells[11]))
+    behind = next(place for place, column in enumerate(columns) if column.heading == "bottleneck")
+    columns[behind:behind] = more
     kept, left_out = fitting(columns, width)
     text = aligned(kept, ["dim"] * len(_ORDER) + [_style(row) for row in prediction.rows])
     if left_out:

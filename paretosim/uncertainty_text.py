@@ -72,8 +72,8 @@ def doubt_sentences(prediction: Prediction, found: Uncertainty) -> list[str]:
     if prediction.setting.mode.name != "open":  # at a given rate all that keep up do as much
         best = found.split(by_throughput)
         sentences.append(
-            f"Split {by_throughput} has the highest throughput in {percent(best.best_throughput_probability)} of samples"
-            f" and is on the front in {percent(best.front_probability)}{_apart(found.alike['throughput'])}."
+            f"Split {by_throughput} has the highest throughput in {percent(best.best_throughput_probability)} of"
+            f" samples and is on the front in {percent(best.front_probability)}{_apart(found.alike['throughput'])}."
         )
     best = found.split(by_latency)
     sentences.append(

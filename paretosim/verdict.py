@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from paretosim.mode import Arrivals
 from paretosim.prediction import Baseline, Prediction, Row
@@ -13,8 +14,13 @@ from paretosim.units import format_duration, format_number
 WORTHWHILE_GAIN = 1.02
 
 
-def verdict(prediction: Prediction) -> str:
-    """One or a few sentences: split or not, what it gains and costs, and what the profiles cannot tell."""
+def verdict(prediction: Prediction, doubts: Sequence[str] | None = None) -> str:
+    """One or a few sentences: split or not, what it gains and costs, and what the profiles cannot tell.
+
+    Parameters
+    ----------
+    doubts : what samples of the timings' errors say, in place of what the headline errors alone do.
+    """
     recommended = prediction.recommended
     if is_overhead_bound(prediction):
         return (
@@ -28,7 +34,7 @@ def verdict(prediction: Prediction) -> str:
             f" {format_number(fastest, 3)} can be done. Latency would grow without end."
         )
     if recommended.latency is None or recommended.throughput is None or recommended.knee is None:
-        return _nothing_qualifies(prediction)
+        return " ".join([_nothing_qualifies(prediction), *(doubts or [])])
     by_throughput = prediction.row(recommended.throughput)
     by_latency = prediction.row(recommended.latency)
     sentences = [_against_baselines(prediction, by_throughput)]
@@ -37,7 +43,7 @@ def verdict(prediction: Prediction) -> str:
             f"Lowest latency: {_name(prediction, by_latency)}, {_figures(by_latency)}."
             f" Knee of the front: split {recommended.knee}."
         )
-    sentences += _doubts(prediction)
+    sentences += _doubts(prediction) if doubts is None else doubts
     return " ".join(sentences)
 
 

@@ -27,7 +27,7 @@ def add_operation_options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--receive-buffer", type=int, metavar="BYTES", help="of a serial worker's socket (default the link's window)"
     )
-    group.add_argument("--seed", type=int, default=0, help="of random arrivals (default 0)")
+    group.add_argument("--seed", type=int, default=0, help="of what is drawn at random (default 0)")
 
 
 def add_paper_preset(parser: ArgumentParser) -> None:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paretosim.commands.decision_options import add_decision_options, decide, is_decision
 from paretosim.commands.operation_options import add_operation_options, add_paper_preset, settle
 from paretosim.commands.split_options import add_split_options, setting_of
+from paretosim.commands.uncertainty_options import (
+    add_uncertainty_options,
+    check_uncertainty,
+    uncertainty_asked,
+    write_uncertain,
+)
 from paretosim.mode import ALL_MODE_NAMES
 from paretosim.prediction import Prediction, predict
+
+if TYPE_CHECKING:
+    from paretosim.uncertainty import Uncertainty
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -24,6 +34,7 @@ def configure(parser: ArgumentParser) -> None:
     wanted.add_argument("--min-throughput", type=float, metavar="R", help="images per second at least")
     wanted.add_argument("--fps", type=float, metavar="F", help="a camera's frames per second, to be kept up with")
     add_decision_options(parser)
+    add_uncertainty_options(parser)
     output = parser.add_argument_group("output")
     form = output.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")
@@ -34,14 +45,19 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Predict and print."""
     settle(arguments)
-    if is_decision(arguments):
+    decision = is_decision(arguments)
+    check_uncertainty(arguments, elsewhere="several batches or windows, or --objectives" if decision else None)
+    if decision:
         return decide(arguments)
     prediction = predict(setting_of(arguments))
+    uncertainty = uncertainty_asked(arguments, prediction)
     if arguments.plot is not None:
         from paretosim.figures import plot
 
-        plot(prediction, arguments.plot)
-    if arguments.json:
+        plot(prediction, arguments.plot, uncertainty)
+    if uncertainty is not None and (arguments.json or arguments.csv):
+        write_uncertain(arguments, prediction, uncertainty)
+    elif arguments.json:
         from paretosim.prediction_json import as_json
 
         sys.stdout.write(as_json(prediction).decode())
@@ -50,18 +66,18 @@ def run(arguments: Namespace) -> int:
 
         sys.stdout.write(as_csv(prediction))
     else:
-        _show(prediction)
+        _show(prediction, uncertainty)
     if arguments.plot is not None:
         print(f"figure: {arguments.plot}", file=sys.stderr)
     return 0
 
 
-def _show(prediction: Prediction) -> None:
+def _show(prediction: Prediction, uncertainty: Uncertainty | None) -> None:
     from rich.console import Console
 
     from paretosim.tables import show
 
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console.width = 160  # a file or a pipe has no width: let no column be cut
-    show(prediction, console)
+        console.width = 160 if uncertainty is None else 230  # a file or a pipe has no width: let no column be cut
+    show(prediction, console, uncertainty)
