@@ -31,10 +31,18 @@ def is_nondominated(costs: ArrayLike) -> NDArray[np.bool_]:
     if values.ndim != 2 or np.isnan(values).any():
         raise ValueError(f"costs: got shape {values.shape}, expected (n, m) without NaN")
     mask = np.ones(len(values), dtype=np.bool_)
-    for index, row in enumerate(values):
-        no_worse = (values <= row).all(axis=1)
-        better = (values < row).any(axis=1)
+    if values.shape[1] == 0:
+        return mask  # nothing to differ in
+    # What dominates a row stands before it in lexicographic order, and is on the front or dominated by what is.
+    front, count = np.empty_like(values), 0
+    for index in np.lexsort(values.T[::-1]).tolist():
+        row, before = values[index], front[:count]
+        no_worse = (before <= row).all(axis=1)
+        better = (before < row).any(axis=1)
         mask[index] = not (no_worse & better).any()
+        if mask[index]:
+            front[count] = row
+            count += 1
     return mask
 
 
