@@ -163,7 +163,7 @@ def run(
     times = np.empty((3, batches, *shape))
     line = passages(
         [served(j) for j in range(count)],
-        [np.ascontiguousarray(delays_s[..., j]) for j in range(count)],
+        list(np.moveaxis(delays_s, -1, 0)),
         np.moveaxis(arrivals_s, -1, 0),
         control_delay_s=control_delay_s,
         slots=slots,

@@ -1,0 +1,151 @@
+"""Serial workers against a simulation that moves bytes, their closed forms, and the measured example."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paretosim import serial_workers
+from paretosim.errors import BadInputError
+from paretosim.serial_workers import WireTimes, Worker
+
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode knows no packages of tests
+import event_lines as events  # found by the line above
+
+sys.path.pop(0)
+
+
+def _stations(line: list[np.ndarray | WireTimes]) -> list[Worker | serial_workers.Wire]:
+    return [
+        part.as_wire() if isinstance(part, WireTimes) else Worker(lambda _, start, took=part: start + took)
+        for part in line
+    ]  # fmt: skip
+
+
+def _times(wire: events.ByteWire) -> WireTimes:
+    return WireTimes(
+        serialisation_s=np.array([wire.chunks * wire.chunk_s]),
+        stall_s=np.array([wire.stall_s]),
+        delay_s=np.array([wire.delay_s]),
+        back_s=np.array([wire.back_s]),
+        sent_share=np.array([wire.send_buffer / wire.chunks]),
+        read_share=np.array([wire.receive_buffer / wire.chunks]),
+    )
+
+
+def _random_wire(draw: random.Random) -> events.ByteWire:
+    chunks, chunk_s = draw.randint(1, 6), draw.uniform(0.05, 0.5)
+    receive_buffer = draw.choice([1, 2, draw.randint(1, 20)])
+    # The window's cap on the rate is in a link's serialisation already: no round trip longer than it allows.
+    half_s = draw.choice([0.0, draw.uniform(0, (receive_buffer - 1) * chunk_s / 2)])
+    whole = receive_buffer % chunks == 0
+    return events.ByteWire(
+        chunks, chunk_s, 0.0 if whole else draw.choice([0.0, draw.uniform(0, 1)]), half_s, half_s,
+        draw.choice([1, draw.randint(1, 15)]), receive_buffer,
+    )  # fmt: skip
+
+
+def test_lines_run_as_a_simulation_that_moves_bytes_says() -> None:
+    draw = random.Random(5)
+    for _ in range(400):
+        line: list[float | events.ByteWire] = [draw.uniform(0, 2), _random_wire(draw), draw.choice([0.0, 1.0, 3.0])]
+        if draw.random() < 0.3:
+            line = [_random_wire(draw), *line]
+        if draw.random() < 0.4:
+            line = [*line, _random_wire(draw)]
+            if draw.random() < 0.5:
+                line.append(draw.uniform(0, 1))
+        batches = draw.randint(1, 8)
+        arrivals = np.cumsum([draw.choice([0.0, draw.expovariate(1.0)]) for _ in range(batches)])
+        window = draw.choice([None, None, 1, 2, 3])
+        expected = np.array(events.serial(line, arrivals.tolist(), window))
+        parts = [_times(part) if isinstance(part, events.ByteWire) else np.array([part]) for part in line]
+        found = serial_workers.run(_stations(parts), arrivals[np.newaxis], (1,), window=window)
+        assert np.allclose(found.dispatched_s[0], expected[:, 0], atol=1e-9)
+        assert np.allclose(found.returned_s[0], expected[:, 1], atol=1e-9)
+
+
+def _random_lines(count: int) -> list[np.ndarray | WireTimes]:
+    """Stage, link, stage, link back: `count` of them side by side."""
+    generator = np.random.default_rng(3)
+
+    def some(high: float) -> np.ndarray:
+        return generator.uniform(0, high, count) * generator.integers(0, 2, count)
+
+    def share() -> np.ndarray:
+        values = np.stack(
+            [generator.uniform(0, 4, count), np.floor(generator.uniform(0, 4, count)), np.full(count, np.inf)]
+        )
+        return values[generator.integers(0, 3, count), np.arange(count)]
+
+    def wire() -> WireTimes:
+        return WireTimes(generator.uniform(0.01, 3, count), some(1), some(2), some(2), share(), share())
+
+    return [some(3), wire(), some(3), wire()]
+
+
+def test_steady_states_have_the_closed_forms_period() -> None:
+    line = _random_lines(200)
+    period = serial_workers.intervals_s(line).max(axis=0)
+    found = serial_workers.run(_stations(line), np.zeros(240), (200,))
+    assert np.allclose((found.returned_s[:, -1] - found.returned_s[:, -1 - 120]) / 120, period)
+    unloaded = sum(
+        part.serialisation_s + part.stall_s + part.delay_s if isinstance(part, WireTimes) else part for part in line
+    )
+    paced = serial_workers.run(_stations(line), np.arange(20) * period[:, np.newaxis] * 1.000001, (200,))
+    assert np.allclose(paced.latencies_s, np.asarray(unloaded)[:, np.newaxis])
+    for window in (1, 3):
+        closed = serial_workers.run(_stations(line), np.zeros(240), (200,), window=window)
+        bound = np.maximum(period, unloaded / window)
+        assert np.allclose((closed.returned_s[:, -1] - closed.returned_s[:, -1 - 120]) / 120, bound)
+        assert np.allclose(closed.latencies_s[:, -120:].mean(axis=1), window * bound)
+
+
+def test_the_measured_blocking_pair_is_met_and_one_station_a_worker_is_not() -> None:
+    # 8 MB at 100 Mbit/s between 0.1 s and 0.6 s took 0.675 s a batch, with buffers of up to 4 and 32 MiB.
+    serialisation = np.array([(8_000_000 + 66 * 5525) * 8 / 100e6])
+    none = np.zeros(1)
+    wire = WireTimes(serialisation, none, none, none, np.array([4 * 2**20 / 8e6]), np.array([16 * 2**20 / 8e6]))
+    stage, link, reader = serial_workers.intervals_s([np.array([0.1]), wire, np.array([0.6])])[:, 0]
+    assert max(stage, link, reader) == link == pytest.approx(0.675, rel=0.01)
+    unbuffered = WireTimes(serialisation, none, none, none, none, none)
+    assert serial_workers.intervals_s([np.array([0.1]), unbuffered, np.array([0.6])]).max() == pytest.approx(
+        1.269, rel=1e-3
+    )
+
+
+def test_buffers_without_bounds_are_overlapped_workers() -> None:
+    from paretosim import recursion
+
+    line = _random_lines(50)
+    wires = [part for part in line if isinstance(part, WireTimes)]
+    for wire in wires:
+        wire.sent_share[:] = wire.read_share[:] = np.inf
+    found = serial_workers.run(_stations(line), np.zeros(9), (50,))
+    services = [part.serialisation_s + part.stall_s if isinstance(part, WireTimes) else part for part in line]
+    delays = [part.delay_s if isinstance(part, WireTimes) else np.zeros(50) for part in line]
+    other = recursion.run(np.stack(services, axis=1)[:, np.newaxis], np.stack(delays, axis=1), np.zeros(9))
+    assert np.allclose(found.returned_s, other.returned_s)
+
+
+def test_more_buffer_never_makes_a_batch_later() -> None:
+    line = _random_lines(100)
+    before = serial_workers.run(_stations(line), np.zeros(12), (100,)).returned_s
+    for place in (1, 3):
+        for field in ("sent_share", "read_share"):
+            wire = line[place]
+            assert isinstance(wire, WireTimes)
+            values = getattr(wire, field)
+            values += 0.3
+            after = serial_workers.run(_stations(line), np.zeros(12), (100,)).returned_s
+            assert (after <= before + 1e-9).all()
+            values -= 0.3
+
+
+def test_workers_and_links_come_in_turn() -> None:
+    with pytest.raises(BadInputError, match="two workers or two links in a row"):
+        list(serial_workers.passages([Worker(lambda _, t: t)] * 2, np.zeros(1), ()))
