@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from hwrun.errors import HwrunError
-from paretosim.mode import Mode
+from hwrun.errors import BadUsageError, HwrunError
+from paretosim.mode import MODE_NAMES, Mode
 
 # A saturated pipeline's period is at its least when doubling the window improves it by no more than this.
 PERIOD_TOLERANCE = 0.01
@@ -69,8 +69,10 @@ def feed(line: Line, mode: Mode, batches: int) -> tuple[FedRun, ...]:
 
     Raises
     ------
+    BadUsageError : a mode that is predicted only.
     NotSaturatedError : in `paced`, where no window up to MAX_WINDOW saturates.
     """
+    check_feedable(mode)
     feeder = _Feeder(line)
     if mode.name == "single":
         return (_single(feeder, batches),)
@@ -86,8 +88,22 @@ def feed(line: Line, mode: Mode, batches: int) -> tuple[FedRun, ...]:
     return saturated, _paced(feeder, period_s / PACE, batches)
 
 
+def check_feedable(mode: Mode) -> None:
+    """Refuse a mode that a pipeline cannot be fed in.
+
+    Raises
+    ------
+    BadUsageError : such a mode.
+    """
+    if mode.name not in MODE_NAMES:
+        raise BadUsageError(
+            f"mode {mode}: it is predicted and simulated only, expected one of {', '.join(MODE_NAMES)} to measure in"
+        )
+
+
 def fed_batches(mode: Mode, batches: int) -> int:
     """At least how many batches `feed` sends through the line in that mode."""
+    check_feedable(mode)
     if mode.name == "single":
         return WARMUP_BATCHES + batches
     if mode.name == "closed":

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwrun.errors import BadUsageError
 from hwrun.feeding import MAX_WINDOW, PACE, NotSaturatedError, fed_batches, feed
-from paretosim.mode import Mode
+from paretosim.mode import Arrivals, Mode
 
 
 class ComputedLine:
@@ -118,3 +119,12 @@ def test_no_mode_feeds_fewer_batches_than_the_skip_arithmetic_counts(mode, delay
     numbers = [fed.sequence for run in runs for fed in (*run.warmup, *run.batches)]
     assert sorted(numbers) == list(range(line.dispatched))
     assert line.under_way == 0
+
+
+def test_a_mode_that_is_only_predicted_is_refused_before_anything_is_sent() -> None:
+    mode = Mode.named("open", arrivals=Arrivals(rate_per_s=1.0))
+    for refused in (lambda: feed(None, mode, 3), lambda: fed_batches(mode, 3)):  # type: ignore[arg-type]  # unused
+        with pytest.raises(
+            BadUsageError, match=r"mode open\(rate=1/s, deterministic\): it is predicted and simulated only"
+        ):
+            refused()
