@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+from typing import TypeVar
 
 from hwrun import control
-from hwrun.authentication import Purpose, admit_dialler, prove_to_listener
+from hwrun.authentication import HANDSHAKE_LIMIT_S, Purpose, admit_dialler, prove_to_listener
 from hwrun.control import receive_control, send_control
 from hwrun.errors import ProtocolError, TimedOutError
 from hwrun.tcp import Address, BufferPool, Connection, dial, prepared
+
+_Hello = TypeVar("_Hello", control.Hello, control.DataHello)
 
 
 def dial_data(address: Address, token: bytes, pipeline: str, position: int) -> Connection:
@@ -21,12 +24,27 @@ def dial_data(address: Address, token: bytes, pipeline: str, position: int) -> C
     connection = Connection(dial(address), str(address))
     try:
         prove_to_listener(connection.socket, token, Purpose.DATA)
+        connection.socket.settimeout(HANDSHAKE_LIMIT_S)
         send_control(connection, control.DataHello(pipeline=pipeline, position=position))
         receive_control(connection, BufferPool(), control.Done)
+        connection.socket.settimeout(None)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def receive_hello(connection: Connection, expected: type[_Hello]) -> _Hello:
+    """The first message of a peer that has proved the token, who may not keep us waiting for it.
+
+    Raises
+    ------
+    TimedOutError : it said nothing within HANDSHAKE_LIMIT_S.
+    """
+    connection.socket.settimeout(HANDSHAKE_LIMIT_S)
+    hello = receive_control(connection, BufferPool(), expected)
+    connection.socket.settimeout(None)
+    return hello
 
 
 def admit_data(listener: socket.socket, token: bytes, pipeline: str, position: int, limit_s: float) -> Connection:
@@ -46,7 +64,7 @@ def admit_data(listener: socket.socket, token: bytes, pipeline: str, position: i
         purpose = admit_dialler(prepared(stream), token)
         if purpose is not Purpose.DATA:
             raise ProtocolError(f"results: got purpose {purpose.name}, expected DATA")
-        hello = receive_control(connection, BufferPool(), control.DataHello)
+        hello = receive_hello(connection, control.DataHello)
         if (hello.pipeline, hello.position) != (pipeline, position):
             raise ProtocolError(
                 f"results: got stage {hello.position} of {hello.pipeline}, expected {position} of {pipeline}"

@@ -20,8 +20,8 @@ import torch
 from hwrun import control
 from hwrun.authentication import Purpose, admit_dialler, prove_to_listener
 from hwrun.conditions import alike_versions, version_differences
-from hwrun.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH, decode_control, receive_control, send_control
-from hwrun.data_path import dial_data
+from hwrun.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH, decode_control, send_control
+from hwrun.data_path import dial_data, receive_hello
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
 from hwrun.frames import Kind
 from hwrun.overlapped_stage import OverlappedStage
@@ -159,7 +159,7 @@ class Worker:
                 connection.close()
 
     def _take_data(self, connection: Connection) -> None:
-        hello = receive_control(connection, BufferPool(), control.DataHello)
+        hello = receive_hello(connection, control.DataHello)
         stage = self._stage
         if stage is None or stage[:2] != (hello.pipeline, hello.position):
             reason = f"stage {hello.position} of pipeline {hello.pipeline} is not deployed here"
@@ -178,7 +178,7 @@ class Worker:
             send_control(connection, control.Refused(reason))
             raise ProtocolError("control: a second orchestrator was turned away")
         try:
-            hello = receive_control(connection, self._pool, control.Hello)
+            hello = receive_hello(connection, control.Hello)
             own = alike_versions()
             if differences := version_differences(own, hello.versions, "worker", "orchestrator"):
                 send_control(connection, control.Refused(f"{differences}; install the same on both"))

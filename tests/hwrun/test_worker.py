@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from hwrun import control
+from hwrun import control, data_path
 from hwrun.authentication import AuthenticationError, Purpose, prove_to_listener
 from hwrun.control import RequestFailedError, receive_control, send_control
 from hwrun.data_path import admit_data, dial_data
@@ -345,6 +345,20 @@ def test_a_pipeline_without_a_result_in_time_says_so(workers, reference_and_stor
         running.dispatch(0)
         with pytest.raises(TimedOutError, match="time limit"):
             running.take_returned()
+
+
+def test_a_peer_that_proves_the_token_and_then_says_nothing_is_let_go(worker, monkeypatch):
+    monkeypatch.setattr(data_path, "HANDSHAKE_LIMIT_S", 0.1)
+    for address, purpose in ((worker.control, Purpose.CONTROL), (worker.data, Purpose.DATA)):
+        with dial(address) as stream:
+            prove_to_listener(stream, TOKEN, purpose)
+            stream.settimeout(5)
+            assert stream.recv(1) == b""
+    worker.wait_for_log("said nothing in time")
+    monkeypatch.undo()
+    client = worker.client()
+    assert client.round_trip_s() < 5
+    client.close()
 
 
 def test_unproved_connections_are_bounded(worker):
