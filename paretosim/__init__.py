@@ -15,6 +15,7 @@ _HOMES = {
     "paretosim.predicting": ("predict_splits",),
     "paretosim.prediction": ("Baseline", "Prediction", "Recommended", "Row", "Setting", "predict"),
     "paretosim.side_by_side": ("SideBySide", "paper_figure", "predict_side_by_side"),
+    "paretosim.decision_space": ("Choice", "DecisionSpace", "across", "explore"),
     "paretosim.link_arrays": ("LinkArrays", "predict_links"),
     "paretosim.placement": ("Placement", "place"),
     "paretosim.placement_setting": ("PlacementSetting",),
@@ -35,6 +36,7 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 
 if TYPE_CHECKING:
     from paretosim.block import Block, Model
+    from paretosim.decision_space import Choice, DecisionSpace, across, explore
     from paretosim.device import Device
     from paretosim.errors import BadInputError, ParetosimError, ProfileError, UnknownNameError
     from paretosim.hop_links import HopLinks
@@ -59,6 +61,8 @@ __all__ = [  # noqa: RUF022 — grouped by what they are for, not sorted
     "predict_splits", "split_setting", "predict", "Setting", "Prediction", "Row", "Baseline", "Recommended",
     # side by side
     "predict_side_by_side", "paper_figure", "SideBySide",
+    # batch and window too, other objectives
+    "explore", "across", "DecisionSpace", "Choice",
     # many links
     "predict_links", "LinkArrays",
     # several devices
