@@ -18,6 +18,7 @@ from hwrun.errors import BadUsageError, HwrunError, ProtocolError
 from hwrun.feeding import Fed, FedRun, feed
 from hwrun.local_testbed import LocalTestbed
 from hwrun.local_workers import LocalRoute, LocalWorkers
+from hwrun.model_source import recorded_reference
 from hwrun.orchestrator import Deployment, Pipeline
 from hwrun.probe import bulk_bytes
 from hwrun.records import BatchRecord, Cell, LinkMeasured, OutputCheck, Phases, Scalar, SubRun
@@ -121,11 +122,13 @@ class Bench:
         )
 
     def _measure(self, cell: PlannedCell, targets_s: tuple[float, ...] | None, found: _Found) -> None:
-        reference = self._references.of(cell.plan.model, cell.plan.batch)
-        blocks = len(self._models[cell.plan.model].blocks)
+        model = self._models[cell.plan.model]
+        source = recorded_reference(model)
+        reference = self._references.of(source, cell.plan.batch)
+        blocks = len(model.blocks)
         if len(reference.digests) != blocks:
             raise ProtocolError(
-                f"model {cell.plan.model}: its profile has {blocks} blocks and the catalogue {len(reference.digests)},"
+                f"model {cell.plan.model}: its profile has {blocks} blocks and what builds it {len(reference.digests)},"
                 " expected the same; run: hwrun trace"
             )
         stages = cell.stages
@@ -135,7 +138,7 @@ class Bench:
         self._testbed.shape(cell.link)
         found.probe = self._probe(cell)
         deployment = Deployment(
-            model=cell.plan.model,
+            model=source,
             stages=stages,
             targets_s=targets_s,
             compute_each=self._settings.compute_each,

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +49,21 @@ class LocalWorkers:
     ----------
     threads : of torch, in each worker.
     pinned : each worker on a core of its own, where there are enough.
+    allowed : factories of networks outside the catalogue that the workers may build.
     log_folder : gets `worker-A.log` and `worker-B.log`, appended to; None lets workers log to our stderr.
     """
 
-    def __init__(self, testbed: LocalTestbed, *, threads: int, pinned: bool, log_folder: Path | None) -> None:
+    def __init__(
+        self,
+        testbed: LocalTestbed,
+        *,
+        threads: int,
+        pinned: bool,
+        log_folder: Path | None,
+        allowed: Sequence[str] = (),
+    ) -> None:
         self._testbed = testbed
+        self._allowed = allowed
         self._threads = threads
         self._pinned = pinned
         self._log_folder = log_folder
@@ -147,6 +158,8 @@ class LocalWorkers:
         reach = host.address(None) if self._testbed.medium(None) == "loopback" else "0.0.0.0"
         argv += ["--data-listen", f"{reach}:0", "--token-file", str(self.folder / "token"), "--once"]
         argv += ["--cache", str(self.folder / "weights"), "--threads", str(self._threads)]
+        for factory in self._allowed:
+            argv += ["--allow-module", factory]
         cores = usable_cores()
         position = [other.name for other in self._testbed.hosts].index(host.name)
         if self._pinned and len(cores) >= self._threads * len(self._testbed.hosts):

@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 _CHAINS_KEPT = 2
 
 
+def is_network(reference: str) -> bool:
+    """Whether the reference is of a network, not of a catalogue entry."""
+    return ":" in reference
+
+
+def recorded_reference(model: Model) -> str:
+    """What a profile says it was made from; nothing of it is imported or checked."""
+    return model.origin.get("network", model.name)
+
+
 def reference_of(model: Model, allowed: Collection[str]) -> str:
     """What builds the model that a profile describes.
 
@@ -44,13 +54,18 @@ def reference_of(model: Model, allowed: Collection[str]) -> str:
             )
         return model.name
     _allowed_network(model.origin["network"], allowed)
-    return model.origin["network"]
+    return recorded_reference(model)
 
 
-def build_whole(reference: str, *, seed: int) -> tuple[torch.nn.Module, BlockChain]:
-    """The whole model with random weights, and its chain."""
-    if ":" in reference:
-        network = Network.parse(reference)
+def build_whole(reference: str, *, seed: int, allowed: Collection[str]) -> tuple[torch.nn.Module, BlockChain]:
+    """The whole model with random weights, and its chain.
+
+    Raises
+    ------
+    BadUsageError : the network's factory is not among `allowed`.
+    """
+    if is_network(reference):
+        network = _allowed_network(reference, allowed)
         module = network.build(seed=seed)
         return module, network.chain(module)
     from hwrun.cut import BlockChain
@@ -61,7 +76,7 @@ def build_whole(reference: str, *, seed: int) -> tuple[torch.nn.Module, BlockCha
 
 def input_for(reference: str, batch: int, seed: int) -> torch.Tensor:
     """One batch of inputs, the same for the same seed."""
-    if ":" in reference:
+    if is_network(reference):
         return Network.parse(reference).sample_input(batch, seed)
     return sample_input(reference, batch, seed)
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 TORCHVISION = "torchvision"
 _REFERENCE = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<factory>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
+# Arguments of torchvision's builders that make them download, which a reference must not.
+_FETCHING = ("weights", "weights_backbone")
 # Not names that a factory's argument can have.
 _INPUT, _MAX_BLOCKS = "input-shape", "max-blocks"
 
@@ -67,6 +69,8 @@ class Network:
         for key in self.arguments:
             if not key.isidentifier():
                 raise BadUsageError(f"argument: got {key!r}, expected the name of one of the factory's arguments")
+            if key in _FETCHING and self.reference.startswith(f"{TORCHVISION}:"):
+                raise BadUsageError(f"argument: got {key}, which would fetch them; expected it to be left out")
 
     def __str__(self) -> str:
         query = [(_INPUT, "x".join(map(str, self.input_shape)))]

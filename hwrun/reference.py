@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from hwrun.catalogue import build_model, sample_input
-from hwrun.cut import BlockChain
 from hwrun.errors import HwrunError
+from hwrun.model_source import build_whole, input_for
 from hwrun.records import OutputCheck
 from hwrun.weights import WeightStore, put_model
 
@@ -37,24 +36,26 @@ class References:
     Parameters
     ----------
     threads : of torch, the same as the workers': another number may round differently.
+    allowed : factories of networks outside the catalogue that may be imported and called.
     """
 
-    def __init__(self, store: WeightStore, threads: int, seed: int) -> None:
+    def __init__(self, store: WeightStore, threads: int, seed: int, allowed: Collection[str] = ()) -> None:
         self._store = store
+        self._allowed = allowed
         self._seed = seed
         self._known: dict[tuple[str, int], Reference] = {}
         torch.set_num_threads(threads)
 
     def of(self, model: str, batch: int) -> Reference:
-        """The reference of a catalogue model at a batch size."""
+        """The reference of a model, given by name or as a network, at a batch size."""
         if (model, batch) not in self._known:
-            module = build_model(model, seed=self._seed)
-            chain = BlockChain.of(model, module)
-            inputs = sample_input(model, batch, self._seed)
+            module, chain = build_whole(model, seed=self._seed, allowed=self._allowed)
+            inputs = input_for(model, batch, self._seed)
             with torch.inference_mode():
                 # Cloned: a model may begin with an in-place operation.
-                output = module(inputs.clone())
-            self._known[model, batch] = Reference((inputs,), (output.clone(),), put_model(chain, self._store))
+                outputs = chain.returned(module(inputs.clone()))
+            kept = tuple(tensor.clone() for tensor in outputs)
+            self._known[model, batch] = Reference((inputs,), kept, put_model(chain, self._store))
         return self._known[model, batch]
 
 

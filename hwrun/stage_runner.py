@@ -165,8 +165,9 @@ class StageRunner:
             outputs: tuple[torch.Tensor, ...] = self._module(*inputs)
         if self._target_s is None or self._compute_each:
             return outputs
-        # Contiguous and its own memory: it is sent again and again, and the inputs' buffer is used again.
-        self._activation = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in outputs)
+        # Without gaps and in its own memory: it is sent again and again, and the inputs' buffer is used again. The
+        # order of its dimensions stays, by which the next stage's kernels are chosen.
+        self._activation = tuple(tensor.clone(memory_format=torch.preserve_format) for tensor in outputs)
         self._cache.put(self._key, self._activation)
         self._module = None
         return self._activation

@@ -124,7 +124,7 @@ class Sweep:
             self._write(lambda: write_manifest(self._folder, structs.replace(recorded, workers=manifest.workers)))
 
     def _bench(self, testbed: LocalTestbed, workers: LocalWorkers) -> Bench:
-        references = References(workers.store, self._plan.threads, self._plan.settings.seed)
+        references = References(workers.store, self._plan.threads, self._plan.settings.seed, self._plan.allowed)
         return Bench(testbed, workers, references, self._plan.models, self._plan.settings)
 
     def _write(self, write: Callable[[], None]) -> None:
@@ -140,7 +140,13 @@ class Sweep:
     def _workers(self, testbed: LocalTestbed) -> Iterator[LocalWorkers]:
         # Stages that only wait share the cores with everything else; those that compute get their own.
         pinned = not self._plan.settings.emulated or self._plan.settings.compute_each
-        workers = LocalWorkers(testbed, threads=self._plan.threads, pinned=pinned, log_folder=self._folder)
+        workers = LocalWorkers(
+            testbed,
+            threads=self._plan.threads,
+            pinned=pinned,
+            log_folder=self._folder,
+            allowed=self._plan.allowed,
+        )
         self._on_workers(workers)
         try:
             with workers:

@@ -31,7 +31,8 @@ class SweepPlan:
     """What is to be measured, and how.
 
     `timings` are the identities of the timings that emulated stages take their targets from; `block_s` the
-    seconds of each block, by device and model, already divided by the speed.
+    seconds of each block, by device and model, already divided by the speed. `allowed` are factories of networks
+    outside the catalogue that may be imported and called, here and by the workers.
     """
 
     cells: tuple[PlannedCell, ...]
@@ -40,6 +41,7 @@ class SweepPlan:
     threads: int
     timings: dict[str, str]
     block_s: dict[tuple[str, str], tuple[float, ...]]
+    allowed: tuple[str, ...] = ()
 
     def targets_s(self, cell: PlannedCell) -> tuple[float, ...] | None:
         """Emulated compute time of each stage that takes part, None where stages compute."""

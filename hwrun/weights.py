@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from hwrun.catalogue import build_model
 from hwrun.cut import BlockChain
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.model_source import is_network, network_stage
 from hwrun.state_dict import differences, named_tensors
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -153,19 +154,26 @@ def put_model(chain: BlockChain, store: WeightStore) -> tuple[str, ...]:
     return tuple(store.put(chain.block_tensors(index)) for index in range(len(chain)))
 
 
-def load_stage(name: str, first: int, last: int, digests: Sequence[str], store: WeightStore) -> torch.nn.Module:
-    """Blocks [first, last) of a catalogue model with stored weights; no other block's weights are ever in memory.
+def load_stage(
+    name: str, first: int, last: int, digests: Sequence[str], store: WeightStore, allowed: Collection[str] = ()
+) -> torch.nn.Module:
+    """Blocks [first, last) of a model with stored weights; of a catalogue model no others are ever in memory.
 
     Parameters
     ----------
+    name : of a catalogue model, or a network as it prints.
     digests : one a block of the stage, in order.
+    allowed : factories of networks that this host's user named.
 
     Raises
     ------
-    BadUsageError : the stage or the number of digests is impossible.
+    BadUsageError : the stage or the number of digests is impossible, or the network is not allowed here.
     WeightsError : a block is absent, damaged, or not this model's; names what is missing or unexpected.
     """
-    stage = BlockChain.of(name, build_model(name, meta=True)).stage(first, last)
+    if is_network(name):
+        stage = network_stage(name, first, last, allowed)
+    else:
+        stage = BlockChain.of(name, build_model(name, meta=True)).stage(first, last)
     if len(digests) != last - first:
         raise BadUsageError(f"digests: got {len(digests)}, expected {last - first}, one a block of [{first}:{last}]")
     given: dict[str, torch.Tensor] = {}

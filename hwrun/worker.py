@@ -13,7 +13,7 @@ import queue
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 
@@ -50,6 +50,7 @@ class Worker:
     token : shared secret; empty only where both listeners are local.
     threads : of torch, in every stage.
     once : end when the first orchestrator is gone.
+    allowed : factories of networks that an orchestrator may ask for, besides the catalogue.
     log : takes one line at a time; default stderr.
     """
 
@@ -62,6 +63,7 @@ class Worker:
         store: WeightStore,
         threads: int,
         once: bool = False,
+        allowed: Collection[str] = (),
         conditions: dict[str, Scalar] | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
@@ -70,6 +72,7 @@ class Worker:
         self._store = store
         self._threads = threads
         self._once = once
+        self._allowed = frozenset(allowed)
         self._conditions = dict(conditions or {})
         self._log = log or _log_to_stderr
         self._pool = BufferPool()
@@ -275,7 +278,7 @@ class Worker:
             kept_input = incoming(message)
 
         def load() -> torch.nn.Module:
-            return load_stage(request.model, request.first, request.last, request.digests, self._store)
+            return load_stage(request.model, request.first, request.last, request.digests, self._store, self._allowed)
 
         runner = StageRunner(
             load if request.last > request.first else None,

@@ -227,7 +227,8 @@ def _chain(name: str, reference: str, arguments: argparse.Namespace) -> BlockCha
     ------
     HwrunError : a network is cut otherwise than its profile says, as another version of it or of torch may be.
     """
-    module, chain = build_whole(reference, seed=0)
+    # The user named it with --module or --torchvision.
+    module, chain = build_whole(reference, seed=0, allowed=(reference.partition("?")[0],))
     module.to(arguments.device)
     if reference != name:
         path = arguments.output / "models" / f"{name}.json"

@@ -13,9 +13,11 @@ from typing import get_args
 from hwrun.catalogue import MODEL_NAMES, catalogue_entry
 from hwrun.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
 from hwrun.errors import BadUsageError, RecordError
+from hwrun.model_source import reference_of
 from hwrun.steady import restart_if_unsteady, usable_cores
 from hwrun.sweep_cells import Sink, Source, parse_asked_link, parse_splits, plan_cells
 from hwrun.sweep_plan import BenchSettings, SweepPlan, emulated_blocks
+from paretosim.block import Model
 from paretosim.command_line import DONE
 from paretosim.errors import BadInputError
 from paretosim.mode import MODE_NAMES, Mode
@@ -38,6 +40,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"Without any option: hwrun sweep {QUICK}"
     parser.add_argument("--local", action="store_true", help="workers on this machine (the default, and all so far)")
     parser.add_argument("--model", action="append", metavar="NAME", help=f"one of {', '.join(MODEL_NAMES)}; repeatable")
+    parser.add_argument(
+        "--allow-module",
+        action="append",
+        metavar="PKG.MOD:FACTORY",
+        help="a traced network outside the catalogue that --model may name: its code runs here; repeatable",
+    )
     parser.add_argument("--splits", metavar="LIST", help="all (default), interior, or numbers such as 14,18-21")
     parser.add_argument("--emulate", metavar="A,B", help="let the workers stand in for these devices, at their pace")
     parser.add_argument("--devices", metavar="A,B", help="names the workers are recorded under (x86-core,x86-core)")
@@ -179,7 +187,8 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     named = arguments.emulate if emulated else arguments.devices
     devices = _two_devices("x86-core,x86-core" if named is None else named)
     names = list(dict.fromkeys(arguments.model or ["mobilenet_v2"]))
-    models = {catalogue_entry(name).name: store.model(name) for name in names}
+    allowed = tuple(dict.fromkeys(arguments.allow_module or ()))
+    models = {name: _model(name, store, allowed) for name in names}
     for model in models.values():
         if (message_bytes := max(model.cut_bytes()) * arguments.batch) > MAX_LIMIT_BYTES:
             raise BadUsageError(
@@ -214,8 +223,23 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         max_cell_time_s=max_cell_time_s,
     )
     return SweepPlan(
-        cells=cells, models=models, settings=settings, threads=arguments.threads, timings=timings, block_s=block_s
+        cells=cells,
+        models=models,
+        settings=settings,
+        threads=arguments.threads,
+        timings=timings,
+        block_s=block_s,
+        allowed=allowed,
     )
+
+
+def _model(name: str, store: ProfileStore, allowed: Sequence[str]) -> Model:
+    """The profile of a model that can be built here: of the catalogue, or a network that the user allows."""
+    if name in MODEL_NAMES or name not in store.names("models"):
+        name = catalogue_entry(name).name
+    model = store.model(name)
+    reference_of(model, allowed)
+    return model
 
 
 def _two_devices(text: str) -> tuple[str, str]:

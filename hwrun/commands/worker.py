@@ -40,6 +40,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that compute (default 1)")
     parser.add_argument("--cores", metavar="LIST", help="keep to these cores, such as 0 or 0,2 or 0-3")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where weights are kept (default: the user's cache)")
+    parser.add_argument(
+        "--allow-module",
+        action="append",
+        default=[],
+        metavar="PKG.MOD:FACTORY",
+        help="a network outside the catalogue that may be asked for: its code runs here; repeatable",
+    )
     parser.add_argument("--once", action="store_true", help="end when the first orchestrator has left")
 
 
@@ -81,6 +88,7 @@ def _serve(arguments: argparse.Namespace, control_address: Address, data_address
         store=WeightStore(arguments.cache),
         threads=arguments.threads,
         once=arguments.once,
+        allowed=arguments.allow_module,
         conditions=conditions(arguments.threads),
     )
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -15,7 +15,10 @@ from hwrun.cli import main
 from hwrun.errors import BadUsageError
 from hwrun.model_source import network_stage, reference_of
 from hwrun.network import Network, parse_arguments, parse_shape, torchvision_input
+from hwrun.records import read_run
+from hwrun.reference import References
 from hwrun.state_dict import named_tensors
+from hwrun.weights import WeightStore, load_stage
 from paretosim.block import Model
 from paretosim.profiles import ProfileStore, read_profile
 from paretosim.timing import Timing
@@ -59,6 +62,7 @@ def test_a_network_parses_as_what_it_prints(shape, arguments, most) -> None:  # 
         ("nets.unet:build?input-shape=3x0x4", r"input: got \[3, 0, 4\], expected positive sizes"),
         ("nets.unet:build?input-shape=3x4x4&max-blocks=0", "max blocks: got 0, expected 1 or more"),
         ("nets.unet:build?input-shape=3x4x4&a-b=0", "argument: got 'a-b'"),
+        ("torchvision:vit_b_16?input-shape=3x4x4&weights=DEFAULT", "argument: got weights, which would fetch them"),
     ],
 )
 def test_a_network_that_cannot_be_is_refused(text: str, message: str) -> None:
@@ -133,6 +137,46 @@ def test_a_stage_that_gets_its_weights_leaves_the_next_one_alone() -> None:
     first.to_empty(device="cpu")
     again = network_stage(str(UNET), 0, 1, allowed)
     assert all(tensor.is_meta for tensor in named_tensors(again).values())
+
+
+def test_a_stored_network_gives_its_stages_their_own_weights(tmp_path: Path) -> None:
+    store = WeightStore(tmp_path)
+    reference = References(store, threads=1, seed=5, allowed=[UNET.reference]).of(str(UNET), 2)
+    count = len(reference.digests)
+    for cut in range(count + 1):
+        live = reference.inputs
+        for first, last in ((0, cut), (cut, count)):
+            stage = load_stage(str(UNET), first, last, reference.digests[first:last], store, [UNET.reference])
+            assert not any(tensor.is_meta for tensor in named_tensors(stage).values())
+            live = stage(*(tensor.clone() for tensor in live))
+        assert all(torch.equal(a, b) for a, b in zip(live, reference.outputs, strict=True))
+    with pytest.raises(BadUsageError, match="is not allowed on this host"):
+        load_stage(str(UNET), 0, 1, reference.digests[:1], store)
+    with pytest.raises(BadUsageError, match="is not allowed on this host"):
+        References(store, threads=1, seed=5).of(str(UNET), 2)
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_a_network_that_is_allowed_and_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["trace", *UNET_OPTIONS, "--name", "toy", "-o", str(tmp_path)]) == 0
+    options = ["sweep", "--local", "--profiles", str(tmp_path), "--model", "toy", "--splits", "2", "--mode", "single"]
+    options += ["--batch", "2", "--repeats", "1", "--batches-per-cell", "2", "-o", str(tmp_path / "run")]
+    assert main(options) == 2
+    assert f"Add --allow-module {UNET.reference}" in capsys.readouterr().err
+    done = subprocess.run(
+        [sys.executable, "-m", "hwrun.cli", *options, "--allow-module", UNET.reference],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    (cell,) = read_run(tmp_path / "run").cells
+    assert cell.status == "done"
+    assert cell.output_check is not None
+    assert cell.output_check.bitwise_equal
 
 
 def test_trace_and_profile_take_a_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

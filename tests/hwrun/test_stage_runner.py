@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hwrun.stage_runner import ActivationCache, Cancelled, StageRunner, wait_until
+from hwrun.tensors import memory_order
 
 
 class Doubling(torch.nn.Module):
@@ -125,3 +126,13 @@ def test_waiting_is_given_up_when_cancelled():
     with pytest.raises(Cancelled):
         wait_until(start_s + 60, lambda: time.monotonic() > start_s + 0.05)
     assert time.monotonic() - start_s < 5
+
+
+def test_an_emulated_activation_keeps_the_order_of_its_dimensions():
+    class Permuted(torch.nn.Module):
+        def forward(self, x):
+            return (x.permute(0, 2, 3, 1) + 1,)
+
+    runner = StageRunner(Permuted, target_s=0.0, cache=ActivationCache(), key="permuted")
+    (tensor,) = runner.run((torch.zeros(2, 3, 4, 5),), lambda: False).tensors
+    assert memory_order(tensor) == (0, 3, 1, 2)
