@@ -91,7 +91,7 @@ def drawn_block_times_s(
     if error > 0:
         common = rng.standard_normal(samples)
         moving = _process(block_s / block_s.sum(), model.correlation_length, samples, rng)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):  # what leaves the range is refused below
             if model.common_share < 1:
                 factors = np.exp(model.moving_spread(error) * moving)
                 factors *= block_s.sum() / (factors @ block_s)[:, np.newaxis]
