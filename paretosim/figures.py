@@ -118,13 +118,14 @@ def _scale(axes: Axes, rows: Sequence[Row]) -> None:
     latencies, throughputs = [row.latency_s for row in rows], [row.throughput_per_s for row in rows]
     if is_logarithmic(latencies):
         axes.set_xscale("log")
-        _plain_ticks(axes.xaxis)
+        plain_ticks(axes.xaxis)
     if is_logarithmic(throughputs):
         axes.set_yscale("log")
-        _plain_ticks(axes.yaxis)
+        plain_ticks(axes.yaxis)
 
 
-def _plain_ticks(axis: Axis) -> None:
+def plain_ticks(axis: Axis) -> None:
+    """Write a logarithmic axis's ticks as numbers, at 1, 2 and 5 of each power."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

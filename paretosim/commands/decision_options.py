@@ -7,7 +7,6 @@ from argparse import ArgumentParser, Namespace
 
 from paretosim import setting_words
 from paretosim.commands.split_options import setting_of
-from paretosim.errors import BadInputError
 from paretosim.setting_words import as_option
 
 
@@ -35,8 +34,6 @@ def decide(arguments: Namespace) -> int:
     from paretosim.decision_space import across, explore
     from paretosim.objectives import DEFAULT_OBJECTIVES
 
-    if arguments.plot is not None:
-        raise BadInputError("--plot: draws the splits of one batch and window; leave out lists and --objectives")
     batches, windows = _listed(arguments.batch), _listed(arguments.window)
     for batch in batches:
         for window in windows or (None,):
@@ -49,6 +46,10 @@ def decide(arguments: Namespace) -> int:
     space = explore(
         across(setting, batches, windows, extrapolate=arguments.extrapolate), [name.strip() for name in names]
     )
+    if arguments.plot is not None:
+        from paretosim.decision_figures import plot
+
+        plot(space, arguments.plot)
     if arguments.json:
         from paretosim.decision_json import as_json
 
@@ -66,6 +67,8 @@ def decide(arguments: Namespace) -> int:
         if not console.is_terminal:
             console.width = 160  # a file or a pipe has no width: let no column be cut
         show(space, console, everything=arguments.all)
+    if arguments.plot is not None:
+        print(f"figure: {arguments.plot}", file=sys.stderr)
     return 0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -344,6 +346,33 @@ def test_a_single_batch_and_window_print_what_they_always_did(command: Command, 
     assert json.loads(command(*asked, "--json", "--batch", 8)[1])["batch"] == 8
 
 
+def test_a_figure_draws_the_first_two_objectives_and_names_the_others(
+    command: Command, asked: tuple[object, ...], tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "space.svg"
+    options = ("--batch", "1,8", "--mode", "closed", "--window", "1,4", "--objectives", "energy,latency,memory")
+    code, out, err = command(*asked, *options, "--fps", "5", "--json", "--plot", path)
+    assert (code, err) == (0, f"figure: {path}\n")
+    json.loads(out)
+    drawn = path.read_text()
+    for said in (
+        "energy, J an image",
+        "latency, s, filled at 5 frames/s",
+        "front under memory too",
+        "batch 1, window 4",
+    ):
+        assert said in drawn
+    code, _, err = command(*asked, "--mode", "closed", "--window", "1,2,3,4,5,6,7,8,9", "--plot", path)
+    assert (code, err) == (2, "paretosim: --plot: got 9 windows, expected 8 at most, a shape each\n")
+
+
+def test_moocore_is_imported_for_a_hypervolume_alone(asked: tuple[object, ...]) -> None:
+    arguments = [str(argument) for argument in asked]
+    code = f"import sys; from paretosim.cli import main; main({arguments!r}); sys.exit('moocore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -353,7 +382,8 @@ def test_a_single_batch_and_window_print_what_they_always_did(command: Command, 
         (["--window", "1,2"], "--window: has no meaning in mode paced"),
         (["--mode", "closed", "--window", "1,0"], "got 0 batches, expected 1 to"),
         (["--objectives", "speed"], "objectives: got 'speed', expected any of"),
-        (["--batch", "1,2", "--plot", "a.svg"], "--plot: draws the splits of one batch and window"),
+        (["--objectives", "energy", "--plot", "a.svg"], "--plot: got one objective, energy, expected two or more"),
+        (["--batch", "1,2", "--plot", "a.gif"], "--plot: got 'a.gif', expected a file ending in .svg"),
         (["--batch", "1,2", "--rate", "1"], "several batch sizes are several loads; expected one size"),
     ],
 )
