@@ -5,8 +5,9 @@ from __future__ import annotations
 from paretosim.decision_space import DecisionSpace
 from paretosim.objectives import Objective, costs_of
 from paretosim.pareto import is_nondominated
+from paretosim.resolution import WORTHWHILE_GAIN
 from paretosim.units import format_bytes, format_duration, format_number
-from paretosim.verdict import WORTHWHILE_GAIN, is_overhead_bound
+from paretosim.verdict import is_overhead_bound
 
 
 def figure_text(objective: Objective, value: float) -> str:

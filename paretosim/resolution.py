@@ -16,6 +16,9 @@ import math
 from paretosim.mode import Arrivals, Mode
 from paretosim.prediction import Prediction, Row
 
+# Below this gain a split is not worth the second device; above all it is below what profiles resolve.
+WORTHWHILE_GAIN = 1.02
+
 
 def indistinguishable(prediction: Prediction, split: int | None, objective: str) -> tuple[int, ...] | None:
     """Splits whose `latency` or `throughput` may equal that of `split` within the timings' error.

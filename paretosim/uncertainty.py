@@ -21,7 +21,7 @@ from paretosim.chain import Hop, hops_of, stage_times_s
 from paretosim.errors import BadInputError
 from paretosim.mode import Arrivals
 from paretosim.prediction import alone, meets_constraints, objectives_of, transfers_s
-from paretosim.verdict import WORTHWHILE_GAIN
+from paretosim.resolution import WORTHWHILE_GAIN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

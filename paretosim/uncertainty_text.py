@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from paretosim.columns import Column
+from paretosim.resolution import WORTHWHILE_GAIN
 from paretosim.units import format_number
-from paretosim.verdict import WORTHWHILE_GAIN, split_runs
+from paretosim.verdict import split_runs
 
 if TYPE_CHECKING:
     from paretosim.prediction import Prediction

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 
 from paretosim.mode import Arrivals
 from paretosim.prediction import Baseline, Prediction, Row
-from paretosim.resolution import indistinguishable
+from paretosim.resolution import WORTHWHILE_GAIN, indistinguishable
 from paretosim.units import format_duration, format_number
-
-# Below this gain a split is not worth the second device; above all it is below what profiles resolve.
-WORTHWHILE_GAIN = 1.02
 
 
 def verdict(prediction: Prediction, doubts: Sequence[str] | None = None) -> str:
