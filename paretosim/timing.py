@@ -149,7 +149,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             sizes = [entry.batch for entry in entries]
             raise BadInputError(
                 f"batch: got {batch}, but {self.model} on {self.device} was profiled at batches {_listed(sizes, ', ')};"
-                f" expected {sizes[0]} to {sizes[-1]}, or --extrapolate (extrapolate=True) to go beyond, or"
+                f" expected {sizes[0]} to {sizes[-1]}, or --extrapolate of paretosim (extrapolate=True), or"
                 f" all sizes profiled anew with: hwrun profile --batch {_listed(sorted([*sizes, batch]), ',')}"
             )
         before, after = self.neighbours(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,25 @@ def test_the_command_extrapolates_only_when_told_to(command: Command, profiled: 
     code, out, _ = command(*asked, "--extrapolate")
     assert code == 0
     assert "timing on one: extrapolated (affine from batches 2 and 8 to 14)" in out
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [("map", "--model"), ("plan", "--model"), ("front", "--models"), ("predict", "--objectives=bytes", "--model")],
+)
+def test_every_command_reads_timings_alike(command: Command, profiled: Path, asked: tuple[str, ...]) -> None:
+    options = (*asked, "toy", "--profiles", profiled, "--devices", "one,two")
+    assert command(*options, "--batch", 3)[0] == 0
+    code, _, err = command(*options, "--batch", 14)
+    assert (code, "expected 2 to 8, or --extrapolate" in err) == (2, True)
+    assert command(*options, "--batch", 14, "--extrapolate")[0] == 0
+
+
+def test_a_list_of_batches_extrapolates_only_those_outside(command: Command, profiled: Path) -> None:
+    options = ("predict", "--model", "toy", "--profiles", profiled, "--devices", "one,two", "--batch", "2,4,14")
+    assert command(*options)[0] == 2
+    kinds = json.loads(command(*options, "--extrapolate", "--json")[1])["timing_kinds"]
+    assert kinds == {"2": ["measured"] * 2, "4": ["measured"] * 2, "14": ["extrapolated"] * 2}
 
 
 def test_python_callers_extrapolate_in_the_same_words(profiled: Path) -> None:
