@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import msgspec
 
 from paretosim.errors import BadInputError
-from paretosim.mode import MAX_BATCHES, Mode
+from paretosim.mode import MAX_BATCHES, Arrivals, Mode
 
 Workers = Literal["overlapped", "serial"]
 WORKERS: tuple[Workers, ...] = get_args(Workers)
@@ -59,6 +59,14 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise BadInputError(f"batches: a finite run means nothing in mode {mode.name}, expected closed or open")
         if self.clock == "stage1" and mode.name != "burst":
             raise BadInputError(f"clock: got that of stage 1 in mode {mode.name}, expected mode burst")
+
+    def draws(self, mode: Mode) -> bool:
+        """Whether a prediction in that mode is drawn at random, so that the seed matters.
+
+        Random arrivals at a line of fixed services without bounds have exact figures; others are drawn.
+        """
+        random = isinstance(mode.arrivals, Arrivals) and mode.arrivals.process == "poisson"
+        return random and not self.is_plain
 
     @property
     def is_plain(self) -> bool:

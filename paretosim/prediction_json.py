@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from paretosim import __version__
-from paretosim.mode import Arrivals, Mode
+from paretosim.mode import Arrivals
 from paretosim.operation import Operation
 from paretosim.prediction import Baseline, Prediction, Row, Setting
 from paretosim.profiles import identity
@@ -69,7 +69,7 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
         },
         "versions": {"paretosim": __version__, "numpy": np.__version__, "python": platform.python_version()},
         "identity": setting_identity(prediction),
-        "seed": setting.operation.seed if is_random(setting.mode) else None,
+        "seed": setting.operation.seed if setting.operation.draws(setting.mode) else None,
         "baselines": {
             "first_device": _baseline(prediction.baselines[0]),
             "second_device": _baseline(prediction.baselines[1]),
@@ -103,11 +103,6 @@ def operation_object(setting: Setting) -> dict[str, Any]:
         "receive_buffer_bytes": (setting.link.wmax_bytes if received is None else received) if serial else None,
         "clock": operation.clock,
     }
-
-
-def is_random(mode: Mode) -> bool:
-    """Whether results depend on a seed."""
-    return isinstance(mode.arrivals, Arrivals) and mode.arrivals.process == "poisson"
 
 
 def setting_identity(prediction: Prediction) -> str:

@@ -1,7 +1,8 @@
 """Objectives of a line that the closed forms over L₀ and t* are not of: serial workers, buffers, finite runs, `open`.
 
 Steady states come from the line's saturated period, which has a closed form; `burst` and finite runs from the
-recursion; Poisson arrivals are sampled through it (docs/model.md).
+recursion. Poisson arrivals have an exact wait where services are fixed and nothing bounds the queues, and are sampled
+through the recursion elsewhere (docs/model.md).
 """
 
 from __future__ import annotations
@@ -139,10 +140,28 @@ def _open(
     if deterministic:
         latency = np.where(keeps_up, significant(line.unloaded_s), np.inf)
         return Queued(latency, significant(period), binding, percentiles_s=np.stack([latency] * len(PERCENTILES)))
+    if operation.is_plain:
+        return _waiting_exactly(line.unloaded_s, period, saturated_s, keeps_up, binding)
     batches = POISSON_WARMUP + POISSON_BATCHES
     done = run(line, operation, arrival_times_s(arrivals, batches, generator, POISSON_RUNS))
     latencies = np.moveaxis(done.latencies_s[..., POISSON_WARMUP:], 0, 1).reshape(len(period), -1)
     return _sampled(np.where(keeps_up[:, np.newaxis], latencies, np.inf), period, binding)
+
+
+def _waiting_exactly(
+    unloaded_s: Array, period_s: Array, slowest_s: Array, keeps_up: NDArray[np.bool_], binding: NDArray[np.intp]
+) -> Queued:
+    """Random arrivals at fixed services without bounds: all waiting is that before the slowest station alone."""
+    from paretosim.random_wait import mean_wait, wait_percentile
+
+    waits = np.full((1 + len(PERCENTILES), len(period_s)), np.inf)
+    for plan in np.flatnonzero(keeps_up):
+        load = float(slowest_s[plan] / period_s[plan])
+        waits[0, plan] = mean_wait(load)
+        waits[1:, plan] = [wait_percentile(load, percent / 100) for percent in PERCENTILES]
+    waits[:, keeps_up] *= slowest_s[keeps_up]
+    latencies = significant(unloaded_s + waits)
+    return Queued(latencies[0], significant(period_s), binding, percentiles_s=latencies[1:])
 
 
 def _sampled(latencies_s: Array, period_s: Array, binding: NDArray[np.intp]) -> Queued:

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from paretosim.columns import Column, aligned, fitting
 from paretosim.device import Device
-from paretosim.mode import Arrivals
 from paretosim.prediction import Baseline, Prediction, Row, Setting
 from paretosim.scatter import scatter
 from paretosim.timing import EXTRAPOLATED_FROM, Timing
@@ -98,7 +97,7 @@ def _operated(prediction: Prediction) -> list[Text]:
     if operation.clock == "stage1":
         words.append("latency from the start of stage 1")
     lines = [Text("; ".join(words))] if words else []
-    if isinstance(mode.arrivals, Arrivals) and mode.arrivals.process == "poisson":
+    if operation.draws(mode):
         lines.append(Text(f"latencies are sampled, seed {operation.seed}", style="dim"))
     return lines
 
