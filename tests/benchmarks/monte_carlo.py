@@ -8,44 +8,46 @@ import tracemalloc
 import numpy as np
 from numpy.typing import NDArray
 
-from paretosim import recursion
-from paretosim.chain import hops_of, splits_of
-from paretosim.line import line_of
+from paretosim import recursion, serial_workers
 from paretosim.mode import Mode
-from paretosim.operation import Operation
-from paretosim.prediction import transfers_s
-from paretosim.queueing import Line, run
+from paretosim.operation import SEND_BUFFER_BYTES
+from paretosim.serial_workers import WireTimes, Worker
 from paretosim.setting_words import split_setting
+from paretosim.transfer_time import serialisation_s
 from tests.benchmarks.seconds import Seconds, runs_s
 
 SAMPLES, BATCHES = 1000, 8
 SPREAD = 0.1
+SETTING = split_setting("vgg16", bw="50mbit", delay="10ms", mode="burst")
+PAYLOAD_BYTES = np.array(SETTING.model.cut_bytes(), dtype=np.float64) * SETTING.batch
+DELAYS_S = np.array([0.0, SETTING.link.one_way_delay_s, 0.0])
 
 
-def _random_services() -> tuple[NDArray[np.float64], Line]:
-    """(samples, splits, batches, stations) seconds, and the line that they are around."""
-    setting = split_setting("vgg16", bw="50mbit", delay="10ms", mode="burst")
-    blocks = len(setting.model.blocks)
-    splits = splits_of(blocks, "all")
-    cut_bytes = np.array(setting.model.cut_bytes(), dtype=np.int64) * setting.batch
-    hops = hops_of(cut_bytes, splits, source="stage1", sink="last")
+def _random_services() -> NDArray[np.float64]:
+    """(samples, splits, batches, stations) seconds: stage 1, link, stage 2."""
     generator = np.random.default_rng(0)
+    blocks = len(SETTING.model.blocks)
     factors = np.exp(SPREAD * generator.standard_normal((2, SAMPLES, BATCHES, blocks)))
-    means = np.array([timing.at_batch(setting.batch)[0] for timing in setting.timings])[:, np.newaxis, np.newaxis]
+    means = np.array([timing.at_batch(SETTING.batch)[0] for timing in SETTING.timings])[:, np.newaxis, np.newaxis]
     done = np.zeros((2, SAMPLES, BATCHES, blocks + 1))
     np.cumsum(factors * means, axis=-1, out=done[..., 1:])
-    stages = np.stack([done[0], done[1][..., -1:] - done[1]], axis=-1)  # (samples, batches, splits, 2)
-    times = transfers_s(setting, hops)
-    line = line_of(stages[0, 0], times, hops, setting.link, 0.0)
-    link = np.broadcast_to(times[0][:, 0], stages.shape[:-1])
-    services = np.stack([stages[..., 0], link, stages[..., 1]], axis=-1)
-    return np.moveaxis(services, 1, 2), line
+    link = np.broadcast_to(serialisation_s(PAYLOAD_BYTES, SETTING.link), done.shape[1:])
+    services = np.stack([done[0], link, done[1][..., -1:] - done[1]], axis=-1)
+    return np.moveaxis(services, 1, 2)
 
 
 def _percentiles() -> NDArray[np.float64]:
-    services, line = _random_services()
-    done = recursion.run(services, line.delays_s, np.zeros(BATCHES))
+    done = recursion.run(_random_services(), DELAYS_S, np.zeros(BATCHES))
     return np.percentile(done.latencies_s.mean(axis=-1), (50, 95, 99), axis=0)
+
+
+def _serially(services: NDArray[np.float64]) -> None:
+    none = np.zeros(len(PAYLOAD_BYTES))
+    delay, back = (np.full(len(none), value) for value in (SETTING.link.one_way_delay_s, SETTING.link.return_delay_s))
+    shares = (SEND_BUFFER_BYTES / PAYLOAD_BYTES, SETTING.link.wmax_bytes / PAYLOAD_BYTES)
+    wire = WireTimes(services[0, :, 0, 1], none, delay, back, *shares).as_wire()
+    stages = [Worker(lambda n, start, j=j: start + services[:, :, n, j]) for j in (0, 2)]
+    serial_workers.run([stages[0], wire, stages[1]], np.zeros(BATCHES), services.shape[:2])
 
 
 def _plain_loop(services: NDArray[np.float64], delays: list[float]) -> float:
@@ -68,18 +70,18 @@ def monte_carlo() -> Seconds:
     _percentiles()
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    services, line = _random_services()
-    delays = line.delays_s[0].tolist()
+    services = _random_services()
+    delays = DELAYS_S.tolist()
     start = time.perf_counter()
     for sample in range(50):
         for split in range(services.shape[1]):
             _plain_loop(services[sample, split], delays)
     loop_s = (time.perf_counter() - start) * SAMPLES / 50
     start = time.perf_counter()
-    recursion.run(services, line.delays_s, np.zeros(BATCHES))
+    recursion.run(services, DELAYS_S, np.zeros(BATCHES))
     recursion_s = time.perf_counter() - start
     start = time.perf_counter()
-    run(line, Operation(workers="serial"), np.zeros((SAMPLES, BATCHES)))
+    _serially(services)
     serial_s = time.perf_counter() - start
     return Seconds(
         f"Monte Carlo of {SAMPLES} samples × {services.shape[1]} splits of vgg16, {Mode.named('burst')}",
@@ -89,6 +91,6 @@ def monte_carlo() -> Seconds:
             f"peak {peak_bytes / 2**20:.0f} MiB",
             f"the recursion alone {recursion_s:.3f} s; a plain Python loop (of 50 samples): {loop_s / recursion_s:.0f}×"
             " that",
-            f"serial workers, as many runs of fixed times: {serial_s:.3f} s",
+            f"the same with serial workers {serial_s:.3f} s",
         ),
     )
