@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +13,7 @@ from paretosim import recursion
 from paretosim.errors import BadInputError
 from paretosim.mode import Mode
 from paretosim.pipeline import Starts, objectives
-
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode knows no packages of tests
-import event_lines as events  # found by the line above
-
-sys.path.pop(0)
+from tests.paretosim import event_lines as events
 
 
 def _random_line(draw: random.Random) -> tuple[list[list[float]], list[float], list[float], list[int | None]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +10,7 @@ import pytest
 from paretosim import serial_workers
 from paretosim.errors import BadInputError
 from paretosim.serial_workers import WireTimes, Worker
-
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode knows no packages of tests
-import event_lines as events  # found by the line above
-
-sys.path.pop(0)
+from tests.paretosim import event_lines as events
 
 
 def _stations(line: list[np.ndarray | WireTimes]) -> list[Worker | serial_workers.Wire]:
