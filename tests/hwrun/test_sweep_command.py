@@ -78,3 +78,9 @@ def test_what_cannot_be_is_refused_with_what_to_do(options, message):
 def test_a_device_without_a_timing_cannot_be_emulated():
     with pytest.raises(UnknownNameError, match="hwrun profile"):
         plan("--emulate", "no-such-device,no-such-device")
+
+
+def test_a_mode_that_is_only_predicted_is_no_choice(capsys):
+    with pytest.raises(SystemExit):
+        parsed(["--mode", "open"])
+    assert "invalid choice: 'open'" in capsys.readouterr().err
