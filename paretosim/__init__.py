@@ -14,6 +14,7 @@ _HOMES = {
     "paretosim.setting_words": ("split_setting",),
     "paretosim.predicting": ("predict_splits",),
     "paretosim.prediction": ("Baseline", "Prediction", "Recommended", "Row", "Setting", "predict"),
+    "paretosim.uncertainty": ("Doubts", "Uncertainty", "uncertainty_of"),
     "paretosim.side_by_side": ("SideBySide", "paper_figure", "predict_side_by_side"),
     "paretosim.decision_space": ("Choice", "DecisionSpace", "across", "explore"),
     "paretosim.link_arrays": ("LinkArrays", "predict_links"),
@@ -54,11 +55,14 @@ if TYPE_CHECKING:
     from paretosim.setting_words import split_setting
     from paretosim.side_by_side import SideBySide, paper_figure, predict_side_by_side
     from paretosim.timing import Timing
+    from paretosim.uncertainty import Doubts, Uncertainty, uncertainty_of
     from paretosim.units import parse_duration_s, parse_rate_bps
 
 __all__ = [  # noqa: RUF022 — grouped by what they are for, not sorted
     # two devices
     "predict_splits", "split_setting", "predict", "Setting", "Prediction", "Row", "Baseline", "Recommended",
+    # how sure that is
+    "uncertainty_of", "Doubts", "Uncertainty",
     # side by side
     "predict_side_by_side", "paper_figure", "SideBySide",
     # batch and window too, other objectives
