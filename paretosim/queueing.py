@@ -131,15 +131,15 @@ def _open(
     generator = np.random.default_rng(operation.seed)
     if operation.batches is not None:
         done = run(line, operation, arrival_times_s(arrivals, operation.batches, generator))
-        return _sampled(done.latencies_s, completion_interval_s(done), binding)
+        return _sampled(done.latencies_s, significant(completion_interval_s(done)), binding)
     # At exactly the saturated rate, evenly spaced batches still never queue; random ones do so without end.
     deterministic = arrivals.process == "deterministic"
     room = significant(saturated_s)
     keeps_up = room <= significant(np.array([interval_s])) if deterministic else room < interval_s
-    period = np.where(keeps_up, interval_s, saturated_s)
+    period = np.where(keeps_up, interval_s, significant(saturated_s))
     if deterministic:
         latency = np.where(keeps_up, significant(line.unloaded_s), np.inf)
-        return Queued(latency, significant(period), binding, percentiles_s=np.stack([latency] * len(PERCENTILES)))
+        return Queued(latency, period, binding, percentiles_s=np.stack([latency] * len(PERCENTILES)))
     if operation.is_plain:
         return _waiting_exactly(line.unloaded_s, period, saturated_s, keeps_up, binding)
     batches = POISSON_WARMUP + POISSON_BATCHES
@@ -161,7 +161,7 @@ def _waiting_exactly(
         waits[1:, plan] = [wait_percentile(load, percent / 100) for percent in PERCENTILES]
     waits[:, keeps_up] *= slowest_s[keeps_up]
     latencies = significant(unloaded_s + waits)
-    return Queued(latencies[0], significant(period_s), binding, percentiles_s=latencies[1:])
+    return Queued(latencies[0], period_s, binding, percentiles_s=latencies[1:])
 
 
 def _sampled(latencies_s: Array, period_s: Array, binding: NDArray[np.intp]) -> Queued:
@@ -171,7 +171,7 @@ def _sampled(latencies_s: Array, period_s: Array, binding: NDArray[np.intp]) -> 
     percentiles[:, finite] = np.percentile(latencies_s[finite], PERCENTILES, axis=1)
     return Queued(
         significant(latencies_s.mean(axis=1)),
-        significant(period_s),
+        period_s,
         binding,
         percentiles_s=significant(percentiles),
     )
