@@ -16,11 +16,12 @@ def memory_order(tensor: torch.Tensor) -> tuple[int, ...] | None:
     >>> memory_order(torch.empty(2, 3, 4).permute(0, 2, 1))
     (0, 2, 1)
     """
-    order = sorted(range(tensor.dim()), key=lambda dimension: (-tensor.stride(dimension), dimension))
+    strides: tuple[int, ...] = tensor.stride()
+    order = sorted(range(tensor.dim()), key=lambda dimension: (-strides[dimension], dimension))
     step = 1
     for dimension in reversed(order):
         if tensor.shape[dimension] > 1:
-            if tensor.stride(dimension) != step:
+            if strides[dimension] != step:
                 return None
             step *= tensor.shape[dimension]
     return tuple(order)

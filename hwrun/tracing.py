@@ -19,7 +19,7 @@ import logging
 import operator
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ def trace(module: torch.nn.Module, input_shape: Sequence[int], dtype: torch.dtyp
     ------
     BadUsageError : neither way of tracing can follow it; names the line and what to do.
     """
-    attempts = (
+    attempts: tuple[tuple[str, Callable[[], tuple[torch.nn.Module, fx.Graph]]], ...] = (
         ("torch.fx symbolic trace", lambda: _symbolic(module)),
         ("torch.export", lambda: _exported(module, input_shape, dtype)),
     )
@@ -104,9 +104,29 @@ def trace(module: torch.nn.Module, input_shape: Sequence[int], dtype: torch.dtyp
     )
 
 
+class _InPlaceProxy(fx.Proxy):
+    """Keeps `x += y` an operation in place; a plain proxy would make it `x = x + y`, which other names do not see."""
+
+
+def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[fx.Proxy, Any], Any]:
+    def apply(self: fx.Proxy, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return apply
+
+
+for _name in ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor"):
+    setattr(_InPlaceProxy, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
+
+
+class _Tracer(fx.Tracer):
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _InPlaceProxy(node, self)
+
+
 def _symbolic(module: torch.nn.Module) -> tuple[torch.nn.Module, fx.Graph]:
     root = _OneInput(module)
-    tracer = fx.Tracer()
+    tracer = _Tracer()
     if tracer.is_leaf_module(module, _PREFIX):
         raise HwrunError(f"{type(module).__name__} is a single layer of torch, which stays whole")
     return root, tracer.trace(root)
@@ -121,7 +141,7 @@ def _exported(
         program = torch.export.export(
             _OneInput(module), (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), strict=False
         )
-        root = program.module()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        root = program.module()
     graph = root.graph
     for node in list(graph.nodes):
         if (node.target == "_guards_fn" or node.op == "get_attr") and not node.users:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
+from hwrun import cut_rule
 from hwrun.composition import check_whole, cuts_that_differ
 from hwrun.cut import BlockChain
+from hwrun.cut_rule import TracedBlock
 from hwrun.errors import BadUsageError, HwrunError
 from hwrun.frames import MAX_TENSORS
 from hwrun.graph_values import sample_shape
@@ -278,3 +283,67 @@ def test_arguments_with_defaults_keep_them() -> None:
     assert_every_cut_composes(chain, module, torch.randn(2, 4))
     with pytest.raises(BadUsageError, match="missing 1 required positional argument"):
         chain_of(nn.Bilinear(4, 4, 4), (4,))
+
+
+class Program(nn.Module):
+    """Steps on values of four features a sample: each makes another value, some change one in place."""
+
+    def __init__(self, steps: tuple[tuple[str, int, int], ...]) -> None:
+        super().__init__()
+        self.steps = steps
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in steps)
+        self.scale = nn.Parameter(torch.randn(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values = [self.layers[0](x)]
+        for layer, (kind, i, j) in zip(self.layers, self.steps, strict=True):
+            one, two = values[i % len(values)], values[j % len(values)]
+            match kind:
+                case "layer":
+                    values.append(layer(one))
+                case "add":
+                    values.append(one + two)
+                case "add in place":
+                    one += two
+                    values.append(two * self.scale)
+                case "relu in place":
+                    values.append(torch.relu_(one))
+                case "view":
+                    values.append(one.view(one.shape[0], 2, 2).transpose(1, 2).reshape(-1, 4))
+                case "alias":
+                    values.append(one.view(-1, 4))
+                case "halves":
+                    left, right = one.chunk(2, dim=1)
+                    left.mul_(2)
+                    values.append(torch.cat([right, left], 1))
+                case "mean":
+                    values.append(one - two.mean(0))
+        return torch.cat(values[-3:], 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["layer", "add", "add in place", "relu in place", "view", "alias", "halves", "mean"],
+            ),
+            st.integers(0, 9),
+            st.integers(0, 9),
+        ),
+        min_size=1,
+        max_size=9,
+    ).map(tuple)
+)
+def test_any_program_composes_at_every_position_where_it_can_be_cut(steps: tuple[tuple[str, int, int], ...]) -> None:
+    with torch.no_grad():
+        module = Program(steps).eval().requires_grad_(False)
+        traced = trace(module, (4,), torch.float32)
+        body = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output")]
+        bounds = [cut.position for cut in cut_rule._possible(traced, body)]
+        blocks = [TracedBlock(str(first), first, last) for first, last in itertools.pairwise(bounds)]
+        carried = {node: seen.carried for node, seen in traced.seen.items() if seen.carried is not None}
+        chain = BlockChain(
+            traced.module, traced.graph, blocks, remade=cut_rule.remade(traced), carried=carried, how=traced.how
+        )
+        assert_every_cut_composes(chain, module, torch.randn(2, 4))
