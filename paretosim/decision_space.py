@@ -120,6 +120,11 @@ class DecisionSpace(msgspec.Struct, frozen=True, kw_only=True):
 
         return data_frame(self.records())
 
+    def _repr_html_(self) -> str:
+        from paretosim.notebook import space_html
+
+        return space_html(self)
+
 
 def across(
     setting: Setting, batches: Sequence[int], windows: Sequence[int] = (), *, extrapolate: bool = False

@@ -10,9 +10,9 @@ from rich.text import Text
 from paretosim.basis import devices_and_link
 from paretosim.columns import Column, aligned, fitting
 from paretosim.decision_space import Alone, Choice, DecisionSpace
-from paretosim.decision_verdict import best_alone, decision_verdict, figure_text
+from paretosim.decision_verdict import best_alone, decision_verdict
 from paretosim.hypervolume import hypervolume
-from paretosim.objectives import Figures, Objective, costs_of
+from paretosim.objectives import Figures, Objective, costs_of, figure_text
 from paretosim.tables import timing_lines
 from paretosim.units import format_bytes, format_number
 from paretosim.verdict import split_runs

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from paretosim.decision_space import DecisionSpace
-from paretosim.objectives import Objective, costs_of
+from paretosim.objectives import costs_of, figure_text
 from paretosim.pareto import is_nondominated
 from paretosim.resolution import WORTHWHILE_GAIN
-from paretosim.units import format_bytes, format_duration, format_number
 from paretosim.verdict import is_overhead_bound
-
-
-def figure_text(objective: Objective, value: float) -> str:
-    """A value of an objective for people, with its unit."""
-    if objective.name == "latency":
-        return format_duration(value, digits=3, gap=" ")
-    if objective.name == "throughput":
-        return f"{format_number(value, 3)} images/s"
-    if objective.name == "energy":
-        return f"{format_number(value, 3)} J an image"
-    return format_bytes(value) + (" an image" if objective.name == "bytes" else "")
 
 
 def decision_verdict(space: DecisionSpace) -> str:

@@ -12,10 +12,11 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from paretosim.axis_scale import fractions, is_logarithmic
-from paretosim.basis import conditions, timings
+from paretosim.basis import conditions, devices_and_link, timings
 from paretosim.units import format_bytes, format_number
 
 if TYPE_CHECKING:
+    from paretosim.decision_space import DecisionSpace
     from paretosim.placement import Placement
     from paretosim.prediction import Prediction, Row
     from paretosim.side_by_side import SideBySide
@@ -57,6 +58,30 @@ def placement_html(placement: Placement) -> str:
         f"<div><p><b>{escape(setting.model.name)}</b> over {escape(', '.join(d.name for d in setting.devices))},"
         f" batch {setting.batch}, mode {setting.mode}<br>"
         f"<small>timings: {escape(', '.join(kinds))}; error of stage times {error}</small></p>{obstacle}"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def space_html(space: DecisionSpace) -> str:
+    """The front over splits, batches and windows, the best in the first objective first."""
+    from paretosim.objectives import figure_text
+
+    first = space.predictions[0]
+    headings = ("split", "batch", "window", *(objective.name for objective in space.objectives), "best in")
+    best = {objective.name: space.best(objective.name) for objective in space.objectives}
+    body = []
+    for choice in space.front:
+        figures = [figure_text(objective, objective.of(choice.figures)) for objective in space.objectives]
+        window = "–" if choice.window is None else str(choice.window)
+        leads = ", ".join(name for name, one in best.items() if one == choice)
+        cells = (str(choice.row.split), str(choice.batch), window, *figures, leads)
+        body.append(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
+    head = "".join(f"<th>{heading}</th>" for heading in headings)
+    known = "<br>".join(dict.fromkeys(escape(timings(prediction)) for prediction in space.predictions))
+    return (
+        f"<div><p><b>{escape(first.setting.model.name)}</b> {escape(devices_and_link(first))}, mode"
+        f" {first.setting.mode.name}: front, {len(space.front)} of {len(space.choices)} choices<br>"
+        f"<small>{known}</small></p>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 

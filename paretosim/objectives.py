@@ -10,6 +10,7 @@ import numpy as np
 
 from paretosim.errors import BadInputError
 from paretosim.profiles import nearest
+from paretosim.units import format_bytes, format_duration, format_number
 
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
     from numpy.typing import NDArray
@@ -81,3 +82,14 @@ def costs_of(figures: Sequence[Figures], objectives: Sequence[Objective]) -> NDA
     return np.array(
         [[-o.of(one) if o.maximised else o.of(one) for o in objectives] for one in figures], dtype=np.float64
     ).reshape(len(figures), len(objectives))
+
+
+def figure_text(objective: Objective, value: float) -> str:
+    """A value of an objective for people, with its unit."""
+    if objective.name == "latency":
+        return format_duration(value, digits=3, gap=" ")
+    if objective.name == "throughput":
+        return f"{format_number(value, 3)} images/s"
+    if objective.name == "energy":
+        return f"{format_number(value, 3)} J an image"
+    return format_bytes(value) + (" an image" if objective.name == "bytes" else "")

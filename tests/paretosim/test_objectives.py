@@ -263,6 +263,18 @@ def test_the_hypervolume_is_the_share_of_the_box_that_a_front_dominates() -> Non
     assert hypervolume(np.array([[1.0, 2.0], [1.0, 3.0]])) is None
 
 
+def test_in_a_notebook_a_space_shows_its_front_with_every_name_escaped(toy: Any) -> None:
+    model = toy.model((2, 1), name="<toy>")
+    timings = tuple(toy.timing((0.1, 0.3), device=name, model="<toy>") for name in ("one", "two"))
+    devices = (toy.device("one"), toy.device("two"))
+    one = Setting(model=model, devices=devices, timings=timings, link=toy.link(), mode=Mode.named("closed"))
+    space = explore(across(one, [1, 8], [1, 2]))
+    html = space._repr_html_()
+    assert html.count("<tr>") == 1 + len(space.front)
+    assert "&lt;toy&gt;" in html
+    assert "<toy>" not in html
+
+
 # --- the command ---
 
 
