@@ -57,9 +57,13 @@ def choice_table(space: DecisionSpace, shown: list[Choice], width: int) -> Text:
         for index, objective in enumerate(space.objectives)
     ]
     columns.append(Column(heading="bottleneck", cells=cells[5], align="left", priority=1))
-    kept, _ = fitting(columns, width)
+    kept, left_out = fitting(columns, width)
     styles = ["green" if choice.on_front else "" if choice.row.fits else "red" for choice in shown]
-    return aligned(kept, ["dim"] * len(alone) + styles)
+    text = aligned(kept, ["dim"] * len(alone) + styles)
+    if left_out:
+        names = ", ".join(column.heading.replace("\n", " ") for column in left_out)
+        text.append(f"(too narrow for: {names}; widen the terminal, or use --csv)\n", "dim")
+    return text
 
 
 def _several(space: DecisionSpace) -> bool:

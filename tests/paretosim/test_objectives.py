@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretosim.decision_space import MAX_CHOICES, across, explore
+from paretosim.decision_tables import choice_table
 from paretosim.device import Device
 from paretosim.energy import energy_j
 from paretosim.errors import BadInputError, UnlikeConditionsError
@@ -273,6 +274,12 @@ def test_in_a_notebook_a_space_shows_its_front_with_every_name_escaped(toy: Any)
     assert html.count("<tr>") == 1 + len(space.front)
     assert "&lt;toy&gt;" in html
     assert "<toy>" not in html
+
+
+def test_a_narrow_terminal_leaves_columns_out_and_says_so(setting: Callable[..., Setting]) -> None:
+    space = explore([setting()], ALL)
+    table = choice_table(space, list(space.choices), 60).plain
+    assert "(too narrow for: after block, bottleneck; widen the terminal, or use --csv)" in table
 
 
 # --- the command ---
