@@ -25,12 +25,12 @@ _EXACT_QUANTA_BITS = 52
 
 
 class Hop(msgspec.Struct, frozen=True):
-    """A link that batches cross: forward (`link1`) or back (`input`, `return`).
+    """A link that batches cross: forward (`link1`), from a master on (`relay`), or back (`input`, `return`).
 
     `payload_bytes` and `crossed` are of shape (splits,): whole batches, and where the hop takes place at all.
     """
 
-    name: Literal["input", "link1", "return"]
+    name: Literal["input", "link1", "relay", "return"]
     payload_bytes: NDArray[np.int64]
     crossed: NDArray[np.bool_]
 

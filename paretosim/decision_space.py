@@ -15,12 +15,13 @@ import msgspec
 import numpy as np
 
 from paretosim import pareto
-from paretosim.chain import hops_of, splits_of
+from paretosim.chain import Hop, splits_of
 from paretosim.energy import energy_j
 from paretosim.errors import BadInputError, UnlikeConditionsError
 from paretosim.objectives import DEFAULT_OBJECTIVES, Figures, Objective, costs_of, objectives_named
 from paretosim.pipeline import significant
 from paretosim.prediction import Baseline, Prediction, Row, Setting, predict
+from paretosim.terms import hops_of_setting, link_of_hop, lone_s, terms_in_effect
 from paretosim.transfer_time import wire_bytes
 from paretosim.units import format_bytes
 
@@ -256,9 +257,10 @@ def _alone(prediction: Prediction, order: int, objectives: Sequence[Objective]) 
     asked = {objective.name for objective in objectives}
     energy = None
     if "energy" in asked:
-        total_s = sum(setting.timings[order].at_batch(setting.batch)[0]) / setting.speed
+        blocks_s = sum(setting.timings[order].at_batch(setting.batch)[0]) / setting.speed
+        busy_s = lone_s(setting, order, np.array([blocks_s])).tolist()
         period_s = setting.batch / baseline.throughput_per_s
-        energy = float(_energies_j(setting, [[total_s]], [period_s], only=order)[0])
+        energy = float(_energies_j(setting, [busy_s], [period_s], only=order)[0])
     return Alone(
         order=order,
         batch=setting.batch,
@@ -291,11 +293,15 @@ def _energies_j(
 
 def _wire_bytes(setting: Setting, splits: Sequence[int]) -> NDArray[np.float64]:
     """(splits,) bytes an image over all hops, there and back, headers among them."""
-    cut_bytes = np.array(setting.model.cut_bytes(), dtype=np.int64) * setting.batch
-    hops = hops_of(cut_bytes, np.array(splits), source=setting.source, sink=setting.sink)
-    links = [setting.link if hop.forward else setting.link.reverse() for hop in hops]
-    sent = [wire_bytes(hop.payload_bytes, link) for hop, link in zip(hops, links, strict=True)]
+    hops = [hop for hop in hops_of_setting(setting, np.array(splits)) if _on_a_wire(setting, hop)]
+    sent = [wire_bytes(hop.payload_bytes, link_of_hop(setting, hop)) for hop in hops]
     return significant(np.sum(sent, axis=0) / setting.batch)
+
+
+def _on_a_wire(setting: Setting, hop: Hop) -> bool:
+    """Whether it is a network's: a relay may be memory."""
+    relay = terms_in_effect(setting).relay
+    return hop.name != "relay" or (relay is not None and relay.rate_bps is not None)
 
 
 def _misfits(setting: Setting, row: Row) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ import numpy as np
 
 from paretosim.chain import Hop
 from paretosim.link import Link
-from paretosim.operation import Operation
+from paretosim.operation import Operation, Workers
 from paretosim.pipeline import sums
 from paretosim.serial_workers import WireTimes
+from paretosim.terms import HopTerms
 
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
     from numpy.typing import NDArray
@@ -20,10 +21,14 @@ if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
     Array = NDArray[np.float64]
 
 
+HOP_NAMES = ("input", "link1", "relay", "return")
+
+
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """The stations of all plans in chain order, (plans, stations) each; zeros where a stage has no such thing.
 
-    A link serialises for `services_s` after a stall, is `delays_s` long, and its way back `back_s`.
+    A link serialises for `services_s` after a stall (and what its sender and RPC wait before the first byte), is
+    `delays_s` long, and its way back `back_s`.
     `payload_bytes` is what a batch is on it, and `window_bytes` what its receiver offers.
     """
 
@@ -52,7 +57,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         received = self.window_bytes if operation.receive_buffer_bytes is None else operation.receive_buffer_bytes
         stations: list[Array | WireTimes] = []
         for j, name in enumerate(self.names):
-            if name.startswith("stage"):
+            if name not in HOP_NAMES:
                 stations.append(self.services_s[:, j])
                 continue
             size = self.payload_bytes[:, j]
@@ -74,25 +79,60 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def line_of(
-    stages_s: Array, transfers_s: tuple[Array, Array, Array], hops: Sequence[Hop], link: Link, control_delay_s: float
+    stages_s: Array,
+    transfers: HopTerms,
+    hops: Sequence[Hop],
+    link: Link,
+    control_delay_s: float,
+    *,
+    workers: Workers = "overlapped",
 ) -> Line:
     """The line of every split over two devices.
+
+    Overlapped workers send and receive beside computing: sending occupies the link, receiving is a station behind it.
+    Serial ones do it themselves, so that it is time of their stages; where there is no stage on a side of a link (at
+    the orchestrator, at a master), it is that of a worker there.
 
     Parameters
     ----------
     stages_s : (splits, 2) seconds.
-    transfers_s : serialisation, stall and delay of every hop, (splits, hops) seconds each.
+    transfers : what every hop takes, (splits, hops) each.
     """
     none = np.zeros(len(stages_s))
+    serial = workers == "serial"
+    receives, sends = bool(transfers.receiving_s.any()), bool((transfers.sending_s + transfers.rpc_s).any())
+    names_of_hops = [hop.name for hop in hops]
+    stage_behind = names_of_hops.index("relay" if "relay" in names_of_hops else "link1")
     columns: list[tuple[str, Array, Array, Array, Array, Array]] = []
-    for hop, served, stalled, delayed in zip(hops, *(times.T for times in transfers_s), strict=True):
-        back_s = (link.return_delay_s if hop.forward else link.one_way_delay_s) * hop.crossed
-        entry = (hop.name, served, stalled, delayed, back_s, hop.payload_bytes.astype(np.float64))
-        if hop.forward:
-            one, two = ((f"stage{k + 1}", stages_s[:, k], none, none, none, none) for k in range(2))
-            columns += [one, entry, two]
-        else:
-            columns.append(entry)
+
+    def works(name: str, time_s: Array) -> None:
+        columns.append((name, time_s, none, none, none, none))
+
+    for j, hop in enumerate(hops):
+        sent_s, received_s = transfers.sending_s[:, j] + transfers.rpc_s[:, j], transfers.receiving_s[:, j]
+        back_s = np.asarray(
+            (link.return_delay_s if hop.forward else link.one_way_delay_s) * hop.crossed, dtype=np.float64
+        )
+        if hop.name == "relay":
+            back_s = transfers.delays_s[:, j]
+        held_s = transfers.receiving_s[:, j - 1] + sent_s if serial and j else sent_s if serial else none
+        if hop.name == "link1":
+            works("stage1", stages_s[:, 0] + held_s if serial else stages_s[:, 0])
+        elif serial and j == 0 and sends:
+            works(f"{hop.name}.send", sent_s)
+        elif serial and hop.name == "relay":
+            works("master", held_s)
+        stall_s = transfers.stalls_s[:, j] if serial else transfers.stalls_s[:, j] + sent_s
+        entry = (transfers.serialisation_s[:, j], stall_s, transfers.delays_s[:, j], back_s)
+        columns.append((hop.name, *entry, hop.payload_bytes.astype(np.float64)))
+        if receives and not serial:
+            works(f"{hop.name}.receive", received_s)
+        if j == stage_behind:
+            # What comes after stage 2 is sent by it.
+            more_s = transfers.sending_s[:, j + 1] + transfers.rpc_s[:, j + 1] if j + 1 < len(hops) else none
+            works("stage2", stages_s[:, 1] + received_s + more_s if serial else stages_s[:, 1])
+        elif serial and receives and hop.name == "return":
+            works(f"{hop.name}.receive", received_s)
     names, *times = zip(*columns, strict=True)
     services, stalls, delays, back, payloads = (np.stack(values, axis=1) for values in times)
     return Line(

@@ -24,6 +24,7 @@ from paretosim.link import Link
 from paretosim.memory import all_stages_memory_bytes
 from paretosim.mode import Mode
 from paretosim.prediction import Setting
+from paretosim.terms import check_uncalibrated
 from paretosim.transfer_time import TcpState, segments, slow_start_rounds
 
 Array = NDArray[np.float64]
@@ -133,6 +134,7 @@ def link_response(setting: Setting, return_rate_bps: float | None = None) -> Lin
             " paced, closed and burst with overlapped workers, unbounded buffers and no finite run; predict links one"
             " by one instead"
         )
+    check_uncalibrated(setting, "many links at once")
     blocks = len(setting.model.blocks)
     splits = splits_of(blocks, setting.splits)
     memory_bytes = all_stages_memory_bytes(setting.model, setting.batch)

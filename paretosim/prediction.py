@@ -10,15 +10,25 @@ import numpy as np
 
 from paretosim import pareto, pipeline
 from paretosim.block import Model
-from paretosim.chain import Hop, Sink, Source, Splits, hops_of, splits_of, stage_times_s
+from paretosim.calibration import Backend, Calibration, Term
+from paretosim.chain import Hop, Sink, Source, Splits, splits_of, stage_times_s
 from paretosim.device import Device
 from paretosim.errors import BadInputError
 from paretosim.link import Link
 from paretosim.memory import stage_memory_bytes
 from paretosim.mode import Mode
 from paretosim.operation import Operation
+from paretosim.terms import (
+    HopTerms,
+    check_calibration,
+    hop_terms,
+    hops_of_setting,
+    lone_s,
+    services_in_order,
+    stage_terms,
+)  # fmt: skip
 from paretosim.timing import Kind, Timing
-from paretosim.transfer_time import TcpState, serialisation_s, stall_s
+from paretosim.transfer_time import TcpState
 
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
     import pandas as pd
@@ -32,7 +42,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a prediction over two devices depends on.
 
     `speed` divides all stage times, as `hwrun --speed` does. `control_delay_s` is how long a dispatch takes to
-    reach stage 1. `frame_rate_per_s` is that of a camera feeding the pipeline: a batch has to fill first.
+    reach stage 1. `frame_rate_per_s` is that of a camera feeding the pipeline: a batch has to fill first. `without`
+    names terms that are switched off, of the calibration or of the link.
     """
 
     model: Model
@@ -51,6 +62,9 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     max_latency_s: float | None = None
     min_throughput_per_s: float | None = None
     frame_rate_per_s: float | None = None
+    backend: Backend = "tcp"
+    calibration: Calibration | None = None
+    without: tuple[Term, ...] = ()
 
     def __post_init__(self) -> None:
         names = [block.name for block in self.model.blocks]
@@ -76,6 +90,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
             if value is not None and not 0 < value < float("inf"):
                 raise BadInputError(f"{field}: got {value}, expected a finite number above zero, or none")
         self.operation.check(self.mode)
+        check_calibration(self)
 
     @property
     def has_closed_form(self) -> bool:
@@ -103,7 +118,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     A link is occupied for its `links_s`, which is serialisation alone, and its `stalls_s`, slow start on a cold
     connection; after that comes its delay. Latency is on the setting's clock, the mean where it differs between
-    batches, and infinite where batches arrive faster than they can leave. Percentiles exist in `open`.
+    batches, and infinite where batches arrive faster than they can leave. Percentiles exist in `open`. With a
+    calibration, `stages_s` holds its terms, `sending_s` (round trips of RPC among it) occupies a link too, and
+    `receiving_s` is a station behind it; None where there is no such term.
     """
 
     split: int
@@ -124,6 +141,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     latency_p50_s: float | None = None
     latency_p95_s: float | None = None
     latency_p99_s: float | None = None
+    sending_s: tuple[float, ...] | None = None
+    receiving_s: tuple[float, ...] | None = None
 
 
 class Recommended(msgspec.Struct, frozen=True):
@@ -194,13 +213,13 @@ def predict(setting: Setting) -> Prediction:
     blocks = len(model.blocks)
     splits = splits_of(blocks, setting.splits)
     block_s, kinds = zip(*(timing.at_batch(batch) for timing in setting.timings), strict=True)
-    stages_s = stage_times_s(block_s, splits, setting.speed)
     cut_bytes = np.array(model.cut_bytes(), dtype=np.int64) * batch
-    hops = hops_of(cut_bytes, splits, source=setting.source, sink=setting.sink)
-    links_s, stalls_s, delays_s = transfers = transfers_s(setting, hops)
+    hops = hops_of_setting(setting, splits)
+    transfers = hop_terms(setting, hops)
+    stages_s = stage_terms(setting, splits, stage_times_s(block_s, splits, setting.speed), hops, transfers).total_s
     found, stations, bottlenecks, percentiles_s = objectives_of(setting, stages_s, transfers, hops)
     if bottlenecks is None:
-        services_s, _ = _services_in_order(stages_s, links_s + stalls_s, hops)
+        services_s, _ = services_in_order(stages_s, transfers, hops)
         bottlenecks = pipeline.significant(services_s).argmax(axis=1)  # the first of equals
     keeps_up = np.isfinite(found.latency_s) if setting.mode.name == "open" else np.ones(len(splits), dtype=np.bool_)
     _check_finite(setting, found.latency_s[keeps_up], found.period_s)
@@ -222,9 +241,9 @@ def predict(setting: Setting) -> Prediction:
             period_s=float(found.period_s[i]),
             bottleneck=stations[bottlenecks[i]],
             stages_s=tuple(stages_s[i].tolist()),
-            links_s=tuple(links_s[i].tolist()),
-            stalls_s=tuple(stalls_s[i].tolist()),
-            delays_s=tuple(delays_s[i].tolist()),
+            links_s=tuple(transfers.serialisation_s[i].tolist()),
+            stalls_s=tuple(transfers.stalls_s[i].tolist()),
+            delays_s=tuple(transfers.delays_s[i].tolist()),
             activation_bytes=(int(cut_bytes[split]),),
             memory_bytes=memory_bytes[i],
             fits=bool(fits[i]),
@@ -232,6 +251,8 @@ def predict(setting: Setting) -> Prediction:
             on_front=bool(on_front[i]),
             latency_from_start_s=None if found.latency_from_start_s is None else float(found.latency_from_start_s[i]),
             **_percentiles(percentiles_s, i),
+            sending_s=_unless_zero(transfers.sending_s + transfers.rpc_s, i),
+            receiving_s=_unless_zero(transfers.receiving_s, i),
         )
         for i, split in enumerate(splits.tolist())
     )
@@ -261,23 +282,23 @@ class Judged(NamedTuple):
 def objectives_of(
     setting: Setting,
     stages_s: NDArray[np.float64],
-    transfers: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    transfers: HopTerms,
     hops: Sequence[Hop],
 ) -> Judged:
     """Objectives of plans of a setting, by its mode and operation alone.
 
     Parameters
     ----------
-    stages_s : (plans, 2) seconds.
-    transfers : serialisation, stall and delay of every hop, (plans, hops) seconds each.
+    stages_s : (plans, 2) seconds, all terms included.
+    transfers : what every hop takes, (plans, hops) each.
     hops : their arrays are of shape (plans,).
     """
-    links_s, stalls_s, delays_s = transfers
-    services_s, stations = _services_in_order(stages_s, links_s + stalls_s, hops)
+    delays_s = transfers.delays_s
+    services_s, stations = services_in_order(stages_s, transfers, hops)
     if setting.has_closed_form:
         control_s = np.full((len(stages_s), 1), setting.control_delay_s)
         with np.errstate(over="ignore", invalid="ignore"):  # what is too large is the caller's to refuse
-            starts = _starts_of(control_s, services_s, delays_s, stations)
+            starts = _starts_of(control_s, services_s, delays_s, stations, hops)
             found = pipeline.objectives(services_s, np.hstack([control_s, delays_s]), setting.mode, starts)
         return Judged(found, stations, None, None)
     # Imported here, as most predictions never need it.
@@ -285,10 +306,10 @@ def objectives_of(
     from paretosim.queueing import objectives
 
     _check_finite(setting, services_s, delays_s)
-    line = line_of(stages_s, transfers, hops, setting.link, setting.control_delay_s)
+    line = line_of(stages_s, transfers, hops, setting.link, setting.control_delay_s, workers=setting.operation.workers)
     queued = objectives(line, setting.mode, setting.operation)
     found = pipeline.Objectives(queued.latency_s, queued.period_s, queued.latency_from_start_s)
-    return Judged(found, stations, queued.binding, queued.percentiles_s)
+    return Judged(found, line.names, queued.binding, queued.percentiles_s)
 
 
 def _percentiles(percentiles_s: NDArray[np.float64] | None, index: int) -> dict[str, float]:
@@ -306,43 +327,20 @@ def _check_finite(setting: Setting, *times_s: NDArray[np.float64]) -> None:
         )
 
 
-def transfers_s(
-    setting: Setting, hops: Sequence[Hop]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Serialisation, stall in slow start, and delay of every hop: (splits, hops) each."""
-    links = [setting.link if hop.forward else setting.link.reverse() for hop in hops]
-    by_hop = list(zip(hops, links, strict=True))
-    return (
-        np.stack([serialisation_s(hop.payload_bytes, link) for hop, link in by_hop], axis=1),
-        np.stack([stall_s(hop.payload_bytes, link, setting.tcp_state) for hop, link in by_hop], axis=1),
-        np.stack([link.one_way_delay_s * hop.crossed for hop, link in by_hop], axis=1),
-    )
-
-
-def _services_in_order(
-    stages_s: NDArray[np.float64], occupied_s: NDArray[np.float64], hops: Sequence[Hop]
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Service times of all stations in chain order, (splits, stations), and the stations' names."""
-    columns: list[NDArray[np.float64]] = []
-    names: list[str] = []
-    for hop, occupancy in zip(hops, occupied_s.T, strict=True):
-        if hop.name == "link1":
-            columns += [stages_s[:, 0], occupancy, stages_s[:, 1]]
-            names += ["stage1", hop.name, "stage2"]
-        else:
-            columns.append(occupancy)
-            names.append(hop.name)
-    return np.stack(columns, axis=1), tuple(names)
-
-
 def _starts_of(
     control_s: NDArray[np.float64], services_s: NDArray[np.float64], delays_s: NDArray[np.float64],
-    stations: tuple[str, ...],
+    stations: tuple[str, ...], hops: Sequence[Hop],
 ) -> pipeline.Starts:  # fmt: skip
     """When stage 1 starts: after the dispatch and, where there is one, the input's hop."""
     before = stations.index("stage1")
-    first_s = control_s[:, 0] + services_s[:, :before].sum(axis=1) + delays_s[:, :before].sum(axis=1)
+    crossed = [hop.name for hop in hops].index("link1")
+    first_s = control_s[:, 0] + services_s[:, :before].sum(axis=1) + delays_s[:, :crossed].sum(axis=1)
     return pipeline.Starts(first_s, services_s[:, : before + 1].max(axis=1))
+
+
+def _unless_zero(times_s: NDArray[np.float64], index: int) -> tuple[float, ...] | None:
+    """A plan's entry, None where no plan has any."""
+    return tuple(times_s[index].tolist()) if times_s.any() else None
 
 
 def _fits(memory_bytes: Sequence[int], devices: tuple[Device, Device]) -> bool:
@@ -358,7 +356,8 @@ def meets_constraints(
 
 
 def _baseline(setting: Setting, block_s: Sequence[Sequence[float]], index: int) -> Baseline:
-    latency_s, period_s = alone(setting, np.array([sum(block_s[index]) / setting.speed]))
+    total_s = lone_s(setting, index, np.array([sum(block_s[index]) / setting.speed]))
+    latency_s, period_s = alone(setting, total_s)
     device = setting.devices[index]
     need = stage_memory_bytes(setting.model, 0, len(setting.model.blocks), setting.batch)
     return Baseline(

@@ -16,6 +16,7 @@ from paretosim.prediction import Baseline, Prediction, Row, Setting
 from paretosim.profiles import identity
 from paretosim.resolution import indistinguishable
 from paretosim.tabular import fields_of
+from paretosim.terms import terms_in_effect
 from paretosim.verdict import verdict
 
 SCHEMA_VERSION = 1
@@ -35,7 +36,7 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
         "model": setting.model.name,
         "mode": setting.mode.name,
         "batch": setting.batch,
-        "backend": "tcp",
+        "backend": setting.backend,
         "window": setting.mode.window,
         "burst_batches": setting.mode.batches,
         **operation_object(setting),
@@ -60,7 +61,8 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
         "timing_kinds": list(prediction.timing_kinds),
         "profile_error": prediction.profile_error,
         "profile_errors": [msgspec.to_builtins(timing.error) for timing in setting.timings],
-        "calibration": None,
+        "calibration": calibration_object(setting),
+        **({"without": list(setting.without)} if setting.without else {}),
         "control_delay_s": setting.control_delay_s,
         "constraints": {
             "max_latency_s": setting.max_latency_s,
@@ -115,8 +117,28 @@ def setting_identity(prediction: Prediction) -> str:
         ]
     )  # fmt: skip
     # Only where it says something, so that what was there before it keeps its hash.
-    operated = [] if setting.operation == Operation() else [setting.operation]
+    operated: list[msgspec.Struct | str] = [] if setting.operation == Operation() else [setting.operation]
+    if setting.backend != "tcp":
+        operated.append(f"backend {setting.backend}")
+    if setting.calibration is not None:
+        operated.append(setting.calibration)
+    if setting.without:
+        operated.append(f"without {' '.join(sorted(setting.without))}")
     return identity(setting.model, *setting.devices, *setting.timings, setting.link, *operated, parameters.decode())
+
+
+def calibration_object(setting: Setting) -> dict[str, Any] | None:
+    """Name and hash of the calibration, and the terms of it that say something; None without one."""
+    calibration = setting.calibration
+    if calibration is None:
+        return None
+    return {
+        "name": calibration.name,
+        "hash": identity(calibration),
+        "backend": calibration.backend,
+        "terms": list(terms_in_effect(setting).active_terms()),
+        "fitted_on": list(calibration.fitted_on),
+    }
 
 
 def row_object(row: Row) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from paretosim.block import Model
+from paretosim.calibration import Calibration
 from paretosim.device import Device
 from paretosim.errors import BadInputError, ProfileError, UnknownNameError
 from paretosim.link import Link
@@ -22,7 +23,7 @@ from paretosim.timing import BatchTiming, BlockTiming, Timing
 
 ENVIRONMENT_VARIABLE = "PARETOSIM_PROFILES"
 _Noun = TypeVar("_Noun", bound=msgspec.Struct)
-_Named = TypeVar("_Named", Model, Device, Link)
+_Named = TypeVar("_Named", Model, Device, Link, Calibration)
 _SHOWN_CHARACTERS = 80
 _LONGEST_NAME = 100  # with its suffix well under the 255 bytes of common file systems
 
@@ -66,6 +67,12 @@ class ProfileStore:
     def link(self, name: str) -> Link:
         """The link preset of that name."""
         return self._read("links", name, Link)
+
+    def calibration(self, name: str) -> Calibration:
+        """The calibration of that name; one that is a path (ends in .json) is read from there."""
+        if name.endswith(".json"):
+            return read_profile(Path(name), Calibration)
+        return self._read("calibrations", name, Calibration)
 
     def timing(self, device: str, model: str) -> Timing:
         """Block times of `model` on `device`; a JSON file, or a CSV written by hand."""
@@ -114,7 +121,8 @@ class ProfileStore:
         known = self.names(folder)
         shown = name if len(name) <= _SHOWN_CHARACTERS else name[: _SHOWN_CHARACTERS - 1] + "…"
         raise UnknownNameError(
-            f"{folder.removesuffix('s')}: got {shown!r}, expected one of {', '.join(known)}{nearest(shown, known)}"
+            f"{folder.removesuffix('s')}: got {shown!r}, expected one of {', '.join(known) or '(there are none)'}"
+            f"{nearest(shown, known)}"
         )
 
 

@@ -83,11 +83,14 @@ def _weights(mode: Mode, row: Row, objective: str) -> tuple[float, float]:
 
 
 def _slowest_s(row: Row) -> float:
-    return max(*row.stages_s, *map(sum, zip(row.links_s, row.stalls_s, strict=True)))
+    sent_s = row.sending_s or (0.0,) * len(row.links_s)
+    occupied = map(sum, zip(row.links_s, row.stalls_s, sent_s, strict=True))
+    return max(*row.stages_s, *occupied, *(row.receiving_s or ()))
 
 
 def _unloaded_s(row: Row) -> float:
-    return sum((*row.stages_s, *row.links_s, *row.stalls_s, *row.delays_s))
+    more = (*(row.sending_s or ()), *(row.receiving_s or ()))
+    return sum((*row.stages_s, *row.links_s, *row.stalls_s, *row.delays_s, *more))
 
 
 def _period_doubt_s(a: Row, b: Row, moved: list[float], errors: tuple[float, float]) -> float:

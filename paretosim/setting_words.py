@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypedDict, get_args
 
 from paretosim.block import Model
+from paretosim.calibration import Backend, Calibration, Term, check_terms
 from paretosim.chain import Sink, Source, Splits
 from paretosim.device import Device
 from paretosim.errors import BadInputError
@@ -51,6 +52,9 @@ class SettingWords(TypedDict, total=False):
     min_throughput: float | None
     fps: float | None
     extrapolate: bool
+    backend: Backend
+    calibration: str | Calibration | None
+    without: Sequence[Term]
     timings: Mapping[str, Timing | Path | str] | None
     profiles: ProfileStore | Iterable[Path | str]
     spelling: Spelling
@@ -94,6 +98,9 @@ def split_setting(
     min_throughput: float | None = None,
     fps: float | None = None,
     extrapolate: bool = False,
+    backend: Backend = "tcp",
+    calibration: str | Calibration | None = None,
+    without: Sequence[Term] = (),
     timings: Mapping[str, Timing | Path | str] | None = None,
     profiles: ProfileStore | Iterable[Path | str] = (),
     spelling: Spelling = as_argument,
@@ -110,6 +117,8 @@ def split_setting(
     rate, arrivals : batches per second in mode `open`, and how they come, `deterministic` unless given.
     operation : workers, buffers, a finite run, the clock.
     extrapolate : whether a timing of several batch sizes may be used beyond them.
+    backend, calibration : what moves activations, and a calibration of it: a name, a path ending in .json, or a value.
+    without : terms of the model to switch off, by name.
     timings : of devices, by name: a value, or the path of a CSV of block,seconds; others come from profiles.
     profiles : directories searched before the shipped one.
 
@@ -134,9 +143,10 @@ def split_setting(
         known_timings = [timing.extrapolated_to(batch) for timing in known_timings]
     for name, value, known in (
         ("mode", mode, ModeName), ("splits", splits, Splits), ("source", source, Source), ("sink", sink, Sink),
-        ("tcp_state", tcp_state, TcpState),
+        ("tcp_state", tcp_state, TcpState), ("backend", backend, Backend),
     ):  # fmt: skip
         _check_choice(name, value, get_args(known), spelling)
+    check_terms(tuple(without), spelling("without"))
     wishes = {"min_throughput": min_throughput, "fps": fps}
     check_load(mode, batch, window=window, burst=burst, wishes=wishes, spelling=spelling)
     return Setting(
@@ -155,6 +165,9 @@ def split_setting(
         max_latency_s=_duration_s("max_latency", max_latency, spelling),
         min_throughput_per_s=min_throughput,
         frame_rate_per_s=fps,
+        backend=backend,
+        calibration=store.calibration(calibration) if isinstance(calibration, str) else calibration,
+        without=tuple(dict.fromkeys(without)),
     )
 
 

@@ -20,6 +20,7 @@ from paretosim.prediction import Setting
 from paretosim.queueing import arrival_times_s
 from paretosim.recursion import Passage
 from paretosim.slow_start import RememberingConnection
+from paretosim.terms import check_uncalibrated
 from paretosim.transfer_time import cold_stall_s, effective_rate_bps, segments
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ def simulate(setting: Setting, split: int, conditions: Conditions) -> Simulation
     ------
     BadInputError : no such split, or a trace under which nothing is well defined.
     """
+    check_uncalibrated(setting, "simulation")
     mode = setting.mode
     blocks = len(setting.model.blocks)
     if not 0 <= split <= blocks:

@@ -12,7 +12,9 @@ from rich.text import Text
 from paretosim.columns import Column, aligned, fitting
 from paretosim.device import Device
 from paretosim.prediction import Baseline, Prediction, Row, Setting
+from paretosim.profiles import identity
 from paretosim.scatter import scatter
+from paretosim.terms import terms_in_effect
 from paretosim.timing import EXTRAPOLATED_FROM, Timing
 from paretosim.units import format_bytes, format_duration, format_number, format_rate
 from paretosim.verdict import verdict
@@ -58,6 +60,7 @@ def _basis(prediction: Prediction) -> list[Text]:
     ]
     lines += timing_lines(setting)
     lines += _operated(prediction)
+    lines += calibration_lines(setting)
     if setting.speed != 1:
         lines.append(Text(f"emulated: all stage times divided by {setting.speed:g}", style="yellow"))
     unmoved = (
@@ -99,6 +102,23 @@ def _operated(prediction: Prediction) -> list[Text]:
     lines = [Text("; ".join(words))] if words else []
     if operation.draws(mode):
         lines.append(Text(f"latencies are sampled, seed {operation.seed}", style="dim"))
+    return lines
+
+
+def calibration_lines(setting: Setting) -> list[Text]:
+    """What the prediction takes from a calibration, and which terms it leaves out."""
+    lines = []
+    if setting.calibration is not None:
+        found = setting.calibration
+        fitted = f", fitted on {', '.join(found.fitted_on)}" if found.fitted_on else ""
+        terms = ", ".join(terms_in_effect(setting).active_terms()) or "none that says anything"
+        unknown = [name for name in dict.fromkeys(d.name for d in setting.devices) if name not in found.devices]
+        missing = f"; nothing of {' and '.join(unknown)} itself" if unknown else ""
+        lines.append(
+            Text(f"calibration {found.name} ({identity(found)}, {found.backend}{fitted}): {terms}{missing}", "cyan")
+        )
+    if setting.without:
+        lines.append(Text(f"terms switched off: {', '.join(setting.without)}", "yellow"))
     return lines
 
 
@@ -184,7 +204,8 @@ def _cells(prediction: Prediction, row: Row) -> tuple[str, ...]:
     from_start = "" if row.latency_from_start_s is None else _number(row.latency_from_start_s)
     return (
         str(row.split), marks, after, _number(row.latency_s), _number(row.throughput_per_s), row.bottleneck,
-        _number(row.stages_s[0]), _number(sum(row.links_s) + sum(row.stalls_s)), _number(row.stages_s[1]),
+        _number(row.stages_s[0]), _number(sum(row.links_s) + sum(row.stalls_s) + sum(row.sending_s or ())),
+        _number(row.stages_s[1]),
         format_bytes(row.activation_bytes[0]), " + ".join(map(format_bytes, row.memory_bytes)), from_start,
     )  # fmt: skip
 

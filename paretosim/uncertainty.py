@@ -17,11 +17,12 @@ import numpy as np
 
 from paretosim import pareto
 from paretosim.block_error import ErrorModel, drawn_block_times_s, has_repeats
-from paretosim.chain import Hop, hops_of, stage_times_s
+from paretosim.chain import Hop, stage_times_s
 from paretosim.errors import BadInputError
 from paretosim.mode import Arrivals
-from paretosim.prediction import alone, meets_constraints, objectives_of, transfers_s
+from paretosim.prediction import alone, meets_constraints, objectives_of
 from paretosim.resolution import WORTHWHILE_GAIN
+from paretosim.terms import hop_terms, hops_of_setting, lone_s, stage_terms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -196,7 +197,7 @@ def draw(prediction: Prediction, doubts: Doubts) -> Samples:
     for world, part in _worlds(setting, doubts, len(splits)):
         found = _objectives(world, splits, stages_s[part])
         latency_s[part], period_s[part] = found
-    _, alone_s = alone(setting, (block_s[0] / setting.speed).sum(axis=1))
+    _, alone_s = alone(setting, lone_s(setting, 0, (block_s[0] / setting.speed).sum(axis=1)))
     if not np.isfinite(period_s).all() or np.isnan(latency_s).any():
         raise _too_wide()
     if setting.mode.name != "open" and np.isinf(latency_s).any():
@@ -215,13 +216,13 @@ def _too_wide() -> BadInputError:
 
 
 def _objectives(world: Setting, splits: NDArray[np.int64], stages_s: Array) -> tuple[Array, Array]:
-    """Latency and period, (samples, splits), from stage times (samples, splits, 2) on the link of one world."""
+    """Latency and period, (samples, splits), from Σt (samples, splits, 2) on the link of one world."""
     count = len(stages_s)
-    cut_bytes = np.array(world.model.cut_bytes(), dtype=np.int64) * world.batch
-    hops = hops_of(cut_bytes, splits, source=world.source, sink=world.sink)
-    links_s, stalls_s, delays_s = (np.tile(times, (count, 1)) for times in transfers_s(world, hops))
+    hops = hops_of_setting(world, splits)
+    transfers = hop_terms(world, hops)
+    stages_s = stage_terms(world, splits, stages_s, hops, transfers).total_s
     repeated = [Hop(hop.name, np.tile(hop.payload_bytes, count), np.tile(hop.crossed, count)) for hop in hops]
-    found = objectives_of(world, stages_s.reshape(-1, 2), (links_s, stalls_s, delays_s), repeated).objectives
+    found = objectives_of(world, stages_s.reshape(-1, 2), transfers.repeated(count), repeated).objectives
     shape = stages_s.shape[:2]
     return found.latency_s.reshape(shape), found.period_s.reshape(shape)
 

@@ -26,7 +26,7 @@ OPEN_TO_HWRUN = {
 LAYERS = (
     {"errors"},
     {"units", "plain_text"},
-    {"block", "device", "timing", "link", "plan", "mode"},
+    {"block", "device", "timing", "link", "plan", "mode", "calibration"},
     {"profiles", "pareto", "columns", "command_line", "memory", "chain"},
     {"transfer_time"},
     {"pipeline"},

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from paretosim.commands.split_options import add_split_options, setting_of
+from paretosim.commands.split_options import add_calibration_options, add_split_options, setting_of
 from paretosim.errors import BadInputError
 from paretosim.link import shaped
 from paretosim.rate_map import Range, RateMap, rate_map
@@ -22,6 +22,7 @@ DEFAULT_DELAYS = "10us..1s"
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `paretosim map`."""
     network = add_split_options(parser)
+    add_calibration_options(parser)
     network.add_argument(
         "--rates", default=DEFAULT_RATES, metavar="LOW..HIGH", help=f"both ways (default {DEFAULT_RATES})"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from paretosim.commands.decision_options import add_decision_options, decide, is_decision
 from paretosim.commands.operation_options import add_operation_options, add_paper_preset, settle
-from paretosim.commands.split_options import add_split_options, setting_of
+from paretosim.commands.split_options import add_calibration_options, add_split_options, setting_of
 from paretosim.commands.uncertainty_options import (
     add_uncertainty_options,
     check_uncertainty,
@@ -35,6 +35,7 @@ def configure(parser: ArgumentParser) -> None:
     wanted.add_argument("--fps", type=float, metavar="F", help="a camera's frames per second, to be kept up with")
     add_decision_options(parser)
     add_uncertainty_options(parser)
+    add_calibration_options(parser)
     output = parser.add_argument_group("output")
     form = output.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ArgumentGrou
 from collections.abc import Sequence
 from pathlib import Path
 
+from paretosim.calibration import BACKENDS
 from paretosim.commands.options import timing_files
 from paretosim.errors import BadInputError
 from paretosim.mode import DEFAULT_BURST_BATCHES, DEFAULT_WINDOW, MODE_NAMES, ModeName
@@ -16,6 +17,7 @@ from paretosim.setting_words import DEFAULT_LINK, as_option, split_setting
 SETTING_OPTIONS = (
     "link", "bw", "delay", "rtt", "batch", "mode", "window", "burst", "splits", "source", "sink", "tcp_state",
     "control_delay", "max_latency", "min_throughput", "fps", "extrapolate", "rate", "arrivals", "operation",
+    "backend", "calibration", "without",
 )  # fmt: skip
 
 
@@ -89,6 +91,16 @@ def add_profile_options(parser: ArgumentParser) -> None:
     profiles.add_argument("--profiles", action="append", default=[], type=Path, metavar="DIR", help="searched first")
     profiles.add_argument(
         "--timing", action="append", default=[], metavar="DEVICE=CSV", help="your own block,seconds of a device"
+    )
+
+
+def add_calibration_options(parser: ArgumentParser) -> None:
+    """Add what moves activations, what is known of its costs, and terms to leave out."""
+    group = parser.add_argument_group("terms of the model")
+    group.add_argument("--backend", choices=BACKENDS, default="tcp", help="what moves activations (default tcp)")
+    group.add_argument("--calibration", metavar="NAME|FILE.json", help="fitted costs of devices, messages and backend")
+    group.add_argument(
+        "--without", action="append", default=[], metavar="TERM", help="switch a term off, such as slow-start; repeat"
     )
 
 

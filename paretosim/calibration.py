@@ -1,0 +1,169 @@
+"""Calibrations: what devices, messages and a backend cost beside what profiles and the link say.
+
+Each term of the model that is fitted or probed has its parameter here (docs/model.md, "Calibration"). At its default a
+parameter says nothing: a calibration of defaults alone leaves every prediction as it is without one, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from paretosim.errors import BadInputError
+
+Backend = Literal["tcp", "rpc", "memory"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+CalibrationTerm = Literal[
+    "scale", "overhead", "launch", "copies", "contention", "framing", "sending", "receiving", "rpc", "relay"
+]
+CALIBRATION_TERMS: tuple[CalibrationTerm, ...] = get_args(CalibrationTerm)
+# Those of the link, which need no calibration.
+LinkTerm = Literal["headers", "window-cap", "slow-start", "delay"]
+LINK_TERMS: tuple[LinkTerm, ...] = get_args(LinkTerm)
+Term = CalibrationTerm | LinkTerm
+TERMS: tuple[Term, ...] = (*CALIBRATION_TERMS, *LINK_TERMS)
+
+
+def _check_above_zero(value: msgspec.Struct, *fields: str) -> None:
+    for field in fields:
+        found = getattr(value, field)
+        if found is not None and not 0 < found < math.inf:
+            raise BadInputError(f"{field}: got {found}, expected a finite number above zero")
+
+
+def _check_not_negative(value: msgspec.Struct, *fields: str) -> None:
+    for field in fields:
+        if not 0 <= getattr(value, field) < math.inf:
+            raise BadInputError(f"{field}: got {getattr(value, field)}, expected a finite number of 0 or more")
+
+
+class DeviceTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of a device: γ, o, κ, and those of its accelerator; `pcie_bytes_per_s` None is infinitely fast."""
+
+    gamma: float = 1.0
+    overhead_s: float = 0.0
+    kappa: float = 0.0
+    launch_s: float = 0.0
+    pcie_bytes_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_above_zero(self, "gamma", "pcie_bytes_per_s")
+        _check_not_negative(self, "overhead_s", "kappa", "launch_s")
+
+
+class MessageCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of one side of a transfer: a and β of a + S / β; `bytes_per_s` None is infinitely fast."""
+
+    message_s: float = 0.0
+    bytes_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_not_negative(self, "message_s")
+        _check_above_zero(self, "bytes_per_s")
+
+
+class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The hop from a master to the second device, where activations go over one; a rate of None is memory's."""
+
+    rate_bps: float | None = None
+    delay_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_above_zero(self, "rate_bps")
+        _check_not_negative(self, "delay_s")
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Parameters of one backend, with what they were fitted on.
+
+    `devices` are by name; one that is not among them has the defaults. `framing_bytes` go with every message beside its
+    tensors. A batch takes `rpc_round_trips` round trips of `rpc_s` each beside the link's own. `intervals` are by a
+    parameter's path (`devices.rpi4b.gamma`), lower end first; `hashes` are of what it was fitted on, by name.
+    """
+
+    schema_version: int
+    name: str
+    backend: Backend
+    devices: dict[str, DeviceTerms] = {}
+    sending: MessageCost = MessageCost()
+    receiving: MessageCost = MessageCost()
+    framing_bytes: int = 0
+    rpc_round_trips: float = 0.0
+    rpc_s: float = 0.0
+    relay: Relay | None = None
+    title: str = ""
+    fitted_on: tuple[str, ...] = ()
+    hashes: dict[str, str] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+
+    def __post_init__(self) -> None:
+        if self.schema_version != 1:
+            raise BadInputError(f"schema_version: got {self.schema_version}, expected 1")
+        if not self.name:
+            raise BadInputError("name: got none, expected that of the file without .json")
+        _check_not_negative(self, "framing_bytes", "rpc_round_trips", "rpc_s")
+        for path, (low, high) in self.intervals.items():
+            if not -math.inf < low <= high < math.inf:
+                raise BadInputError(f"intervals.{path}: got {low} to {high}, expected two finite ends, the lower first")
+
+    def of(self, device: str) -> DeviceTerms:
+        """The terms of that device."""
+        return self.devices.get(device, DeviceTerms())
+
+    def without(self, *terms: Term) -> Calibration:
+        """This calibration with those terms off.
+
+        Raises
+        ------
+        BadInputError : a term of another name.
+        """
+        check_terms(terms)
+        neutral = DeviceTerms()
+        own: dict[str, Any] = {field: getattr(neutral, field) for term, field in _OF_DEVICES if term in terms}
+        whole: dict[str, Any] = {field: getattr(NEUTRAL, field) for term, field in _OF_ALL if term in terms}
+        devices = {name: msgspec.structs.replace(found, **own) for name, found in self.devices.items()}
+        return msgspec.structs.replace(self, devices=devices, **whole)
+
+    def active_terms(self) -> tuple[CalibrationTerm, ...]:
+        """Those that say something, in the order of `CALIBRATION_TERMS`."""
+        devices = self.devices.values()
+        says = {
+            "scale": any(found.gamma != 1 for found in devices),
+            "overhead": any(found.overhead_s for found in devices),
+            "launch": any(found.launch_s for found in devices),
+            "copies": any(found.pcie_bytes_per_s is not None for found in devices),
+            "contention": any(found.kappa for found in devices),
+            "framing": self.framing_bytes > 0,
+            "sending": self.sending != MessageCost(),
+            "receiving": self.receiving != MessageCost(),
+            "rpc": self.rpc_round_trips > 0,
+            "relay": self.relay is not None,
+        }
+        return tuple(term for term in CALIBRATION_TERMS if says[term])
+
+
+# The field that says nothing more where the term is off.
+_OF_DEVICES: tuple[tuple[Term, str], ...] = (
+    ("scale", "gamma"), ("overhead", "overhead_s"), ("contention", "kappa"), ("launch", "launch_s"),
+    ("copies", "pcie_bytes_per_s"),
+)  # fmt: skip
+_OF_ALL: tuple[tuple[Term, str], ...] = (
+    ("sending", "sending"), ("receiving", "receiving"), ("framing", "framing_bytes"), ("rpc", "rpc_round_trips"),
+    ("relay", "relay"),
+)  # fmt: skip
+# What a prediction without a calibration has.
+NEUTRAL = Calibration(schema_version=1, name="none", backend="tcp")
+
+
+def check_terms(terms: tuple[str, ...] | list[str], what: str = "without") -> None:
+    """Refuse what is not a term's name.
+
+    Raises
+    ------
+    BadInputError : lists the known ones.
+    """
+    for term in terms:
+        if term not in TERMS:
+            raise BadInputError(f"{what}: got {term!r}, expected a term: one of {', '.join(TERMS)}")
