@@ -13,7 +13,7 @@ from paretosim.decision_space import Alone, Choice, DecisionSpace
 from paretosim.decision_verdict import best_alone, decision_verdict
 from paretosim.hypervolume import hypervolume
 from paretosim.objectives import Figures, Objective, costs_of, figure_text
-from paretosim.tables import timing_lines
+from paretosim.tables import calibration_lines, operation_lines, timing_lines
 from paretosim.units import format_bytes, format_number
 from paretosim.verdict import split_runs
 
@@ -95,7 +95,10 @@ def _basis(space: DecisionSpace) -> list[Text]:
         for line in timing_lines(prediction.setting):
             at = f"batch {prediction.setting.batch}: " if _several(space) else ""
             seen.setdefault(f"{at}{line.plain}", Text.assemble(at, line))
-    return lines + list(seen.values())
+    lines += [*seen.values(), *operation_lines(space.predictions[0]), *calibration_lines(first)]
+    if first.speed != 1:
+        lines.append(Text(f"emulated: all stage times divided by {first.speed:g}", style="yellow"))
+    return lines
 
 
 def _front_and_best(space: DecisionSpace) -> list[Choice]:

@@ -29,7 +29,7 @@ def show(prediction: Prediction, console: Console, uncertainty: Uncertainty | No
     if uncertainty is not None:
         from paretosim.uncertainty_text import basis_lines, doubt_sentences, interval_columns
 
-        basis += basis_lines(uncertainty)
+        basis += basis_lines(prediction, uncertainty)
         columns = interval_columns(uncertainty, blank=len(_ORDER))
         doubts = doubt_sentences(prediction, uncertainty)
     for line in basis:
@@ -59,7 +59,7 @@ def _basis(prediction: Prediction) -> list[Text]:
         ),
     ]
     lines += timing_lines(setting)
-    lines += _operated(prediction)
+    lines += operation_lines(prediction)
     lines += calibration_lines(setting)
     if setting.speed != 1:
         lines.append(Text(f"emulated: all stage times divided by {setting.speed:g}", style="yellow"))
@@ -85,7 +85,7 @@ def timing_lines(setting: Setting) -> list[Text]:
     return lines[:1] if setting.devices[0] == setting.devices[1] else lines
 
 
-def _operated(prediction: Prediction) -> list[Text]:
+def operation_lines(prediction: Prediction) -> list[Text]:
     """How the pipeline is operated where that is not the default."""
     operation, mode = prediction.setting.operation, prediction.setting.mode
     words = []

@@ -360,6 +360,13 @@ def test_the_hypervolume_names_its_reference_point(command: Command, asked: tupl
     assert "to the reference point (" in out
 
 
+def test_what_choices_rest_on_is_said_as_for_one_prediction(command: Command, asked: tuple[object, ...]) -> None:
+    out = command(*asked, "--batch", "1,8", "--workers", "serial", "--fps", 5)[1]
+    assert "serial workers, sockets of" in out
+    assert "latency is from a batch's first image at 5 frames/s, filling included" in out
+    assert "batch 8: timing on one: measured, error 5.0% (by hand)" in out
+
+
 def test_a_single_batch_and_window_print_what_they_always_did(command: Command, asked: tuple[object, ...]) -> None:
     assert command(*asked)[1].splitlines()[0] == "toy over one → two, batch 8, mode paced, source stage1, sink last"
     assert json.loads(command(*asked, "--json", "--batch", 8)[1])["batch"] == 8
