@@ -1,8 +1,8 @@
-"""What a prediction's inputs leave open: every split's objectives over samples of block times and of the link.
+"""What a prediction's inputs leave open: every split's objectives over samples of what they may be.
 
-Each sample is a world in which the devices' block times, the rate and the delay are certain numbers; the same chain and
-the same formulas as in `predict` give its latencies, throughputs and front. Percentiles are over those worlds: of
-what a mode's latency may turn out to be, not of single batches within a run. Splits of one sample share its draws, and
+Each sample is a world in which the devices' block times, a calibration, rate and delay are certain numbers; the same
+chain and formulas as in `predict` give its latencies, throughputs and front. Percentiles are over those worlds: of what a
+mode's latency may turn out to be, not of single batches within a run. Splits of one sample share its draws, and
 so do two devices with one timing: whatever is wrong with it is wrong on both (docs/model.md, "Uncertainty").
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from paretosim import pareto
 from paretosim.block_error import ErrorModel, drawn_block_times_s, has_repeats
+from paretosim.calibration_error import drawn_calibrations
 from paretosim.chain import Hop, stage_times_s
 from paretosim.errors import BadInputError
 from paretosim.mode import Arrivals
@@ -27,6 +28,8 @@ from paretosim.terms import hop_terms, hops_of_setting, lone_s, stage_terms
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from paretosim.calibration import Calibration
+    from paretosim.link import Link
     from paretosim.prediction import Prediction, Setting
 
     Array = NDArray[np.float64]
@@ -193,11 +196,11 @@ def draw(prediction: Prediction, doubts: Doubts) -> Samples:
     splits = np.array([row.split for row in prediction.rows])
     block_s = _block_times_s(setting, doubts)
     stages_s = stage_times_s(block_s, splits, setting.speed)
-    latency_s, period_s = np.empty(stages_s.shape[:2]), np.empty(stages_s.shape[:2])
+    first_s = (block_s[0] / setting.speed).sum(axis=1)
+    latency_s, period_s, alone_s = np.empty(stages_s.shape[:2]), np.empty(stages_s.shape[:2]), np.empty(len(first_s))
     for world, part in _worlds(setting, doubts, len(splits)):
-        found = _objectives(world, splits, stages_s[part])
-        latency_s[part], period_s[part] = found
-    _, alone_s = alone(setting, lone_s(setting, 0, (block_s[0] / setting.speed).sum(axis=1)))
+        latency_s[part], period_s[part] = _objectives(world, splits, stages_s[part])
+        alone_s[part] = alone(world, lone_s(world, 0, first_s[part]))[1]
     if not np.isfinite(period_s).all() or np.isnan(latency_s).any():
         raise _too_wide()
     if setting.mode.name != "open" and np.isinf(latency_s).any():
@@ -228,24 +231,47 @@ def _objectives(world: Setting, splits: NDArray[np.int64], stages_s: Array) -> t
 
 
 def _worlds(setting: Setting, doubts: Doubts, splits: int) -> Iterator[tuple[Setting, slice]]:
-    """The setting on each link, with the samples that are on it: one each, or chunks of all where it is certain."""
-    if not (doubts.rate_spread or doubts.delay_spread):
+    """The setting on each link and calibration, with its samples: one each, or chunks of all where both are certain."""
+    links, calibrations = _links(setting, doubts), _calibrations(setting, doubts)
+    if links is None and calibrations is None:
         batches = setting.operation.batches or setting.mode.batches or 1
         step = max(1, CHUNK_TIMES // (splits * batches))
         yield from ((setting, slice(start, start + step)) for start in range(0, doubts.samples, step))
         return
+    for sample in range(doubts.samples):
+        own = msgspec.structs.replace(
+            setting,
+            link=setting.link if links is None else links[sample],
+            calibration=setting.calibration if calibrations is None else calibrations[sample],
+        )
+        yield own, slice(sample, sample + 1)
+
+
+def _links(setting: Setting, doubts: Doubts) -> list[Link] | None:
+    """The link of each sample; None where it is certain."""
+    if not (doubts.rate_spread or doubts.delay_spread):
+        return None
     rng = np.random.default_rng([doubts.seed, len(setting.timings)])
     factors = np.exp(rng.standard_normal((doubts.samples, 2)) * [doubts.rate_spread, doubts.delay_spread]).tolist()
     link = setting.link
-    for sample, (rate, delay) in enumerate(factors):
-        own = msgspec.structs.replace(
+    return [
+        msgspec.structs.replace(
             link,
             rate_bps=link.rate_bps * rate,
             return_rate_bps=link.return_rate_bps * rate,
             one_way_delay_s=link.one_way_delay_s * delay,
             return_delay_s=link.return_delay_s * delay,
         )
-        yield msgspec.structs.replace(setting, link=own), slice(sample, sample + 1)
+        for rate, delay in factors
+    ]
+
+
+def _calibrations(setting: Setting, doubts: Doubts) -> list[Calibration] | None:
+    """The calibration of each sample; None where there is none, or none with intervals."""
+    if setting.calibration is None or not setting.calibration.intervals:
+        return None
+    rng = np.random.default_rng([doubts.seed, len(setting.timings) + 1])
+    return drawn_calibrations(setting.calibration, doubts.samples, rng)
 
 
 def _block_times_s(setting: Setting, doubts: Doubts) -> list[Array]:
@@ -255,7 +281,7 @@ def _block_times_s(setting: Setting, doubts: Doubts) -> list[Array]:
         if index and timing == setting.timings[0]:
             drawn.append(drawn[0])
             continue
-        # A stream of its own for each timing and for the link: one more option leaves the other draws as they were.
+        # A stream of its own for each timing, the link and the calibration: one more leaves the others' draws alone.
         rng = np.random.default_rng([doubts.seed, index])
         error = _device_doubts(setting, doubts)[index].error
         drawn.append(drawn_block_times_s(timing, setting.batch, error, doubts.samples, rng, doubts.error_model))

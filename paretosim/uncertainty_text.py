@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from paretosim.uncertainty import SplitDoubt, Uncertainty
 
 
-def basis_lines(found: Uncertainty) -> list[Text]:
+def basis_lines(prediction: Prediction, found: Uncertainty) -> list[Text]:
     """What was drawn, from what, and what was not."""
     doubts = found.doubts
     sources = dict.fromkeys(
@@ -29,6 +29,10 @@ def basis_lines(found: Uncertainty) -> list[Text]:
         f"{name} spread {spread:.1%}" if spread else f"{name} certain"
         for name, spread in (("rate", doubts.rate_spread), ("delay", doubts.delay_spread))
     ]
+    calibration = prediction.setting.calibration
+    if calibration is not None:
+        drawn = len(calibration.intervals)
+        spreads.append(f"calibration {f'drawn in its {drawn} intervals' if drawn else 'certain (it has no intervals)'}")
     return [
         Text(
             f"uncertainty: {doubts.samples:,} samples, seed {doubts.seed}; block times {', '.join(sources)};"

@@ -1,0 +1,72 @@
+"""Calibrations as they may be: draws of a calibration's parameters within the intervals that its fit left them.
+
+An interval is read as 5–95 %. A parameter is drawn around its own value, with the spread of the interval's nearer end
+on either side: on a logarithmic scale where the whole interval is above zero, else on a linear one cut off at zero.
+Parameters are drawn independently, as no more than intervals is known of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from paretosim.calibration import Calibration
+from paretosim.errors import BadInputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+# The 95th percentile of a standard normal.
+_Z95 = 1.6448536269514722
+
+
+def drawn_calibrations(calibration: Calibration, samples: int, rng: np.random.Generator) -> list[Calibration]:
+    """That many calibrations, equal to the given one but for the parameters that have intervals.
+
+    Raises
+    ------
+    BadInputError : an interval of something that is not a parameter with a value, or that its value is outside of.
+    """
+    drawn = {
+        path: _drawn(_value(calibration, path), low, high, rng.standard_normal(samples), path).tolist()
+        for path, (low, high) in sorted(calibration.intervals.items())
+    }
+    return [_with(calibration, {path: values[sample] for path, values in drawn.items()}) for sample in range(samples)]
+
+
+def _drawn(value: float, low: float, high: float, normal: Array, path: str) -> Array:
+    if not low <= value <= high:
+        raise BadInputError(f"intervals.{path}: got {low} to {high}, expected one that holds the value, {value}")
+    if low > 0:
+        below, above = math.log(value / low), math.log(high / value)
+        return np.asarray(value * np.exp(normal * np.where(normal < 0, below, above) / _Z95))
+    return np.maximum(0.0, value + normal * np.where(normal < 0, value - low, high - value) / _Z95)
+
+
+def _value(calibration: Calibration, path: str) -> float:
+    found: Any = msgspec.to_builtins(calibration)
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    if not isinstance(found, int | float) or isinstance(found, bool):
+        raise BadInputError(
+            f"intervals.{path}: got no number there, expected the path of a parameter that has one, such as"
+            " devices.rpi4b.gamma"
+        )
+    return float(found)
+
+
+def _with(calibration: Calibration, values: dict[str, float]) -> Calibration:
+    changed: Any = msgspec.to_builtins(calibration)
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        place = changed
+        for name in parents:
+            place = place[name]
+        place[last] = round(value) if isinstance(place[last], int) and last.endswith("_bytes") else value
+    changed.pop("intervals")
+    return msgspec.convert(changed, Calibration)
