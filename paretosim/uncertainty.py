@@ -1,8 +1,8 @@
 """What a prediction's inputs leave open: every split's objectives over samples of what they may be.
 
 Each sample is a world in which the devices' block times, a calibration, rate and delay are certain numbers; the same
-chain and formulas as in `predict` give its latencies, throughputs and front. Percentiles are over those worlds: of what a
-mode's latency may turn out to be, not of single batches within a run. Splits of one sample share its draws, and
+chain and formulas as in `predict` give its latencies, throughputs and front. Percentiles are over those worlds: of
+what a mode's latency may turn out to be, not of single batches within a run. Splits of one sample share its draws, and
 so do two devices with one timing: whatever is wrong with it is wrong on both (docs/model.md, "Uncertainty").
 """
 
