@@ -82,17 +82,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run or resume a sweep."""
     defaults = parsed([])
+    chosen = ""
     if arguments.resume is not None:
         arguments = resumed(arguments, defaults)
     elif all(value == getattr(defaults, name, None) for name, value in conditions_of(arguments).items()):
-        print(f"hwrun sweep: no options, so: hwrun sweep {QUICK}", file=sys.stderr)
         arguments = _with_run_options(parsed(shlex.split(QUICK)), arguments)
+        chosen = f"hwrun sweep: no options, so: hwrun sweep {QUICK}"
     plan = sweep_plan(arguments)
     if arguments.dry_run:
+        _say(chosen)
         return _dry_run(plan)
     _permit_shaping(plan)
     # The reference output is computed here, under the same conditions as in the workers; torch loads only now.
     restart_if_unsteady(arguments.threads)
+    _say(chosen)  # only now, or a restarted command would say it twice
     from hwrun.sweep_display import run_and_show
 
     now = datetime.now(UTC)
@@ -108,6 +111,11 @@ def run(arguments: argparse.Namespace) -> int:
         resume=arguments.resume is not None,
         as_json=arguments.json,
     )
+
+
+def _say(line: str) -> None:
+    if line:
+        print(line, file=sys.stderr)
 
 
 def parsed(options: Sequence[str]) -> argparse.Namespace:

@@ -232,6 +232,17 @@ def test_two_sweeps_do_not_measure_into_one_folder_at_once(finished):
     assert "another sweep is measuring into it" in err
 
 
+def test_cells_whose_output_is_wrong_are_failed_and_the_command_with_them(
+    in_this_process, profiles, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("hwrun.reference.RELATIVE_LIMIT", -1.0)  # then even the same bits are too far off
+    code, _, err = swept(*options(profiles, tmp_path / "run"))
+    assert code == 1
+    assert "hwrun: 2 of 2 cells failed, the first because " in err
+    assert f"hwrun sweep --resume {tmp_path / 'run'}" in err
+    assert {cell.status for cell in read_run(tmp_path / "run").latest_cells()} == {"failed"}
+
+
 def test_a_folder_that_cannot_be_made_is_bad_usage(in_this_process, profiles, tmp_path):
     (tmp_path / "file").touch()
     code, _, err = swept(*options(profiles, tmp_path / "file" / "run"))
