@@ -88,7 +88,8 @@ def _run(program: str, description: str, subcommands: Sequence[Subcommand], argu
     chosen = next((entry for entry in subcommands if arguments and entry.name == arguments[0]), None)
     module = import_module(chosen.module) if chosen else None
     usage = parser  # of the subcommand, where there is one: its options are what was mistyped
-    children = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    # With `prog`, argparse need not format a usage line (and import shutil and the compressors for it) to find it.
+    children = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True, prog=program)
     for entry in subcommands:
         child = children.add_parser(entry.name, help=entry.summary, description=entry.summary, allow_abbrev=False)
         if module is not None and entry is chosen:
