@@ -8,6 +8,7 @@ import pytest
 from hwrun import authentication
 from hwrun.authentication import AuthenticationError, Purpose, admit_dialler, prove_to_listener, read_token
 from hwrun.errors import BadUsageError, PeerGoneError, ProtocolError, TimedOutError
+from hwrun.frames import VERSION
 
 
 def outcome(function, *arguments):
@@ -94,10 +95,11 @@ def test_a_peer_that_leaves_is_named():
 
 def test_another_protocol_version_is_named_on_both_sides(monkeypatch):
     ours, theirs = socket.socketpair()
-    theirs.sendall(authentication._HELLO.pack(b"hwra", 9, 1, bytes(32)))
-    with pytest.raises(ProtocolError, match="the peer's is 9, this one's 1"):
+    other = VERSION + 7
+    theirs.sendall(authentication._HELLO.pack(b"hwra", other, 1, bytes(32)))
+    with pytest.raises(ProtocolError, match=f"the peer's is {other}, this one's {VERSION}"):
         admit_dialler(ours, b"secret")
-    assert authentication._HELLO.unpack(theirs.recv(40))[1] == 1
+    assert authentication._HELLO.unpack(theirs.recv(40))[1] == VERSION
     ours.close()
     theirs.close()
 
