@@ -16,6 +16,7 @@ from paretosim.commands.uncertainty_options import (
     uncertainty_asked,
     write_uncertain,
 )
+from paretosim.errors import BadInputError
 from paretosim.mode import ALL_MODE_NAMES
 from paretosim.prediction import Prediction, predict
 
@@ -40,6 +41,7 @@ def configure(parser: ArgumentParser) -> None:
     form = output.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")
     form.add_argument("--csv", action="store_true", help="one line per split")
+    output.add_argument("--explain", type=int, metavar="SPLIT", help="one batch of that split, term by term")
     output.add_argument("--plot", type=Path, metavar="FILE", help="also write a figure: .svg, .png or .pdf")
 
 
@@ -48,9 +50,12 @@ def run(arguments: Namespace) -> int:
     settle(arguments)
     decision = is_decision(arguments)
     check_uncertainty(arguments, elsewhere="several batches or windows, or --objectives" if decision else None)
+    _check_explain(arguments, decision=decision)
     if decision:
         return decide(arguments)
     prediction = predict(setting_of(arguments))
+    if arguments.explain is not None:
+        return _explained(arguments, prediction)
     uncertainty = uncertainty_asked(arguments, prediction)
     if arguments.plot is not None:
         from paretosim.figures import plot
@@ -70,6 +75,37 @@ def run(arguments: Namespace) -> int:
         _show(prediction, uncertainty)
     if arguments.plot is not None:
         print(f"figure: {arguments.plot}", file=sys.stderr)
+    return 0
+
+
+def _check_explain(arguments: Namespace, *, decision: bool) -> None:
+    """Refuse what says nothing beside an explanation of one split."""
+    if arguments.explain is None:
+        return
+    beside = {
+        "--csv": arguments.csv, "--plot": arguments.plot is not None, "--uncertainty": arguments.uncertainty,
+        "several batches or windows, or --objectives": decision,
+    }  # fmt: skip
+    if given := [name for name, is_given in beside.items() if is_given]:
+        raise BadInputError(
+            f"--explain: explains one split of one setting, got it with {given[0]}; leave one of them out"
+        )
+
+
+def _explained(arguments: Namespace, prediction: Prediction) -> int:
+    from paretosim.explanation import explain
+
+    explanation = explain(prediction, arguments.explain)
+    if arguments.json:
+        from paretosim.explanation_json import as_json
+
+        sys.stdout.write(as_json(prediction, explanation).decode())
+        return 0
+    from rich.console import Console
+
+    from paretosim.explanation_text import show
+
+    show(explanation, Console(highlight=False, markup=False, emoji=False))
     return 0
 
 
