@@ -170,7 +170,8 @@ def _stations(response: LinkResponse, middles: Array, delays: tuple[float, float
         rows = hop.rows(own, rtt_s)
         bits = hop.bits[:, rows]
         follows = (own == middles) & (hop.forward or response.return_rate_bps is None)
-        intercepts[station] = hop.round_trips[:, rows] * rtt_s + np.where(follows, 0.0, bits * own)
+        sending = np.outer(hop.called, rtt_s) + hop.sent_s[:, np.newaxis]
+        intercepts[station] = hop.round_trips[:, rows] * rtt_s + np.where(follows, 0.0, bits * own) + sending
         slopes[station] = np.where(follows, bits, 0.0)
     # In the order of `services_s`, so that equal splits get equal coefficients.
     intercepts[0] = response.computing_s[:, np.newaxis] + intercepts[2:].sum(axis=0)

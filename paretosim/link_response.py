@@ -2,7 +2,9 @@
 
 With u = 1 / rate, the occupancy of a hop is affine in u and RTT as long as the same rounds of slow start stall:
 
-    occupied = Σ rounds · max(0, RTT − (w − 1)·τ̂·u) + bits·u,        τ̂ = bits / n
+    occupied = Σ rounds · max(0, RTT − (w − 1)·τ̂·u) + bits·u + m·RTT + sent,        τ̂ = bits / n
+
+(m round trips of RPC and what sending costs are a calibration's; what stages and receiving cost depends on no link.)
 
 A round of window w stalls while RTT / u > (w − 1)·τ̂, so which rounds do depends on RTT / u alone. Sorted, these
 thresholds cut the links into rows, each with its own coefficients of RTT and u. A warm connection has one row.
@@ -18,21 +20,37 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from paretosim.chain import Hop, hops_of, splits_of, stage_times_s
+from paretosim.calibration import Term
+from paretosim.chain import Hop, splits_of, stage_times_s
 from paretosim.errors import BadInputError
 from paretosim.link import Link
 from paretosim.memory import all_stages_memory_bytes
 from paretosim.mode import Mode
 from paretosim.prediction import Setting
-from paretosim.terms import check_uncalibrated
+from paretosim.terms import (
+    check_uncalibrated,
+    hop_terms,
+    hops_of_setting,
+    link_in_effect,
+    stage_terms,
+    terms_in_effect,
+)  # fmt: skip
 from paretosim.transfer_time import TcpState, segments, slow_start_rounds
 
 Array = NDArray[np.float64]
 
 
+# Terms that this knows. Contention makes a stage depend on the link, and a relay's rate is not the link's.
+ABLE: tuple[Term, ...] = (
+    "scale", "overhead", "launch", "copies", "framing", "sending", "receiving", "rpc", "headers", "window-cap",
+    "slow-start",
+)  # fmt: skip
+
+
 class HopResponse(msgspec.Struct, frozen=True):
     """One hop's occupancy: `round_trips[:, r]`·RTT + `bits[:, r]`·u in the row r that RTT / u falls in.
 
+    To that come `called`·RTT and `sent_s`, (splits,), of a calibration.
     `thresholds_bits` (rows − 1,) ascends, in bits as RTT / u is; row r holds above r of them. `round_trips`
     and `bits` are (splits, rows). `payload_bytes` and `crossed` are the hop's own, (splits,).
     """
@@ -43,6 +61,8 @@ class HopResponse(msgspec.Struct, frozen=True):
     thresholds_bits: Array
     round_trips: Array
     bits: Array
+    called: Array
+    sent_s: Array
 
     def rows(self, inverse_rate: Array, rtt_s: Array) -> NDArray[np.intp]:
         """The row of each link, from u (seconds per bit) and RTT of the same shape."""
@@ -57,6 +77,7 @@ class HopResponse(msgspec.Struct, frozen=True):
         """
         if len(self.thresholds_bits) == 0:
             np.multiply(self.bits, inverse_rate, out=out)
+            self._add_sending(rtt_s, out)
             return
         rows = self.rows(inverse_rate, rtt_s)
         # "clip" alone takes straight into `out`, and no row is out of range.
@@ -65,14 +86,21 @@ class HopResponse(msgspec.Struct, frozen=True):
         out *= inverse_rate
         scratch *= rtt_s
         out += scratch
+        self._add_sending(rtt_s, out)
+
+    def _add_sending(self, rtt_s: Array, out: Array) -> None:
+        if self.called.any():
+            out += np.outer(self.called, rtt_s)
+        if self.sent_s.any():
+            out += self.sent_s[:, np.newaxis]
 
 
 class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
     """All splits that fit, as functions of a link.
 
-    `computing_s` is the sum of both stages, `slowest_stage_s` the longer one, (splits,) each. `unfit` are the splits
-    left out because a device's memory does not hold them. `return_rate_bps` is that of the reverse direction where
-    it does not follow the forward one.
+    `computing_s` is the sum of both stages and of receiving, `slowest_stage_s` the longest of them, (splits,) each.
+    `unfit` are the splits left out because a device's memory does not hold them. `return_rate_bps` is that of the
+    reverse direction where it does not follow the forward one.
     """
 
     splits: NDArray[np.int64]
@@ -134,7 +162,7 @@ def link_response(setting: Setting, return_rate_bps: float | None = None) -> Lin
             " paced, closed and burst with overlapped workers, unbounded buffers and no finite run; predict links one"
             " by one instead"
         )
-    check_uncalibrated(setting, "many links at once")
+    check_uncalibrated(setting, "many links at once", able=ABLE)
     blocks = len(setting.model.blocks)
     splits = splits_of(blocks, setting.splits)
     memory_bytes = all_stages_memory_bytes(setting.model, setting.batch)
@@ -146,29 +174,39 @@ def link_response(setting: Setting, return_rate_bps: float | None = None) -> Lin
             f" {' and '.join(device.name for device in setting.devices)}; use devices with more, or a smaller batch"
         )
     chosen = splits[fits]
-    cut_bytes = np.array(setting.model.cut_bytes(), dtype=np.int64) * setting.batch
     block_s = [timing.at_batch(setting.batch)[0] for timing in setting.timings]
-    stages_s = stage_times_s(block_s, chosen, setting.speed)
-    hops = hops_of(cut_bytes, chosen, source=setting.source, sink=setting.sink)
+    hops = hops_of_setting(setting, chosen)
+    transfers = hop_terms(setting, hops)
+    stages_s = stage_terms(setting, chosen, stage_times_s(block_s, chosen, setting.speed), hops, transfers).total_s
+    # A link has no say in either, so what receiving takes is one more stage.
+    constant_s = np.hstack([stages_s, transfers.receiving_s]) if transfers.receiving_s.any() else stages_s
+    link, tcp_state = link_in_effect(setting)
+    calibration = terms_in_effect(setting)
+    called = [np.where(hop.crossed & hop.forward, calibration.rpc_round_trips, 0.0) for hop in hops]
     return LinkResponse(
         splits=chosen,
         unfit=tuple(splits[~fits].tolist()),
-        computing_s=stages_s.sum(axis=1),
-        slowest_stage_s=stages_s.max(axis=1),
-        hops=tuple(_hop_response(hop, setting.link, setting.tcp_state) for hop in hops),
+        computing_s=constant_s.sum(axis=1),
+        slowest_stage_s=constant_s.max(axis=1),
+        hops=tuple(
+            _hop_response(hop, link, tcp_state, calls, calls * calibration.rpc_s + sent_s)
+            for hop, calls, sent_s in zip(hops, called, transfers.sending_s.T, strict=True)
+        ),
         control_delay_s=setting.control_delay_s,
         mode=setting.mode,
-        wmax_bytes=setting.link.wmax_bytes,
+        wmax_bytes=link.wmax_bytes,
         return_rate_bps=return_rate_bps,
     )
 
 
-def _hop_response(hop: Hop, link: Link, tcp_state: TcpState) -> HopResponse:
+def _hop_response(hop: Hop, link: Link, tcp_state: TcpState, called: Array, sent_s: Array) -> HopResponse:
     counts = segments(hop.payload_bytes, link.mss_bytes)
     bits = 8 * (hop.payload_bytes + link.header_bytes * counts)
     if tcp_state == "warm":
         none = np.zeros((len(bits), 1))
-        return HopResponse(hop.forward, hop.payload_bytes, hop.crossed, np.empty(0), none, bits[:, np.newaxis])
+        return HopResponse(
+            hop.forward, hop.payload_bytes, hop.crossed, np.empty(0), none, bits[:, np.newaxis], called, sent_s
+        )  # fmt: skip
     windows, rounds = slow_start_rounds(counts, mss_bytes=link.mss_bytes, wmax_bytes=link.wmax_bytes)
     segment_bits = np.divide(bits, counts, out=np.zeros(len(bits)), where=counts > 0)
     per_round = np.outer(windows - 1, segment_bits)  # (sizes, splits): what a round of that window stalls against
@@ -182,4 +220,6 @@ def _hop_response(hop: Hop, link: Link, tcp_state: TcpState) -> HopResponse:
         thresholds_bits=thresholds,
         round_trips=np.ascontiguousarray(stalls.sum(axis=1).T),
         bits=np.ascontiguousarray((bits - (stalls * per_round).sum(axis=1)).T),
+        called=called,
+        sent_s=sent_s,
     )

@@ -118,13 +118,18 @@ def setting_identity(prediction: Prediction) -> str:
     )  # fmt: skip
     # Only where it says something, so that what was there before it keeps its hash.
     operated: list[msgspec.Struct | str] = [] if setting.operation == Operation() else [setting.operation]
-    if setting.backend != "tcp":
-        operated.append(f"backend {setting.backend}")
-    if setting.calibration is not None:
-        operated.append(setting.calibration)
-    if setting.without:
-        operated.append(f"without {' '.join(sorted(setting.without))}")
+    operated += terms_identity(setting)
     return identity(setting.model, *setting.devices, *setting.timings, setting.link, *operated, parameters.decode())
+
+
+def terms_identity(setting: Setting) -> list[msgspec.Struct | str]:
+    """What a hash of inputs takes in of backend, calibration and terms that are off; nothing at the defaults."""
+    found: list[msgspec.Struct | str] = [] if setting.backend == "tcp" else [f"backend {setting.backend}"]
+    if setting.calibration is not None:
+        found.append(setting.calibration)
+    if setting.without:
+        found.append(f"without {' '.join(sorted(setting.without))}")
+    return found
 
 
 def calibration_object(setting: Setting) -> dict[str, Any] | None:

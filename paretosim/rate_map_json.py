@@ -10,6 +10,7 @@ import numpy as np
 
 from paretosim import __version__
 from paretosim.break_even import Intervals
+from paretosim.prediction_json import calibration_object, terms_identity
 from paretosim.profiles import identity
 from paretosim.rate_map import RateMap
 
@@ -33,7 +34,9 @@ def as_object(found: RateMap) -> dict[str, Any]:
         "model": setting.model.name,
         "mode": setting.mode.name,
         "batch": setting.batch,
-        "backend": "tcp",
+        "backend": setting.backend,
+        "calibration": calibration_object(setting),
+        **({"without": list(setting.without)} if setting.without else {}),
         "window": setting.mode.window,
         "burst_batches": setting.mode.batches,
         "source": setting.source,
@@ -119,4 +122,5 @@ def _identity(found: RateMap) -> str:
             float(regions.delays_s[0]), float(regions.delays_s[-1]),
         ]
     )  # fmt: skip
-    return identity(setting.model, *setting.devices, *setting.timings, setting.link, parameters.decode())
+    terms = terms_identity(setting)
+    return identity(setting.model, *setting.devices, *setting.timings, setting.link, *terms, parameters.decode())

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from paretosim.break_even import Intervals, RobustChoice
 from paretosim.rate_map import RateMap, Regions
-from paretosim.tables import timing_lines
+from paretosim.tables import calibration_lines, timing_lines
 from paretosim.units import format_bytes, format_duration, format_rate
 
 _OBJECTIVES = ("latency", "throughput")
@@ -43,6 +43,7 @@ def _basis(found: RateMap) -> list[Text]:
             f" {format_bytes(link.wmax_bytes)}; TCP {setting.tcp_state}"
         ),
         *timing_lines(setting),
+        *calibration_lines(setting),
     ]
     if found.unfit:
         named = dict.fromkeys(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from paretosim.calibration import LINK_TERMS, NEUTRAL, Calibration, DeviceTerms, MessageCost, check_terms
+from paretosim.calibration import LINK_TERMS, NEUTRAL, Calibration, DeviceTerms, MessageCost, Term, check_terms
 from paretosim.chain import Hop, hops_of
 from paretosim.errors import BadInputError, UnlikeConditionsError
 from paretosim.link import Link
@@ -107,19 +107,19 @@ def check_calibration(setting: Setting) -> None:
             )
 
 
-def check_uncalibrated(setting: Setting, what: str) -> None:
-    """Refuse a setting whose terms go beyond what `what` works out.
+def check_uncalibrated(setting: Setting, what: str, *, able: Sequence[Term] = ()) -> None:
+    """Refuse a setting whose terms go beyond those that `what` is `able` to work out.
 
     Raises
     ------
     BadInputError : names the terms.
     """
-    if active := terms_in_effect(setting).active_terms():
+    if active := [term for term in terms_in_effect(setting).active_terms() if term not in able]:
         raise BadInputError(
             f"{what}: cannot yet work out what the calibration says of {', '.join(active)}; expected no calibration,"
             f" or --without {' --without '.join(active)}"
         )
-    if off := [term for term in setting.without if term in LINK_TERMS]:
+    if off := [term for term in setting.without if term in LINK_TERMS and term not in able]:
         raise BadInputError(f"{what}: cannot leave out {', '.join(off)}; expected all terms of the link")
 
 
