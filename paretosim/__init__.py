@@ -25,6 +25,8 @@ _HOMES = {
     "paretosim.device": ("Device",),
     "paretosim.timing": ("Timing",),
     "paretosim.link": ("Link", "parse_link", "shaped"),
+    "paretosim.calibration": ("Calibration",),
+    "paretosim.explanation": ("Explanation", "explain"),
     "paretosim.mode": ("Mode",),
     "paretosim.operation": ("Operation",),
     "paretosim.plan": ("Plan",),
@@ -37,9 +39,11 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 
 if TYPE_CHECKING:
     from paretosim.block import Block, Model
+    from paretosim.calibration import Calibration
     from paretosim.decision_space import Choice, DecisionSpace, across, explore
     from paretosim.device import Device
     from paretosim.errors import BadInputError, ParetosimError, ProfileError, UnknownNameError
+    from paretosim.explanation import Explanation, explain
     from paretosim.hop_links import HopLinks
     from paretosim.link import Link, parse_link, shaped
     from paretosim.link_arrays import LinkArrays, predict_links
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
 __all__ = [  # noqa: RUF022 — grouped by what they are for, not sorted
     # two devices
     "predict_splits", "split_setting", "predict", "Setting", "Prediction", "Row", "Baseline", "Recommended",
+    "explain", "Explanation",
     # how sure that is
     "uncertainty_of", "Doubts", "Uncertainty",
     # side by side
@@ -73,6 +78,7 @@ __all__ = [  # noqa: RUF022 — grouped by what they are for, not sorted
     "place", "PlacementSetting", "HopLinks", "Placement",
     # what predictions are made of
     "Model", "Block", "Device", "Timing", "Link", "Mode", "Operation", "Plan", "ProfileStore", "shaped", "parse_link",
+    "Calibration",
     # fronts of anything
     "is_nondominated", "knee",
     # units
