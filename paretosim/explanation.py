@@ -23,6 +23,7 @@ from paretosim.prediction import Prediction, Row, Setting
 from paretosim.terms import (
     HopTerms,
     StageTerms,
+    holds_several,
     hop_terms,
     hops_of_setting,
     link_in_effect,
@@ -101,6 +102,14 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] | None
 
     @property
+    def interval_s(self) -> float:
+        """Between completions while the pipeline is full; a burst's period is that of filling and emptying it too."""
+        batches = self.setting.mode.batches
+        if batches is None or batches == 1:
+            return self.row.period_s
+        return (batches * self.row.period_s - self.unloaded_s) / (batches - 1)
+
+    @property
     def slack_s(self) -> float:
         """How much longer the binding station takes than the next one."""
         return self.slowest_s - self.second_s
@@ -177,7 +186,7 @@ def _limit(
     setting: Setting, row: Row, slowest_s: float, unloaded_s: float
 ) -> Literal["station", "window", "arrivals", "batch"]:
     mode = setting.mode
-    if mode.name == "single" or mode.window == 1:
+    if not holds_several(mode, setting.operation):
         return "batch"
     above = row.period_s > slowest_s * (1 + 1e-9)
     if isinstance(mode.arrivals, Arrivals):

@@ -38,6 +38,7 @@ def as_object(prediction: Prediction, explanation: Explanation) -> dict[str, Any
         "binding": {
             "limit": explanation.limit,
             "station": explanation.binds,
+            "interval_s": explanation.interval_s,
             "slowest_s": explanation.slowest_s,
             "second": explanation.second,
             "second_s": explanation.second_s,

@@ -72,7 +72,7 @@ def batch_timeline(explanation: Explanation, width: int) -> Text:
 
 def steady_timeline(explanation: Explanation, width: int) -> Text:
     """A few intervals of a full pipeline, waiting left out; batches by the last digit of their number."""
-    period_s = explanation.row.period_s
+    period_s = explanation.interval_s
     first = int(explanation.unloaded_s // period_s) + 1
     start_s = first * period_s
     end_s = start_s + PERIODS_SHOWN * period_s
@@ -121,12 +121,12 @@ def _what_binds(explanation: Explanation) -> str:
     if explanation.limit == "window":
         window = explanation.setting.mode.window
         return (
-            f"The window binds: {window} batches in flight take turns, one every {_time(explanation.row.period_s)};"
+            f"The window binds: {window} batches in flight take turns, one every {_time(explanation.interval_s)};"
             f" from window {explanation.window_to_bind} on {binds} would. {longest}"
         )
     if explanation.limit == "arrivals":
-        return f"Arrivals bind: a batch comes every {_time(explanation.row.period_s)}, and all can follow. {longest}"
-    return f"{binds} binds: a batch every {_time(explanation.row.period_s)}. {longest}"
+        return f"Arrivals bind: a batch comes every {_time(explanation.interval_s)}, and all can follow. {longest}"
+    return f"{binds} binds: a batch every {_time(explanation.interval_s)}. {longest}"
 
 
 def _in_words(explanation: Explanation, change: Change) -> str:

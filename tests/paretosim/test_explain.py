@@ -83,6 +83,14 @@ def test_waiting_is_what_the_mode_adds(toy: Any) -> None:
     assert sum(t.seconds for t in terms.values()) == pytest.approx(predict(setting).row(1).latency_s)
 
 
+def test_a_burst_is_full_in_between_and_its_station_binds(toy: Any) -> None:
+    setting = toy.setting(outputs=OUTPUTS, link=toy.link(1e6, 0.05), mode=Mode.named("burst", batches=3))
+    found = _explained(setting, 1)
+    assert found.row.period_s > found.interval_s == pytest.approx(0.4)
+    assert sentences(found)[0].startswith("stage2 binds: a batch every 400 ms.")
+    assert _explained(msgspec.structs.replace(setting, mode=Mode.named("burst", batches=1)), 1).limit == "batch"
+
+
 def test_terms_of_a_toy_by_hand(toy: Any) -> None:
     calibration = Calibration(
         schema_version=1, name="toy", backend="tcp", framing_bytes=400,
