@@ -13,18 +13,18 @@ from typing import Self
 
 import psutil
 
-from hwrun import control
 from hwrun.errors import BadUsageError, HwrunError, ProtocolError
 from hwrun.feeding import Fed, FedRun, feed
-from hwrun.local_testbed import LocalTestbed
-from hwrun.local_workers import LocalRoute, LocalWorkers
-from hwrun.model_source import recorded_reference
+from hwrun.local.testbed import LocalTestbed
+from hwrun.local.workers import LocalRoute, LocalWorkers
+from hwrun.models.model_source import recorded_reference
 from hwrun.orchestrator import Deployment, Pipeline
 from hwrun.probe import bulk_bytes
 from hwrun.records import BatchRecord, Cell, LinkMeasured, OutputCheck, Phases, Scalar, SubRun
 from hwrun.reference import References, compare, require_equal
 from hwrun.sweep_cells import PlannedCell
 from hwrun.sweep_plan import BenchSettings
+from hwrun.wire import control
 from paretosim.block import Model
 from paretosim.link import Link
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from hwrun.frames import VERSION
 from hwrun.records import Scalar
+from hwrun.wire.frames import VERSION
 
 _PACKAGES = ("torch", "torchvision", "numpy", "msgspec", "safetensors", "psutil", "pyroute2")
 _SYSCTLS = (

@@ -19,15 +19,15 @@ from typing import Protocol, Self
 
 import torch
 
-from hwrun import control
-from hwrun.data_path import admit_data, dial_data
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError, TimedOutError
-from hwrun.frames import Kind
-from hwrun.handover import Handover, HandoverClosed
 from hwrun.records import Phases, Scalar
 from hwrun.stage_runner import Cancelled, sharpen_timer, wait_until
-from hwrun.tcp import Address, BufferPool, Connection
-from hwrun.tensors import incoming, outgoing
+from hwrun.wire import control
+from hwrun.wire.data_path import admit_data, dial_data
+from hwrun.wire.frames import Kind
+from hwrun.wire.handover import Handover, HandoverClosed
+from hwrun.wire.tcp import Address, BufferPool, Connection
+from hwrun.wire.tensors import incoming, outgoing
 from hwrun.worker_client import WorkerClient
 from paretosim.plan import Stage
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 
 from hwrun.errors import HwrunError, ProtocolError
-from hwrun.frames import Kind
-from hwrun.handover import Handover, HandoverClosed
 from hwrun.records import Phases, Scalar
 from hwrun.stage_runner import Cancelled, StageResult, StageRunner, sharpen_timer
-from hwrun.tcp import BufferPool, Connection, tcp_info
-from hwrun.tensors import incoming, outgoing
+from hwrun.wire.frames import Kind
+from hwrun.wire.handover import Handover, HandoverClosed
+from hwrun.wire.tcp import BufferPool, Connection, tcp_info
+from hwrun.wire.tensors import incoming, outgoing
 
 
 @dataclass(frozen=True)

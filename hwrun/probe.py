@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from hwrun.control import BulkMeasured, Done, Probed, decode_control, receive_control, send_control
 from hwrun.errors import ProtocolError
-from hwrun.frames import Kind
-from hwrun.tcp import BufferPool, Connection
+from hwrun.wire.control import BulkMeasured, Done, Probed, decode_control, receive_control, send_control
+from hwrun.wire.frames import Kind
+from hwrun.wire.tcp import BufferPool, Connection
 
 # Probe messages carry at most one piece of this size.
 BULK_PIECE_BYTES = 64 * 2**10

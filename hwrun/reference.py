@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from hwrun.errors import HwrunError
-from hwrun.model_source import build_whole, input_for
+from hwrun.models.model_source import build_whole, input_for
+from hwrun.models.weights import WeightStore, put_model
 from hwrun.records import OutputCheck
-from hwrun.weights import WeightStore, put_model
 
 # Largest relative difference of a sound pipeline under unlike conditions (DESIGN, the model); alike ones give 0.
 RELATIVE_LIMIT = 1e-4

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from hwrun.tensors import share_memory
+from hwrun.wire.tensors import share_memory
 
 # How long before the end of a target the sleep ends and the spin begins: wake-ups from clock_nanosleep with
 # 1 ns of timer slack were late by under 0.1 ms with one idle core, by up to 0.3 ms beside a busy relay.

@@ -13,9 +13,9 @@ from msgspec import structs
 from hwrun.bench import Bench
 from hwrun.conditions import host, sysctls, versions
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, RecordError
-from hwrun.local_testbed import LocalTestbed
-from hwrun.local_workers import LocalWorkers
-from hwrun.namespaces import availability
+from hwrun.local.namespaces import availability
+from hwrun.local.testbed import LocalTestbed
+from hwrun.local.workers import LocalWorkers
 from hwrun.records import (
     CELLS_NAME,
     MANIFEST_NAME,

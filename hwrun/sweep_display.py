@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hwrun.local_workers import LocalWorkers
+from hwrun.local.workers import LocalWorkers
 from hwrun.records import MANIFEST_NAME, Cell, Scalar, read_run
 from hwrun.summary import summary_rows
 from hwrun.sweep import Sweep

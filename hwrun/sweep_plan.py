@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hwrun.errors import BadUsageError
-from hwrun.namespaces import availability
+from hwrun.local.namespaces import availability
 from hwrun.records import Cell
 from hwrun.sweep_cells import PlannedCell, time_floor_s, too_long
 from paretosim.block import Model

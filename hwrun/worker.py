@@ -17,20 +17,20 @@ from collections.abc import Callable, Collection, Iterator
 
 import torch
 
-from hwrun import control
-from hwrun.authentication import Purpose, admit_dialler, prove_to_listener
 from hwrun.conditions import alike_versions, version_differences
-from hwrun.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH, decode_control, send_control
-from hwrun.data_path import dial_data, receive_hello
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
-from hwrun.frames import Kind
+from hwrun.models.weights import WeightStore, load_stage
 from hwrun.overlapped_stage import OverlappedStage
 from hwrun.probe import answer_probe, run_probe
 from hwrun.records import Scalar
 from hwrun.stage_runner import ActivationCache, StageRunner
-from hwrun.tcp import Address, BufferPool, Connection, dial, prepared
-from hwrun.tensors import incoming
-from hwrun.weights import WeightStore, load_stage
+from hwrun.wire import control
+from hwrun.wire.authentication import Purpose, admit_dialler, prove_to_listener
+from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH, decode_control, send_control
+from hwrun.wire.data_path import dial_data, receive_hello
+from hwrun.wire.frames import Kind
+from hwrun.wire.tcp import Address, BufferPool, Connection, dial, prepared
+from hwrun.wire.tensors import incoming
 
 # Connections that have not proved the token yet; more are closed unread.
 _MAX_UNPROVED = 16

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from hwrun import control
-from hwrun.authentication import Purpose, prove_to_listener
 from hwrun.conditions import alike_versions, version_differences
-from hwrun.control import answered, decode_control, receive_control, send_control
 from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
-from hwrun.frames import Kind, TensorSpec
-from hwrun.tcp import Address, BufferPool, Connection, dial
-from hwrun.weights import WeightStore
+from hwrun.models.weights import WeightStore
+from hwrun.wire import control
+from hwrun.wire.authentication import Purpose, prove_to_listener
+from hwrun.wire.control import answered, decode_control, receive_control, send_control
+from hwrun.wire.frames import Kind, TensorSpec
+from hwrun.wire.tcp import Address, BufferPool, Connection, dial
 
 # Loading a stage of vgg16 on a slow SD card is the longest that a worker is expected to take for one request.
 REQUEST_LIMIT_S = 120.0

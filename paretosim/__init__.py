@@ -14,19 +14,19 @@ _HOMES = {
     "paretosim.setting_words": ("split_setting",),
     "paretosim.predicting": ("predict_splits",),
     "paretosim.prediction": ("Baseline", "Prediction", "Recommended", "Row", "Setting", "predict"),
-    "paretosim.uncertainty": ("Doubts", "Uncertainty", "uncertainty_of"),
-    "paretosim.side_by_side": ("SideBySide", "paper_figure", "predict_side_by_side"),
-    "paretosim.decision_space": ("Choice", "DecisionSpace", "across", "explore"),
-    "paretosim.link_arrays": ("LinkArrays", "predict_links"),
-    "paretosim.placement": ("Placement", "place"),
-    "paretosim.placement_setting": ("PlacementSetting",),
-    "paretosim.hop_links": ("HopLinks",),
+    "paretosim.uncertainty.sampling": ("Doubts", "Uncertainty", "uncertainty_of"),
+    "paretosim.side_by_side.panels": ("SideBySide", "paper_figure", "predict_side_by_side"),
+    "paretosim.decision.space": ("Choice", "DecisionSpace", "across", "explore"),
+    "paretosim.rates.link_arrays": ("LinkArrays", "predict_links"),
+    "paretosim.placement.placing": ("Placement", "place"),
+    "paretosim.placement.setting": ("PlacementSetting",),
+    "paretosim.placement.hop_links": ("HopLinks",),
     "paretosim.block": ("Block", "Model"),
     "paretosim.device": ("Device",),
     "paretosim.timing": ("Timing",),
     "paretosim.link": ("Link", "parse_link", "shaped"),
     "paretosim.calibration": ("Calibration",),
-    "paretosim.explanation": ("Explanation", "explain"),
+    "paretosim.explanation.explaining": ("Explanation", "explain"),
     "paretosim.mode": ("Mode",),
     "paretosim.operation": ("Operation",),
     "paretosim.plan": ("Plan",),
@@ -40,26 +40,26 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 if TYPE_CHECKING:
     from paretosim.block import Block, Model
     from paretosim.calibration import Calibration
-    from paretosim.decision_space import Choice, DecisionSpace, across, explore
+    from paretosim.decision.space import Choice, DecisionSpace, across, explore
     from paretosim.device import Device
     from paretosim.errors import BadInputError, ParetosimError, ProfileError, UnknownNameError
-    from paretosim.explanation import Explanation, explain
-    from paretosim.hop_links import HopLinks
+    from paretosim.explanation.explaining import Explanation, explain
     from paretosim.link import Link, parse_link, shaped
-    from paretosim.link_arrays import LinkArrays, predict_links
     from paretosim.mode import Mode
     from paretosim.operation import Operation
     from paretosim.pareto import is_nondominated, knee
-    from paretosim.placement import Placement, place
-    from paretosim.placement_setting import PlacementSetting
+    from paretosim.placement.hop_links import HopLinks
+    from paretosim.placement.placing import Placement, place
+    from paretosim.placement.setting import PlacementSetting
     from paretosim.plan import Plan
     from paretosim.predicting import predict_splits
     from paretosim.prediction import Baseline, Prediction, Recommended, Row, Setting, predict
     from paretosim.profiles import ProfileStore
+    from paretosim.rates.link_arrays import LinkArrays, predict_links
     from paretosim.setting_words import split_setting
-    from paretosim.side_by_side import SideBySide, paper_figure, predict_side_by_side
+    from paretosim.side_by_side.panels import SideBySide, paper_figure, predict_side_by_side
     from paretosim.timing import Timing
-    from paretosim.uncertainty import Doubts, Uncertainty, uncertainty_of
+    from paretosim.uncertainty.sampling import Doubts, Uncertainty, uncertainty_of
     from paretosim.units import parse_duration_s, parse_rate_bps
 
 __all__ = [  # noqa: RUF022 — grouped by what they are for, not sorted

@@ -183,7 +183,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as flat dictionaries of plain values, their names those of the columns of `--csv`."""
-        from paretosim.tabular import fields_of, flat
+        from paretosim.show.tabular import fields_of, flat
 
         return [flat(fields_of(row)) for row in self.rows]
 
@@ -194,12 +194,12 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         ------
         BadInputError : pandas is not installed.
         """
-        from paretosim.tabular import data_frame
+        from paretosim.show.tabular import data_frame
 
         return data_frame(self.records())
 
     def _repr_html_(self) -> str:
-        from paretosim.notebook import prediction_html
+        from paretosim.show.notebook import prediction_html
 
         return prediction_html(self)
 

@@ -100,7 +100,7 @@ def _edges(package: str) -> list[tuple[str, str]]:
 
 def test_the_graph_is_read_from_something() -> None:
     assert GRAPH.has_edge("paretosim.prediction", "paretosim.pipeline")
-    assert GRAPH.has_edge("paretosim.commands.predict", "paretosim.figures")  # inside a function
+    assert GRAPH.has_edge("paretosim.commands.predict", "paretosim.show.figures")  # inside a function
     assert GRAPH.has_edge("paretosim.prediction", "numpy")
 
 
@@ -116,7 +116,7 @@ def test_matplotlib_is_for_figures_alone() -> None:
 
 def test_pandas_is_imported_where_a_data_frame_is_made_and_nowhere_else() -> None:
     graph = _graph(type_checking=False)
-    assert {a for a, b in graph.edges if a.startswith("paretosim") and b == "pandas"} == {"paretosim.tabular"}
+    assert {a for a, b in graph.edges if a.startswith("paretosim") and b == "pandas"} == {"paretosim.show.tabular"}
 
 
 def test_hwrun_sees_paretosims_nouns_and_never_a_prediction() -> None:
@@ -164,9 +164,15 @@ def test_no_imports_go_in_circles(package: str) -> None:
     assert [sorted(group) for group in networkx.strongly_connected_components(inside) if len(group) > 1] == []
 
 
+def _named(module: str) -> str:
+    """The name that a module's layer goes by: its own, or `commands` for all of those."""
+    parts = module.split(".")
+    return parts[1] if parts[1] == "commands" else parts[-1]
+
+
 def _layer(module: str) -> int:
     """The layer that lists the module; what shows another search's results is named after what shows predictions."""
-    name = module.split(".")[1]
+    name = _named(module)
     kin = name.rsplit("_", 1)[-1]
     for level, names in enumerate(LAYERS):
         if name in names or any(kin == listed.rsplit("_", 1)[-1] for listed in names if level >= SHOWING):
@@ -186,7 +192,7 @@ def test_arrows_inside_paretosim_point_down() -> None:
 
 def test_every_listed_module_is_there() -> None:
     listed = set().union(*LAYERS)
-    there = {name.split(".")[1] for name in MODULES if name.startswith("paretosim.")}
+    there = {_named(name) for name in MODULES if name.startswith("paretosim.")}
     assert listed - there == set()
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 
-from hwrun.catalogue import MODEL_NAMES
 from hwrun.errors import BadUsageError
-from hwrun.network import TORCHVISION, Network, parse_arguments, parse_shape, torchvision_input
+from hwrun.models.catalogue import MODEL_NAMES
+from hwrun.models.network import TORCHVISION, Network, parse_arguments, parse_shape, torchvision_input
 
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
 

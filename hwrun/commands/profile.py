@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwrun import steady
-from hwrun.catalogue import MODEL_NAMES, catalogue_entry
 from hwrun.commands.network_options import add_network_options, network_of
 from hwrun.errors import BadUsageError, HwrunError
-from hwrun.model_source import build_whole, input_for
+from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
+from hwrun.models.model_source import build_whole, input_for
 from paretosim.block import Model
 from paretosim.command_line import DONE, FAILED
 from paretosim.device import Device
@@ -21,8 +21,8 @@ from paretosim.timing import Timing, TimingError
 from paretosim.units import format_duration
 
 if TYPE_CHECKING:
-    from hwrun.block_timing import Measured
-    from hwrun.cut import BlockChain
+    from hwrun.models.block_timing import Measured
+    from hwrun.models.cut import BlockChain
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +155,7 @@ def _profile(
     name: str, reference: str, batches: list[int], arguments: argparse.Namespace
 ) -> tuple[Timing, list[str], list[str]]:
     """A model's timing, what speaks against keeping it, and a line that sums it up for each batch size."""
-    from hwrun.block_timing import CpuStopwatch, CudaStopwatch, measure_blocks, objections
+    from hwrun.models.block_timing import CpuStopwatch, CudaStopwatch, measure_blocks, objections
 
     chain = _chain(name, reference, arguments)
     before = steady.conditions(arguments.threads)

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
-from hwrun.catalogue import MODEL_NAMES, catalogue_entry
-from hwrun.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
 from hwrun.errors import BadUsageError, RecordError
-from hwrun.model_source import reference_of
+from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
+from hwrun.models.model_source import reference_of
 from hwrun.steady import restart_if_unsteady, usable_cores
 from hwrun.sweep_cells import Sink, Source, parse_asked_link, parse_splits, plan_cells
 from hwrun.sweep_plan import BenchSettings, SweepPlan, emulated_blocks
+from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
 from paretosim.block import Model
 from paretosim.command_line import DONE
 from paretosim.errors import BadInputError
@@ -296,7 +296,7 @@ def _dry_run(plan: SweepPlan) -> int:
 
 def _permit_shaping(plan: SweepPlan) -> None:
     """Go on inside a user namespace where shaping is permitted only there."""
-    from hwrun.namespaces import availability, reexec_in_user_namespace
+    from hwrun.local.namespaces import availability, reexec_in_user_namespace
 
     if any(cell.link is not None for cell in plan.cells) and availability().needs_reexec:
         reexec_in_user_namespace(sys.orig_argv[1:])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hwrun.catalogue import MODEL_NAMES, catalogue_entry
 from hwrun.commands.network_options import add_network_options, network_of
 from hwrun.errors import BadUsageError
+from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
 from paretosim.block import Model
 from paretosim.command_line import DONE
 from paretosim.profiles import write_profile
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     if asked is not None:
         if arguments.model is not None:
             raise BadUsageError("--model: names models of the catalogue, expected it without --module or --torchvision")
-        from hwrun.model_profile import describe_network
+        from hwrun.models.model_profile import describe_network
 
         network, name = asked
         model = describe_network(network, name)
@@ -44,7 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
         return DONE
     chosen = arguments.model or ["all"]
     names = MODEL_NAMES if chosen == ["all"] else [catalogue_entry(name).name for name in chosen]
-    from hwrun.model_profile import describe_model  # torch takes seconds to import: not before the names are checked
+    from hwrun.models.model_profile import (
+        describe_model,  # torch takes seconds to import: not before the names are checked
+    )
 
     for name in names:
         _write(arguments.output, describe_model(name))

@@ -9,10 +9,10 @@ import sys
 import threading
 from pathlib import Path
 
-from hwrun.authentication import read_token
 from hwrun.errors import BadUsageError
 from hwrun.steady import conditions, parse_cores, pin_to_cores, restart_if_unsteady, usable_cores
-from hwrun.tcp import Address, listen
+from hwrun.wire.authentication import read_token
+from hwrun.wire.tcp import Address, listen
 
 # How long a worker started with --once waits for its orchestrator.
 _ORCHESTRATOR_LIMIT_S = 120.0
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _serve(arguments: argparse.Namespace, control_address: Address, data_address: Address, token: bytes) -> int:
     # torch loads from here on, in an environment that is steady.
-    from hwrun.weights import WeightStore
+    from hwrun.models.weights import WeightStore
     from hwrun.worker import Worker
 
     # Hand-overs between the three threads of a stage must not wait for the default 5 ms slice to end.

@@ -31,7 +31,7 @@ def is_decision(arguments: Namespace) -> bool:
 
 def decide(arguments: Namespace) -> int:
     """Explore and print."""
-    from paretosim.decision_space import across, explore
+    from paretosim.decision.space import across, explore
     from paretosim.objectives import DEFAULT_OBJECTIVES
 
     batches, windows = _listed(arguments.batch), _listed(arguments.window)
@@ -47,21 +47,21 @@ def decide(arguments: Namespace) -> int:
         across(setting, batches, windows, extrapolate=arguments.extrapolate), [name.strip() for name in names]
     )
     if arguments.plot is not None:
-        from paretosim.decision_figures import plot
+        from paretosim.decision.figures import plot
 
         plot(space, arguments.plot)
     if arguments.json:
-        from paretosim.decision_json import as_json
+        from paretosim.decision.as_json import as_json
 
         sys.stdout.write(as_json(space).decode())
     elif arguments.csv:
-        from paretosim.decision_json import as_csv
+        from paretosim.decision.as_json import as_csv
 
         sys.stdout.write(as_csv(space))
     else:
         from rich.console import Console
 
-        from paretosim.decision_tables import show
+        from paretosim.decision.tables import show
 
         console = Console(highlight=False, markup=False, emoji=False)
         if not console.is_terminal:

@@ -12,7 +12,7 @@ from paretosim.commands.split_options import SETTING_OPTIONS, add_delay_options,
 from paretosim.errors import BadInputError
 from paretosim.mode import ALL_MODE_NAMES
 from paretosim.setting_words import DEFAULT_DEVICES, DEFAULT_LINK, as_option
-from paretosim.side_by_side import PAPER_FIGURES, SideBySide, paper_figure, predict_side_by_side
+from paretosim.side_by_side.panels import PAPER_FIGURES, SideBySide, paper_figure, predict_side_by_side
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -50,15 +50,15 @@ def run(arguments: Namespace) -> int:
     """Predict every panel and print them."""
     found = _side_by_side(arguments)
     if arguments.plot is not None:
-        from paretosim.front_figures import plot
+        from paretosim.side_by_side.figures import plot
 
         plot(found, arguments.plot)
     if arguments.json:
-        from paretosim.front_json import as_json
+        from paretosim.side_by_side.as_json import as_json
 
         sys.stdout.write(as_json(found).decode())
     elif arguments.csv:
-        from paretosim.front_json import as_csv
+        from paretosim.side_by_side.as_json import as_csv
 
         sys.stdout.write(as_csv(found))
     else:
@@ -95,7 +95,7 @@ def _listed(text: str) -> list[str]:
 def _show(found: SideBySide) -> None:
     from rich.console import Console
 
-    from paretosim.front_tables import show
+    from paretosim.side_by_side.tables import show
 
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:

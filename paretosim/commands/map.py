@@ -12,7 +12,7 @@ import msgspec
 from paretosim.commands.split_options import add_calibration_options, add_split_options, setting_of
 from paretosim.errors import BadInputError
 from paretosim.link import shaped
-from paretosim.rate_map import Range, RateMap, rate_map
+from paretosim.rates.rate_map import Range, RateMap, rate_map
 from paretosim.units import parse_duration_s, parse_rate_bps
 
 DEFAULT_RATES = "100kbit..10gbit"
@@ -47,15 +47,15 @@ def run(arguments: Namespace) -> int:
     back = None if arguments.return_rate is None else parse_rate_bps(arguments.return_rate, "--return-rate")
     found = rate_map(setting, rates, delays, back)
     if arguments.plot is not None:
-        from paretosim.rate_map_figures import plot
+        from paretosim.rates.map_figures import plot
 
         plot(found, arguments.plot)
     if arguments.json:
-        from paretosim.rate_map_json import as_json
+        from paretosim.rates.map_json import as_json
 
         sys.stdout.write(as_json(found).decode())
     elif arguments.csv:
-        from paretosim.rate_map_json import as_csv
+        from paretosim.rates.map_json import as_csv
 
         sys.stdout.write(as_csv(found))
     else:
@@ -68,7 +68,7 @@ def run(arguments: Namespace) -> int:
 def _show(found: RateMap) -> None:
     from rich.console import Console
 
-    from paretosim.rate_map_text import show
+    from paretosim.rates.map_text import show
 
     show(found, Console(highlight=False, markup=False, emoji=False))
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from paretosim.commands.options import DEFAULT_LINK, check_load, link_of, own_timings
 from paretosim.errors import BadInputError
-from paretosim.hop_links import HopLinks, positions_of
 from paretosim.link import Link, parse_link
 from paretosim.mode import DEFAULT_BURST_BATCHES, DEFAULT_WINDOW, MODE_NAMES, Mode
-from paretosim.placement import Placement, place
-from paretosim.placement_limits import parse_forbid, parse_pin
-from paretosim.placement_setting import Ends, PlacementSetting
+from paretosim.placement.hop_links import HopLinks, positions_of
+from paretosim.placement.limits import parse_forbid, parse_pin
+from paretosim.placement.placing import Placement, place
+from paretosim.placement.setting import Ends, PlacementSetting
 from paretosim.profiles import ProfileStore
 from paretosim.units import parse_duration_s
 
@@ -78,11 +78,11 @@ def run(arguments: Namespace) -> int:
     """Search and print."""
     placement = place(setting_of(arguments))
     if arguments.json:
-        from paretosim.placement_json import placement_as_json
+        from paretosim.placement.as_json import placement_as_json
 
         sys.stdout.write(placement_as_json(placement).decode())
     elif arguments.csv:
-        from paretosim.placement_json import placement_as_csv
+        from paretosim.placement.as_json import placement_as_csv
 
         sys.stdout.write(placement_as_csv(placement))
     else:
@@ -93,7 +93,7 @@ def run(arguments: Namespace) -> int:
 def _show(placement: Placement) -> None:
     from rich.console import Console
 
-    from paretosim.placement_tables import show_placement
+    from paretosim.placement.tables import show_placement
 
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:

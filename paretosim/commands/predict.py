@@ -21,7 +21,7 @@ from paretosim.mode import ALL_MODE_NAMES
 from paretosim.prediction import Prediction, predict
 
 if TYPE_CHECKING:
-    from paretosim.uncertainty import Uncertainty
+    from paretosim.uncertainty.sampling import Uncertainty
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -58,17 +58,17 @@ def run(arguments: Namespace) -> int:
         return _explained(arguments, prediction)
     uncertainty = uncertainty_asked(arguments, prediction)
     if arguments.plot is not None:
-        from paretosim.figures import plot
+        from paretosim.show.figures import plot
 
         plot(prediction, arguments.plot, uncertainty)
     if uncertainty is not None and (arguments.json or arguments.csv):
         write_uncertain(arguments, prediction, uncertainty)
     elif arguments.json:
-        from paretosim.prediction_json import as_json
+        from paretosim.show.prediction_json import as_json
 
         sys.stdout.write(as_json(prediction).decode())
     elif arguments.csv:
-        from paretosim.prediction_json import as_csv
+        from paretosim.show.prediction_json import as_csv
 
         sys.stdout.write(as_csv(prediction))
     else:
@@ -93,17 +93,17 @@ def _check_explain(arguments: Namespace, *, decision: bool) -> None:
 
 
 def _explained(arguments: Namespace, prediction: Prediction) -> int:
-    from paretosim.explanation import explain
+    from paretosim.explanation.explaining import explain
 
     explanation = explain(prediction, arguments.explain)
     if arguments.json:
-        from paretosim.explanation_json import as_json
+        from paretosim.explanation.as_json import as_json
 
         sys.stdout.write(as_json(prediction, explanation).decode())
         return 0
     from rich.console import Console
 
-    from paretosim.explanation_text import show
+    from paretosim.explanation.text import show
 
     show(explanation, Console(highlight=False, markup=False, emoji=False))
     return 0
@@ -112,7 +112,7 @@ def _explained(arguments: Namespace, prediction: Prediction) -> int:
 def _show(prediction: Prediction, uncertainty: Uncertainty | None) -> None:
     from rich.console import Console
 
-    from paretosim.tables import show
+    from paretosim.show.tables import show
 
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:

@@ -14,10 +14,10 @@ from paretosim.commands.split_options import (
     setting_of,
 )
 from paretosim.errors import BadInputError
-from paretosim.link_trace import read_link_trace
 from paretosim.mode import ALL_MODE_NAMES, DEFAULT_BURST_BATCHES
 from paretosim.setting_words import DEFAULT_LINK
-from paretosim.simulation import Conditions, Simulation, simulate
+from paretosim.simulation.link_trace import read_link_trace
+from paretosim.simulation.simulating import Conditions, Simulation, simulate
 
 DEFAULT_BATCHES = 100
 
@@ -50,13 +50,13 @@ def run(arguments: Namespace) -> int:
     if arguments.timeline is not None:
         _write_timeline(simulation, arguments.timeline)
     if arguments.json:
-        from paretosim.simulation_json import as_json
+        from paretosim.simulation.as_json import as_json
 
         sys.stdout.write(as_json(simulation).decode())
     else:
         from rich.console import Console
 
-        from paretosim.simulation_tables import show
+        from paretosim.simulation.tables import show
 
         show(simulation, Console(highlight=False, markup=False, emoji=False))
     return 0
@@ -83,7 +83,7 @@ def _simulated(arguments: Namespace) -> Simulation:
 
 
 def _write_timeline(simulation: Simulation, path: Path) -> None:
-    from paretosim.timeline import as_chrome_trace
+    from paretosim.simulation.timeline import as_chrome_trace
 
     try:
         path.write_bytes(as_chrome_trace(simulation))

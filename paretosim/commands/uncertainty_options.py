@@ -10,7 +10,7 @@ from paretosim.errors import BadInputError
 
 if TYPE_CHECKING:
     from paretosim.prediction import Prediction
-    from paretosim.uncertainty import Doubts, Uncertainty
+    from paretosim.uncertainty.sampling import Doubts, Uncertainty
 
 _ONLY_WITH = ("samples", "rate_spread", "delay_spread", "assume_error")
 
@@ -47,20 +47,20 @@ def uncertainty_asked(arguments: Namespace, prediction: Prediction) -> Uncertain
     """What was asked about the prediction; None without `--uncertainty`."""
     if not arguments.uncertainty:
         return None
-    from paretosim.uncertainty import uncertainty_of
+    from paretosim.uncertainty.sampling import uncertainty_of
 
     return uncertainty_of(prediction, _doubts(arguments))
 
 
 def write_uncertain(arguments: Namespace, prediction: Prediction, found: Uncertainty) -> None:
     """Write JSON or CSV, whichever was asked for."""
-    from paretosim.uncertainty_json import as_csv, as_json
+    from paretosim.uncertainty.as_json import as_csv, as_json
 
     sys.stdout.write(as_json(prediction, found).decode() if arguments.json else as_csv(prediction, found))
 
 
 def _doubts(arguments: Namespace) -> Doubts:
-    from paretosim.uncertainty import DEFAULT_SAMPLES, Doubts
+    from paretosim.uncertainty.sampling import DEFAULT_SAMPLES, Doubts
 
     return Doubts(
         samples=DEFAULT_SAMPLES if arguments.samples is None else arguments.samples,

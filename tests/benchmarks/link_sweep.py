@@ -12,12 +12,12 @@ from functools import partial
 from itertools import product
 from typing import get_args
 
-from paretosim.break_even import break_even
 from paretosim.link import shaped
-from paretosim.link_response import link_response
 from paretosim.mode import MODE_NAMES, Mode
 from paretosim.prediction import Setting
 from paretosim.profiles import ProfileStore
+from paretosim.rates.break_even import break_even
+from paretosim.rates.link_response import link_response
 from paretosim.transfer_time import TcpState
 from tests.benchmarks.link_sweep_child import PLAIN_SAMPLE
 from tests.benchmarks.ratio import Ratio

@@ -11,10 +11,10 @@ from functools import partial
 
 from paretosim.block import Block, Model, TensorShape
 from paretosim.device import Device
-from paretosim.hop_links import HopLinks
 from paretosim.link import Link
-from paretosim.placement import place
-from paretosim.placement_setting import PlacementSetting
+from paretosim.placement.hop_links import HopLinks
+from paretosim.placement.placing import place
+from paretosim.placement.setting import PlacementSetting
 from paretosim.timing import BatchTiming, BlockTiming, Timing
 from tests.benchmarks.seconds import Seconds, runs_s
 

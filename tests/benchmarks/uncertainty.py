@@ -9,7 +9,7 @@ from functools import partial
 from paretosim.mode import ModeName
 from paretosim.predicting import predict_splits
 from paretosim.prediction import Prediction
-from paretosim.uncertainty import Doubts, uncertainty_of
+from paretosim.uncertainty.sampling import Doubts, uncertainty_of
 from tests.benchmarks.seconds import Seconds, runs_s
 
 SAMPLES = 1000

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hwrun import cut_rule
-from hwrun.composition import check_whole, cuts_that_differ
-from hwrun.cut import BlockChain
-from hwrun.cut_rule import TracedBlock
 from hwrun.errors import BadUsageError, HwrunError
-from hwrun.frames import MAX_TENSORS
-from hwrun.graph_values import sample_shape
-from hwrun.network import Network
-from hwrun.state_dict import named_tensors
-from hwrun.tensors import as_delivered
-from hwrun.tracing import trace
+from hwrun.models import cut_rule
+from hwrun.models.composition import check_whole, cuts_that_differ
+from hwrun.models.cut import BlockChain
+from hwrun.models.cut_rule import TracedBlock
+from hwrun.models.graph_values import sample_shape
+from hwrun.models.network import Network
+from hwrun.models.state_dict import named_tensors
+from hwrun.models.tracing import trace
+from hwrun.wire.frames import MAX_TENSORS
+from hwrun.wire.tensors import as_delivered
 from tests.hwrun import small_networks as small
 
 TORCHVISION = [
@@ -193,7 +193,7 @@ def test_a_graph_that_computes_something_else_is_found() -> None:
 
 def test_a_block_that_rounds_otherwise_when_its_input_was_sent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     chain = chain_of(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)), (4,))
-    monkeypatch.setattr("hwrun.composition.as_delivered", lambda live: tuple(t + 1e-3 for t in live))
+    monkeypatch.setattr("hwrun.models.composition.as_delivered", lambda live: tuple(t + 1e-3 for t in live))
     assert cuts_that_differ(chain, torch.randn(2, 4)) == [0, 1, 2]
 
 

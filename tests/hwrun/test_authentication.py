@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from hwrun import authentication
-from hwrun.authentication import AuthenticationError, Purpose, admit_dialler, prove_to_listener, read_token
 from hwrun.errors import BadUsageError, PeerGoneError, ProtocolError, TimedOutError
-from hwrun.frames import VERSION
+from hwrun.wire import authentication
+from hwrun.wire.authentication import AuthenticationError, Purpose, admit_dialler, prove_to_listener, read_token
+from hwrun.wire.frames import VERSION
 
 
 def outcome(function, *arguments):

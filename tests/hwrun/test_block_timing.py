@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import fx
 
-from hwrun.block_timing import (
+from hwrun.cli import main
+from hwrun.models.block_timing import (
     CpuStopwatch,
     CudaStopwatch,
     Measured,
@@ -21,9 +22,8 @@ from hwrun.block_timing import (
     objections,
     spread,
 )
-from hwrun.catalogue import MODEL_NAMES, catalogue_entry
-from hwrun.cli import main
-from hwrun.cut import BlockChain, TracedBlock
+from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
+from hwrun.models.cut import BlockChain, TracedBlock
 from paretosim.device import Device
 from paretosim.profiles import ProfileStore, read_profile
 from paretosim.timing import Timing

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hwrun.catalogue import MODEL_NAMES, build_model, catalogue_entry, sample_input
 from hwrun.errors import BadUsageError
+from hwrun.models.catalogue import MODEL_NAMES, build_model, catalogue_entry, sample_input
 from paretosim.profiles import shipped_directory
 
 PUBLISHED = {
@@ -23,7 +23,7 @@ def test_it_lists_the_published_models() -> None:
 
 
 def test_importing_it_does_not_import_torch() -> None:
-    program = "import sys, hwrun.catalogue; sys.exit('torch' in sys.modules)"
+    program = "import sys, hwrun.models.catalogue; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

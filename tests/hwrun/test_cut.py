@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import fx
 
-from hwrun.catalogue import MODEL_NAMES, build_model, sample_input
-from hwrun.cut import BlockChain, TracedBlock
 from hwrun.errors import BadUsageError, HwrunError
-from hwrun.state_dict import named_tensors
+from hwrun.models.catalogue import MODEL_NAMES, build_model, sample_input
+from hwrun.models.cut import BlockChain, TracedBlock
+from hwrun.models.state_dict import named_tensors
 from paretosim.profiles import ProfileStore
 
 SEVERAL_SECONDS = {"resnet50", "inception_v3", "vgg16"}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwrun.departure_queue import Counters, DepartureQueue, Shape, shapes_of
 from hwrun.errors import BadUsageError
+from hwrun.local.departure_queue import Counters, DepartureQueue, Shape, shapes_of
 from paretosim.link import Link
 
 # 8 Mbit/s is a byte a microsecond, which makes the cases readable.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hwrun.errors import HwrunError
-from hwrun.frame_ring import SLOT_BYTES, FrameRing
+from hwrun.local.frame_ring import SLOT_BYTES, FrameRing
 
 WALL_AHEAD_S = 1_000_000.0
 FRAME_START = 66

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwrun.errors import ProtocolError
-from hwrun.frames import (
+from hwrun.wire.frames import (
     DTYPES,
     HEADER_BYTES,
     MAX_DIMENSIONS,

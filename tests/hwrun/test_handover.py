@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from hwrun.handover import Handover, HandoverClosed
+from hwrun.wire.handover import Handover, HandoverClosed
 
 
 def in_thread(function, *arguments):

@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hwrun import local_testbed
 from hwrun.errors import BadUsageError, HwrunError, NotPermittedError, PeerGoneError
-from hwrun.local_testbed import Host, LocalTestbed
-from hwrun.namespaces import Availability, availability
+from hwrun.local import testbed as local_testbed
+from hwrun.local.namespaces import Availability, availability
+from hwrun.local.testbed import Host, LocalTestbed
 from paretosim.link import Link
 
 # What a busy machine may add to a message, seconds. A relay that ignores rate or delay is off by far more.
@@ -90,7 +90,7 @@ def median_of(count: int, measure: Callable[[], float]) -> float:
 
 
 def relay_of(process: psutil.Process) -> list[psutil.Process]:
-    return [child for child in process.children(recursive=True) if "hwrun.relay" in child.cmdline()]
+    return [child for child in process.children(recursive=True) if "hwrun.local.relay" in child.cmdline()]
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
@@ -301,7 +301,7 @@ class TestLimitsAndLife:
     def test_nothing_is_left_when_the_process_is_killed(self) -> None:
         script = (
             "import sys, time, threading\n"
-            "from hwrun.local_testbed import LocalTestbed\n"
+            "from hwrun.local.testbed import LocalTestbed\n"
             "with LocalTestbed(shaped=True) as testbed:\n"
             "    for host in testbed.hosts: host.spawn(['sleep', '100'])\n"
             "    print('ready', flush=True)\n"
@@ -327,8 +327,8 @@ class TestLoopback:
         def refuse(*_: object) -> None:
             raise PermissionError(1, "Operation not permitted")
 
-        monkeypatch.setattr("hwrun.namespaces.unshare_network", refuse)
-        monkeypatch.setattr("hwrun.namespaces.enter_network", refuse)
+        monkeypatch.setattr("hwrun.local.namespaces.unshare_network", refuse)
+        monkeypatch.setattr("hwrun.local.namespaces.enter_network", refuse)
         monkeypatch.setattr(local_testbed, "availability", lambda: Availability("none", reason="no", remedy="ask"))
 
     def test_it_needs_no_rights_at_all(self) -> None:
@@ -386,6 +386,6 @@ class TestLoopback:
 
 
 def test_importing_it_is_light() -> None:
-    script = "import sys, hwrun.local_testbed; print(*sorted({'torch', 'numpy', 'pyroute2'} & set(sys.modules)))"
+    script = "import sys, hwrun.local.testbed; print(*sorted({'torch', 'numpy', 'pyroute2'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert result.stdout == "\n"

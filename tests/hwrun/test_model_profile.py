@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hwrun import model_profile
-from hwrun.catalogue import MODEL_NAMES, build_model, sample_input
 from hwrun.cli import main
-from hwrun.cut import BlockChain
 from hwrun.errors import HwrunError
+from hwrun.models import model_profile
+from hwrun.models.catalogue import MODEL_NAMES, build_model, sample_input
+from hwrun.models.cut import BlockChain
 from paretosim.block import Model
 from paretosim.profiles import ProfileStore, read_profile
 

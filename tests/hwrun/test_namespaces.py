@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hwrun import namespaces
 from hwrun.errors import NotPermittedError
-from hwrun.namespaces import Availability, NetworkNamespace, availability, reexec_in_user_namespace
+from hwrun.local import namespaces
+from hwrun.local.namespaces import Availability, NetworkNamespace, availability, reexec_in_user_namespace
 
 
 def refuse() -> None:
@@ -155,11 +155,11 @@ class TestNetworkNamespace:
 
 RESTARTING = """
 import os, sys
-from hwrun.namespaces import availability, in_user_namespace, reexec_in_user_namespace
+from hwrun.local.namespaces import availability, in_user_namespace, reexec_in_user_namespace
 if "HWRUN_IN_USER_NAMESPACE" not in os.environ:
     reexec_in_user_namespace(sys.orig_argv[1:])
 import socket
-from hwrun.local_testbed import LocalTestbed
+from hwrun.local.testbed import LocalTestbed
 open(sys.argv[1], "w").close()
 with socket.create_server(("127.0.0.1", 0)) as server:
     socket.create_connection(server.getsockname()).close()

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from hwrun.cli import main
 from hwrun.errors import BadUsageError
-from hwrun.model_source import network_stage, reference_of
-from hwrun.network import Network, parse_arguments, parse_shape, torchvision_input
+from hwrun.models.model_source import network_stage, reference_of
+from hwrun.models.network import Network, parse_arguments, parse_shape, torchvision_input
+from hwrun.models.state_dict import named_tensors
+from hwrun.models.weights import WeightStore, load_stage
 from hwrun.records import read_run
 from hwrun.reference import References
-from hwrun.state_dict import named_tensors
-from hwrun.weights import WeightStore, load_stage
 from paretosim.block import Model
 from paretosim.profiles import ProfileStore, read_profile
 from paretosim.timing import Timing
@@ -34,7 +34,7 @@ def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_it_does_not_import_torch() -> None:
-    program = "import sys, hwrun.model_source, hwrun.commands.network_options; sys.exit('torch' in sys.modules)"
+    program = "import sys, hwrun.models.model_source, hwrun.commands.network_options; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

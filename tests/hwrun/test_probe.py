@@ -8,7 +8,7 @@ import pytest
 from hwrun import probe
 from hwrun.errors import TimedOutError
 from hwrun.probe import BULK_PIECE_BYTES, MIN_PINGS, answer_probe, bulk_bytes, run_probe, second_half_goodput_bps
-from hwrun.tcp import Connection
+from hwrun.wire.tcp import Connection
 from paretosim.link import Link
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from hwrun.departure_queue import Shape
-from hwrun.relay import Direction
+from hwrun.local.departure_queue import Shape
+from hwrun.local.relay import Direction
 
 BYTE_PER_US = 8e6
 

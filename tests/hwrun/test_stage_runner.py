@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hwrun.stage_runner import ActivationCache, Cancelled, StageRunner, wait_until
-from hwrun.tensors import memory_order
+from hwrun.wire.tensors import memory_order
 
 
 class Doubling(torch.nn.Module):

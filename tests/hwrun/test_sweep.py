@@ -21,14 +21,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hwrun import local_workers, sweep
+from hwrun import sweep
 from hwrun.cli import main
-from hwrun.local_workers import LocalWorkers
-from hwrun.namespaces import availability
+from hwrun.local import workers as local_workers
+from hwrun.local.namespaces import availability
+from hwrun.local.workers import LocalWorkers
+from hwrun.models.weights import WeightStore
 from hwrun.records import CELLS_NAME, MANIFEST_NAME, append_cell, read_run
 from hwrun.steady import steady_environment
-from hwrun.tcp import Address, listen
-from hwrun.weights import WeightStore
+from hwrun.wire.tcp import Address, listen
 from hwrun.worker import Worker
 from hwrun.worker_client import WorkerClient
 from paretosim.profiles import ProfileStore
@@ -317,7 +318,7 @@ def test_a_killed_relay_fails_its_cell_at_once_and_ends_the_sweep_which_is_resum
     def kill_relay():
         wait_until(lambda: lines(folder) >= 1, "the first cell")
         time.sleep(0.5)  # into the next one, which has a second of waiting for its batches
-        (relay,) = (c for c in psutil.Process().children(recursive=True) if "hwrun.relay" in c.cmdline())
+        (relay,) = (c for c in psutil.Process().children(recursive=True) if "hwrun.local.relay" in c.cmdline())
         relay.kill()
 
     killer = threading.Thread(target=kill_relay)

@@ -5,7 +5,7 @@ import pytest
 from hwrun import sweep_plan
 from hwrun.commands.sweep import parsed
 from hwrun.commands.sweep import sweep_plan as planned
-from hwrun.namespaces import Availability
+from hwrun.local.namespaces import Availability
 
 
 def plan(*options):

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwrun.errors import BadUsageError, PeerGoneError, ProtocolError
-from hwrun.frames import Kind
-from hwrun.tcp import ALIGNMENT_BYTES, Address, BufferPool, Connection, dial, listen, prepared, tcp_info
-from hwrun.tensors import as_delivered, incoming, memory_order, outgoing, share_memory
+from hwrun.wire.frames import Kind
+from hwrun.wire.tcp import ALIGNMENT_BYTES, Address, BufferPool, Connection, dial, listen, prepared, tcp_info
+from hwrun.wire.tensors import as_delivered, incoming, memory_order, outgoing, share_memory
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.float16, torch.uint8)
 

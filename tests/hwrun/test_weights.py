@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import hwrun.weights
-from hwrun.catalogue import build_model, sample_input
-from hwrun.cut import BlockChain
+import hwrun.models.weights
 from hwrun.errors import BadUsageError
-from hwrun.state_dict import named_tensors
-from hwrun.weights import WeightsError, WeightStore, default_weights_directory, load_stage, put_model
+from hwrun.models.catalogue import build_model, sample_input
+from hwrun.models.cut import BlockChain
+from hwrun.models.state_dict import named_tensors
+from hwrun.models.weights import WeightsError, WeightStore, default_weights_directory, load_stage, put_model
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_buffers_outside_the_state_dict_are_loaded_too(store: WeightStore, monke
 
     chain = BlockChain.of("resnet18", with_buffer("resnet18"))
     digest = store.put(chain.block_tensors(13))
-    monkeypatch.setattr(hwrun.weights, "build_model", with_buffer)
+    monkeypatch.setattr(hwrun.models.weights, "build_model", with_buffer)
     stage = load_stage("resnet18", 13, 14, [digest], store)
     assert torch.equal(stage.get_buffer("fc.scale"), chain.block_tensors(13)["fc.scale"])
     assert "fc.scale" not in stage.state_dict()

@@ -8,18 +8,18 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from hwrun import control, data_path
-from hwrun.authentication import AuthenticationError, Purpose, prove_to_listener
-from hwrun.control import RequestFailedError, receive_control, send_control
-from hwrun.data_path import admit_data, dial_data
 from hwrun.errors import PeerGoneError, TimedOutError
 from hwrun.feeding import feed
-from hwrun.frames import HEADER_BYTES, Kind
+from hwrun.models.weights import WeightStore
 from hwrun.orchestrator import Deployment, Pipeline
 from hwrun.reference import References, compare
-from hwrun.tcp import Address, BufferPool, Connection, dial, listen
-from hwrun.tensors import outgoing
-from hwrun.weights import WeightStore
+from hwrun.wire import control, data_path
+from hwrun.wire.authentication import AuthenticationError, Purpose, prove_to_listener
+from hwrun.wire.control import RequestFailedError, receive_control, send_control
+from hwrun.wire.data_path import admit_data, dial_data
+from hwrun.wire.frames import HEADER_BYTES, Kind
+from hwrun.wire.tcp import Address, BufferPool, Connection, dial, listen
+from hwrun.wire.tensors import outgoing
 from hwrun.worker import Worker
 from hwrun.worker_client import WorkerClient
 from paretosim.mode import Mode

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from hwrun.cli import main
-from hwrun.tcp import Address, dial
+from hwrun.wire.tcp import Address, dial
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import paretosim
 from paretosim import BadInputError, UnknownNameError
-from paretosim.prediction_json import as_csv
+from paretosim.show.prediction_json import as_csv
 
 ROOT = Path(paretosim.__file__).resolve().parent
 DOCUMENT = ROOT.parent / "docs" / "api.md"
@@ -80,7 +80,16 @@ def test_the_examples_of_the_document_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["setting_words", "predicting", "link_arrays", "side_by_side", "tabular", "axis_scale", "verdict"]
+    "module",
+    [
+        "setting_words",
+        "predicting",
+        "rates.link_arrays",
+        "side_by_side.panels",
+        "show.tabular",
+        "show.axis_scale",
+        "show.verdict",
+    ],
 )
 def test_docstrings_tell_the_truth(module: str) -> None:
     result = doctest.testmod(importlib.import_module(f"paretosim.{module}"))

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paretosim.break_even import BreakEven, break_even, robust_choices
 from paretosim.errors import BadInputError
 from paretosim.link import shaped
-from paretosim.link_response import LinkResponse, link_response
-from paretosim.link_sweep import Sweep, sweep
 from paretosim.mode import MODE_NAMES, Mode
 from paretosim.prediction import Setting, predict
 from paretosim.profiles import ProfileStore
+from paretosim.rates.break_even import BreakEven, break_even, robust_choices
+from paretosim.rates.link_response import LinkResponse, link_response
+from paretosim.rates.link_sweep import Sweep, sweep
 
 MODELS = ("alexnet", "inception_v3", "mobilenet_v2", "resnet18", "resnet50", "vgg16")
 DEPLOYMENTS = (("rpi4b", "rpi4b"), ("rpi4b", "rtx4090"))

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paretosim.break_even import break_even
 from paretosim.calibration import (
     CALIBRATION_TERMS,
     NEUTRAL,
@@ -24,15 +23,16 @@ from paretosim.calibration import (
     check_terms,
 )
 from paretosim.errors import BadInputError, ProfileError, UnlikeConditionsError
-from paretosim.link_response import link_response
-from paretosim.link_sweep import sweep
 from paretosim.mode import Mode
 from paretosim.operation import Operation
 from paretosim.prediction import Prediction, Row, predict
-from paretosim.prediction_json import as_object
 from paretosim.profiles import ProfileStore, write_profile
-from paretosim.simulation import Conditions, simulate
-from paretosim.uncertainty import Doubts, uncertainty_of
+from paretosim.rates.break_even import break_even
+from paretosim.rates.link_response import link_response
+from paretosim.rates.link_sweep import sweep
+from paretosim.show.prediction_json import as_object
+from paretosim.simulation.simulating import Conditions, simulate
+from paretosim.uncertainty.sampling import Doubts, uncertainty_of
 
 # As in test_prediction: 0.1 and 0.3 s on the first device, 0.2 and 0.4 s on the second; cuts of 3200, 1600, 320 bytes.
 OUTPUTS = (50, 10)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from paretosim.calibration import Calibration, DeviceTerms
-from paretosim.calibration_error import drawn_calibrations
 from paretosim.errors import BadInputError
 from paretosim.mode import Mode
 from paretosim.prediction import predict
-from paretosim.uncertainty import Doubts, draw, uncertainty_of
+from paretosim.uncertainty.calibration_error import drawn_calibrations
+from paretosim.uncertainty.sampling import Doubts, draw, uncertainty_of
 
 FITTED = Calibration(
     schema_version=1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paretosim.columns import Column, aligned, fitting
+from paretosim.show.columns import Column, aligned, fitting
 
 COLUMNS = [
     Column(heading="split", cells=("0", "10")),

@@ -9,8 +9,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from paretosim.device_chains import Chains, Rules, chains
 from paretosim.errors import BadInputError
+from paretosim.placement.device_chains import Chains, Rules, chains
 
 
 def rules(count: int, *, any_order: bool = True) -> Rules:

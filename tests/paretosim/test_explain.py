@@ -16,8 +16,8 @@ from rich.console import Console
 
 from paretosim.calibration import Calibration, DeviceTerms, MessageCost, Relay
 from paretosim.errors import BadInputError
-from paretosim.explanation import Explanation, explain
-from paretosim.explanation_text import sentences, show
+from paretosim.explanation.explaining import Explanation, explain
+from paretosim.explanation.text import sentences, show
 from paretosim.link import shaped
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation

@@ -13,7 +13,7 @@ from paretosim.prediction import Prediction, predict
 
 pytest.importorskip("matplotlib")
 
-from paretosim.figures import plot
+from paretosim.show.figures import plot
 
 
 def _prediction(toy: Any, **fields: Any) -> Prediction:

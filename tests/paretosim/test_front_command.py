@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from paretosim import BadInputError, paper_figure, predict, predict_side_by_side
-from paretosim.front_tables import show
-from paretosim.front_verdict import front_verdict, is_one_point
-from paretosim.side_by_side import PAPER_FIGURES, PAPER_MODELS, SideBySide
+from paretosim.side_by_side.panels import PAPER_FIGURES, PAPER_MODELS, SideBySide
+from paretosim.side_by_side.tables import show
+from paretosim.side_by_side.verdict import front_verdict, is_one_point
 
 Command = Callable[..., tuple[int, str, str]]
 DEVICES = {3: "rpi4b,rpi4b", 4: "rpi4b,rtx4090", 5: "rpi4b,rpi4b", 6: "rpi4b,rtx4090"}
@@ -246,7 +246,7 @@ def test_no_front_is_made_where_nothing_can_be_concluded(toy: Any) -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Figures as matplotlib holds them, in the order they were saved."""
     pytest.importorskip("matplotlib")
-    from paretosim import front_figures
+    from paretosim.side_by_side import figures as front_figures
 
     figures: list[Any] = []
     save = front_figures.save
@@ -300,7 +300,7 @@ def test_labels_of_a_figure_do_not_lie_over_each_other(command: Command, drawn: 
 
 
 def test_several_conditions_are_named_in_each_panel(drawn: list[Any], tmp_path: Path) -> None:
-    from paretosim.front_figures import plot
+    from paretosim.side_by_side.figures import plot
 
     links = ["ethernet-1g", "5mbit,200ms"]
     plot(predict_side_by_side(["alexnet"], links=links), tmp_path / "a.svg")
@@ -315,7 +315,7 @@ def test_several_conditions_are_named_in_each_panel(drawn: list[Any], tmp_path: 
 
 
 def test_a_panel_where_nothing_fits_says_so(toy: Any, drawn: list[Any], tmp_path: Path) -> None:
-    from paretosim.front_figures import plot
+    from paretosim.side_by_side.figures import plot
 
     small = (toy.device("one", memory_bytes=1), toy.device("two", memory_bytes=1))
     plot(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paretosim.errors import BadInputError
-from paretosim.link_trace import LinkTrace, read_link_trace
+from paretosim.simulation.link_trace import LinkTrace, read_link_trace
 
 STEPS = LinkTrace(times_s=(0.0, 2.0, 5.0), rates_bps=(10.0, 0.0, 40.0), delays_s=(1.0, 5.0, 0.5))
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paretosim.break_even import Intervals
-from paretosim.rate_map_text import interval_names, rate_text
+from paretosim.rates.break_even import Intervals
+from paretosim.rates.map_text import interval_names, rate_text
 
 Command = Callable[..., tuple[int, str, str]]
 TOY = ("map", "--model", "toy", "--devices", "one,two")

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paretosim.decision_space import MAX_CHOICES, across, explore
-from paretosim.decision_tables import choice_table
+from paretosim.decision.hypervolume import hypervolume
+from paretosim.decision.space import MAX_CHOICES, across, explore
+from paretosim.decision.tables import choice_table
 from paretosim.device import Device
 from paretosim.energy import energy_j
 from paretosim.errors import BadInputError, UnlikeConditionsError
-from paretosim.hypervolume import hypervolume
 from paretosim.mode import Mode
 from paretosim.objectives import OBJECTIVES, costs_of, objectives_named
 from paretosim.pareto import is_nondominated

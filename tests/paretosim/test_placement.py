@@ -15,13 +15,13 @@ import pytest
 from paretosim.block import Block, Model, TensorShape
 from paretosim.device import Device
 from paretosim.errors import BadInputError
-from paretosim.hop_links import HopLinks
 from paretosim.link import Link, parse_link
 from paretosim.mode import MODE_NAMES, Mode
 from paretosim.pareto import is_nondominated
-from paretosim.placement import PlacementRow, place
-from paretosim.placement_limits import Forbid, Pin
-from paretosim.placement_setting import PlacementSetting
+from paretosim.placement.hop_links import HopLinks
+from paretosim.placement.limits import Forbid, Pin
+from paretosim.placement.placing import PlacementRow, place
+from paretosim.placement.setting import PlacementSetting
 from paretosim.prediction import Setting, predict
 from paretosim.profiles import ProfileStore
 from paretosim.timing import BatchTiming, BlockTiming, Timing

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from paretosim.hop_links import HopLinks
-from paretosim.placement import place
-from paretosim.placement_limits import Forbid
-from paretosim.placement_setting import PlacementSetting
-from paretosim.placement_verdict import placement_verdict
+from paretosim.placement.hop_links import HopLinks
+from paretosim.placement.limits import Forbid
+from paretosim.placement.placing import place
+from paretosim.placement.setting import PlacementSetting
+from paretosim.placement.verdict import placement_verdict
 
 
 @pytest.fixture

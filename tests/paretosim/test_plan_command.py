@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from paretosim.placement_limits import Forbid, Pin, parse_forbid, parse_pin
+from paretosim.placement.limits import Forbid, Pin, parse_forbid, parse_pin
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore, write_profile
 

@@ -12,7 +12,7 @@ import pytest
 
 from paretosim.mode import Mode
 from paretosim.prediction import predict
-from paretosim.prediction_json import as_csv, as_json, as_object, setting_identity
+from paretosim.show.prediction_json import as_csv, as_json, as_object, setting_identity
 
 OBJECT_KEYS = {
     "schema_version", "model", "mode", "batch", "backend", "window", "source", "sink", "tcp_state", "splits", "links",

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretosim.errors import BadInputError
-from paretosim.link_response import link_response
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
 from paretosim.prediction import Prediction, Setting, predict
-from paretosim.prediction_json import as_object
+from paretosim.rates.link_response import link_response
+from paretosim.show.prediction_json import as_object
 
 Command = Callable[..., tuple[int, str, str]]
 PREDICT = ("predict", "--model", "toy", "--devices", "one,two")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from paretosim.prediction import predict
-from paretosim.scatter import scatter
+from paretosim.show.scatter import scatter
 
 FIELDS = {"first_s": (0.25,) * 4, "second_s": (0.25,) * 4, "outputs": (4000, 2000, 1000, 500), "inputs": 8000}
 

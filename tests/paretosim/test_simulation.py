@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from paretosim.errors import BadInputError
-from paretosim.link_trace import LinkTrace
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
 from paretosim.prediction import predict
-from paretosim.simulation import Conditions, simulate
-from paretosim.slow_start import RememberingConnection
-from paretosim.timeline import as_chrome_trace
+from paretosim.simulation.link_trace import LinkTrace
+from paretosim.simulation.simulating import Conditions, simulate
+from paretosim.simulation.slow_start import RememberingConnection
+from paretosim.simulation.timeline import as_chrome_trace
 from paretosim.transfer_time import cold_stall_s
 
 MODES = (

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from paretosim.mode import Mode
 from paretosim.prediction import Prediction, predict
-from paretosim.tables import show, split_table
+from paretosim.show.tables import show, split_table
 
 
 def _shown(prediction: Prediction, width: int = 160) -> str:

@@ -17,15 +17,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from paretosim.block_error import NORMAL_MEDIAN_DEVIATION, ErrorModel, drawn_block_times_s
 from paretosim.errors import BadInputError
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
 from paretosim.prediction import Prediction, Setting, predict
+from paretosim.show.verdict import verdict
 from paretosim.timing import BatchTiming, BlockTiming, Timing
-from paretosim.uncertainty import Doubts, Uncertainty, draw, uncertainty_of
-from paretosim.uncertainty_text import doubt_sentences, percent
-from paretosim.verdict import verdict
+from paretosim.uncertainty.block_error import NORMAL_MEDIAN_DEVIATION, ErrorModel, drawn_block_times_s
+from paretosim.uncertainty.sampling import Doubts, Uncertainty, draw, uncertainty_of
+from paretosim.uncertainty.text import doubt_sentences, percent
 
 Command = Callable[..., tuple[int, str, str]]
 QUICK = Doubts(samples=200)

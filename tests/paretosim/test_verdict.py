@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from paretosim.mode import Mode
 from paretosim.prediction import predict
-from paretosim.verdict import verdict
+from paretosim.show.verdict import verdict
 
 HALVES = (0.25, 0.25, 0.25, 0.25)
 

@@ -1,0 +1,1 @@
+"""Two hosts on this machine: namespaces, a packet relay between them, and their workers."""

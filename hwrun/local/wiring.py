@@ -1,0 +1,185 @@
+"""The cables of a local testbed: veth pairs between network namespaces, with routes, neighbours and offloads set.
+
+Offloads go off on the relayed path because a packet socket would else see segments of 64 kB and checksums not yet
+filled in. Neighbours are static so that the first packet pays no round trip for ARP. Congestion control is pinned on
+the routes: it decides how a cold or idle connection speeds up, kernels differ in their default, and a route may say
+so where the sysctl may not be written (a user namespace).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwrun.errors import HwrunError, NotPermittedError
+from hwrun.local.namespaces import NetworkNamespace
+
+CONGESTION_CONTROL = "cubic"
+_LOOPBACK_INDEX = 1
+_SIOCETHTOOL = 0x8946
+# linux/ethtool.h: (name, command that sets, command that gets)
+_OFFLOADS = (("tx", 0x17, 0x16), ("tso", 0x1F, 0x1E), ("gso", 0x24, 0x23), ("gro", 0x2C, 0x2B))
+
+
+@dataclass(frozen=True)
+class Cable:
+    """One end of a veth pair as its host sees it: interface, own address and the address at the far end of the path."""
+
+    interface: str
+    address: str
+    mac: str
+    far_address: str
+    far_mac: str
+
+
+@contextlib.contextmanager
+def _translated(step: str) -> Iterator[None]:
+    from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]  # ships no types
+
+    try:
+        yield
+    except (NetlinkError, OSError) as error:
+        code = error.code if isinstance(error, NetlinkError) else error.errno
+        if code in (errno.EPERM, errno.EACCES, errno.EROFS, errno.EOPNOTSUPP):
+            raise NotPermittedError(
+                f"{step}: {error}", "run as root or in a user namespace, on a kernel with veth (modprobe veth)"
+            ) from error
+        raise HwrunError(f"{step}: got {error}, expected the kernel to do it; is this kernel built with it?") from error
+
+
+def _rtnetlink() -> Any:
+    """A netlink socket of the namespace that the calling thread is in."""
+    from pyroute2 import IPRoute  # type: ignore[import-untyped]  # ships no types; 0.2 s, so only where it is wanted
+
+    return IPRoute()
+
+
+def make_pair(here: NetworkNamespace, interface: str, mac: str, there: NetworkNamespace, peer: str, mac2: str) -> None:
+    """A veth pair with one end in each namespace, both down."""
+
+    def inside() -> None:
+        far_end = {"ifname": peer, "address": mac2, "net_ns_fd": there.fileno()}
+        with _rtnetlink() as netlink:
+            netlink.link("add", ifname=interface, kind="veth", address=mac, peer=far_end)
+
+    with _translated(f"veth pair {interface}–{peer}"):
+        here.run(inside)
+
+
+def bring_up(namespace: NetworkNamespace, interface: str) -> None:
+    """Set an interface without addresses up."""
+
+    def inside() -> None:
+        with _rtnetlink() as netlink:
+            netlink.link("set", index=socket.if_nametoindex(interface), state="up")
+
+    with _translated(f"interface {interface}"):
+        namespace.run(inside)
+
+
+def configure_host(namespace: NetworkNamespace, cables: tuple[Cable, ...]) -> None:
+    """Loopback and every cable up, addressed, routed with pinned congestion control, the far end a known neighbour."""
+
+    def inside() -> None:
+        with _rtnetlink() as netlink:
+            netlink.link("set", index=_LOOPBACK_INDEX, state="up")
+            for cable in cables:
+                index = socket.if_nametoindex(cable.interface)
+                netlink.link("set", index=index, state="up")
+                netlink.addr("add", index=index, address=cable.address, prefixlen=24)
+                netlink.neigh("replace", ifindex=index, dst=cable.far_address, lladdr=cable.far_mac, state="permanent")
+                netlink.route(
+                    "replace",
+                    dst=cable.address.rpartition(".")[0] + ".0/24",
+                    oif=index,
+                    prefsrc=cable.address,
+                    metrics={"cc_algo": CONGESTION_CONTROL},
+                )
+
+    with _translated("addresses and routes"):
+        namespace.run(inside)
+
+
+def switch_offloads_off(namespace: NetworkNamespace, interface: str) -> None:
+    """No checksum, segmentation or receive offload on an interface, verified by reading back."""
+
+    def inside() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+            for name, set_command, get_command in _OFFLOADS:
+                _ethtool(handle, interface, set_command, 0)
+                if _ethtool(handle, interface, get_command, 0) != 0:
+                    raise HwrunError(f"offload {name} of {interface}: got on after switching it off, expected off")
+
+    with _translated(f"offloads of {interface}"):
+        namespace.run(inside)
+
+
+def offloads(namespace: NetworkNamespace, interface: str) -> dict[str, bool]:
+    """Which of tx, tso, gso and gro are on."""
+
+    def inside() -> dict[str, bool]:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+            return {name: _ethtool(handle, interface, get_command, 0) != 0 for name, _, get_command in _OFFLOADS}
+
+    return namespace.run(inside)
+
+
+def _ethtool(handle: socket.socket, interface: str, command: int, value: int) -> int:
+    # struct ifreq { char name[16]; void *data; } pointing at struct ethtool_value { u32 command; u32 value }
+    exchange = ctypes.create_string_buffer(struct.pack("II", command, value), 8)
+    request = struct.pack("16sP", interface.encode(), ctypes.addressof(exchange))
+    fcntl.ioctl(handle, _SIOCETHTOOL, request.ljust(40, b"\0"))
+    return int(struct.unpack("II", exchange.raw)[1])
+
+
+def read_sysctls(namespace: NetworkNamespace, names: tuple[str, ...]) -> dict[str, str]:
+    """Settings under /proc/sys/net as a thread inside sees them, white space made single; absent ones are left out."""
+
+    def inside() -> dict[str, str]:
+        paths = {name: _sysctl_path(name) for name in names}
+        return {name: " ".join(path.read_text().split()) for name, path in paths.items() if path.exists()}
+
+    return namespace.run(inside)
+
+
+def write_sysctl(namespace: NetworkNamespace, name: str, value: str) -> None:
+    """Write a setting, unless it has that value already.
+
+    Raises
+    ------
+    NotPermittedError : it may not be written.
+    """
+
+    def inside() -> None:
+        path = _sysctl_path(name)
+        if path.read_text().strip() != value:
+            path.write_text(value)
+
+    with _translated(f"sysctl {name}={value}"):
+        namespace.run(inside)
+
+
+def _sysctl_path(name: str) -> Path:
+    return Path("/proc/sys") / name.replace(".", "/")
+
+
+def congestion_control_of(namespace: NetworkNamespace, address: str) -> str:
+    """Congestion control that connections to an address get, as the kernel's own route lookup says."""
+
+    def inside() -> str:
+        with _rtnetlink() as netlink:
+            (route,) = netlink.route("get", dst=address)
+            metrics = route.get_attr("RTA_METRICS")
+            pinned = metrics.get_attr("RTAX_CC_ALGO") if metrics else None
+        return pinned or _sysctl_path("net.ipv4.tcp_congestion_control").read_text().strip()
+
+    with _translated(f"route to {address}"):
+        return namespace.run(inside)

@@ -1,0 +1,246 @@
+"""Worker processes on the local testbed's hosts: started once, used by every plan, started again if one dies.
+
+Control connections are unix sockets, which reach across network namespaces, so control is never shaped; data take
+the testbed's paths. Weights live in one directory that the orchestrator and its workers share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hwrun.errors import PeerGoneError, TimedOutError
+from hwrun.local.testbed import Host, LocalTestbed
+from hwrun.models.weights import WeightStore
+from hwrun.scratch import scratch_folder
+from hwrun.steady import steady_environment, usable_cores
+from hwrun.wire.authentication import new_token
+from hwrun.wire.tcp import Address, listen
+from hwrun.worker_client import WorkerClient
+from paretosim.link import Link
+
+# Importing torch takes seconds on a busy machine.
+_START_LIMIT_S = 60.0
+
+
+@dataclass
+class _Running:
+    process: subprocess.Popen[Any]
+    client: WorkerClient
+
+
+class LocalWorkers:
+    """One worker a host of an open testbed. Use it as a context manager.
+
+    Parameters
+    ----------
+    threads : of torch, in each worker.
+    pinned : each worker on a core of its own, where there are enough.
+    allowed : factories of networks outside the catalogue that the workers may build.
+    log_folder : gets `worker-A.log` and `worker-B.log`, appended to; None lets workers log to our stderr.
+    """
+
+    def __init__(
+        self,
+        testbed: LocalTestbed,
+        *,
+        threads: int,
+        pinned: bool,
+        log_folder: Path | None,
+        allowed: Sequence[str] = (),
+    ) -> None:
+        self._testbed = testbed
+        self._allowed = allowed
+        self._threads = threads
+        self._pinned = pinned
+        self._log_folder = log_folder
+        self.token = new_token()
+        self._running: dict[str, _Running] = {}
+        self._resources = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self.folder = self._resources.enter_context(scratch_folder())
+        self.store = WeightStore(self.folder / "weights")
+        token_file = self.folder / "token"
+        token_file.touch(mode=0o600)
+        token_file.write_bytes(self.token)
+        try:
+            self._start(list(self._testbed.hosts))
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def clients(self) -> tuple[WorkerClient, ...]:
+        """Control connections, in the order of the hosts."""
+        return tuple(self._running[host.name].client for host in self._testbed.hosts)
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Process ids of the workers, in the order of the hosts."""
+        return tuple(running.process.pid for running in self._running.values())
+
+    def deaths(self) -> str:
+        """Which workers have ended though nobody asked them to, and how; empty where none has."""
+        ended = {name: running.process.poll() for name, running in self._running.items()}
+        return "; ".join(
+            f"worker {name} was killed by signal {-code}" if code < 0 else f"worker {name} ended with code {code}"
+            for name, code in ended.items()
+            if code is not None
+        )
+
+    def revive(self) -> None:
+        """Start again every worker that died or stopped answering."""
+        dead = []
+        for host in self._testbed.hosts:
+            running = self._running.get(host.name)
+            if running is None or running.process.poll() is not None or running.client.gone is not None:
+                dead.append(host)
+                if running is not None:
+                    del self._running[host.name]
+                    _end(running)
+        if dead:
+            self._start(dead)
+
+    def close(self) -> None:
+        """End every worker and remove what they shared."""
+        for running in self._running.values():
+            _end(running)
+        self._running.clear()
+        self._resources.close()
+
+    def kill(self) -> None:
+        """End every worker at once, without asking; for a signal handler."""
+        for running in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(running.process.pid, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _start(self, hosts: list[Host]) -> None:
+        started = [(host, self._spawn(host)) for host in hosts]
+        for host, process in started:
+            try:
+                _await_ready(host.name, process)
+                client = WorkerClient.dial(host.name, self._control_address(host), self.token)
+            except BaseException:
+                for _, other in started:
+                    if other.poll() is None:
+                        other.kill()
+                    other.wait()
+                raise
+            self._running[host.name] = _Running(process, client)
+
+    def _control_address(self, host: Host) -> Address:
+        return Address(path=str(self.folder / f"worker-{host.name}"))
+
+    def _spawn(self, host: Host) -> subprocess.Popen[Any]:
+        argv = [sys.executable, "-m", "hwrun.cli", "worker", "--listen", str(self._control_address(host))]
+        # In its namespace nobody else can reach a worker; on loopback it needs no more than loopback.
+        reach = host.address(None) if self._testbed.medium(None) == "loopback" else "0.0.0.0"
+        argv += ["--data-listen", f"{reach}:0", "--token-file", str(self.folder / "token"), "--once"]
+        argv += ["--cache", str(self.folder / "weights"), "--threads", str(self._threads)]
+        for factory in self._allowed:
+            argv += ["--allow-module", factory]
+        cores = usable_cores()
+        position = [other.name for other in self._testbed.hosts].index(host.name)
+        if self._pinned and len(cores) >= self._threads * len(self._testbed.hosts):
+            own = cores[position * self._threads : (position + 1) * self._threads]
+            argv += ["--cores", ",".join(map(str, own))]
+        with contextlib.ExitStack() as stack:
+            log = None
+            if self._log_folder is not None:
+                log = stack.enter_context((self._log_folder / f"worker-{host.name}.log").open("ab"))
+            # A session of its own: Ctrl-C on the terminal is for the orchestrator, which then ends its workers.
+            return host.spawn(
+                argv,
+                env=os.environ | steady_environment(self._threads),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+
+
+def _await_ready(name: str, process: subprocess.Popen[Any]) -> None:
+    """Wait for the one line that a worker prints when it is ready."""
+    assert process.stdout is not None  # _spawn asked for a pipe
+    deadline_s = time.monotonic() + _START_LIMIT_S
+    line = b""
+    while not line.endswith(b"\n"):
+        ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline_s - time.monotonic()))
+        if not ready:
+            raise TimedOutError(f"worker {name}: not ready within {_START_LIMIT_S:g} s; see its log")
+        piece = os.read(process.stdout.fileno(), 4096)
+        if not piece:
+            raise PeerGoneError(f"worker {name}: ended with code {process.wait()} before it was ready; see its log")
+        line += piece
+
+
+def _end(running: _Running) -> None:
+    running.client.close()  # started with --once: it ends when its orchestrator leaves
+    try:
+        running.process.wait(2.0)
+    except subprocess.TimeoutExpired:
+        running.process.kill()
+        running.process.wait()
+    if running.process.stdout is not None:
+        running.process.stdout.close()
+
+
+class LocalRoute:
+    """The data path of one link between the workers of a testbed.
+
+    Parameters
+    ----------
+    sink : `first` or `last`, the device where results are wanted.
+    stages : how many of the hosts, from the first, run one.
+    """
+
+    def __init__(self, testbed: LocalTestbed, workers: LocalWorkers, link: Link | None, sink: str, stages: int) -> None:
+        self._testbed = testbed
+        self._workers = workers
+        self._link = link
+        self._sink_host = testbed.hosts[0 if sink == "first" else -1]
+        self._result_is_local = self._sink_host is testbed.hosts[stages - 1]
+
+    def stage_address(self, position: int) -> Address:
+        """Where stage `position` takes data that come over this link."""
+        host = self._testbed.hosts[position]
+        return Address(host=host.address(self._link), port=self._workers.clients[position].welcome.data_port)
+
+    def listen_for_results(self) -> tuple[socket.socket, Address]:
+        """A unix socket where the last stage is on the sink's host, else a listener at the far end of the link."""
+        if self._result_is_local:
+            address = Address(path=str(self._workers.folder / "results"))
+            return listen(address), address
+        with self._sink_host.entered():
+            listener = listen(Address(host=self._sink_host.address(self._link)))
+        host, port = listener.getsockname()[:2]
+        return listener, Address(host=host, port=port)
+
+    def at_sink(self) -> AbstractContextManager[None]:
+        """The calling thread is on the sink's host."""
+        return self._sink_host.entered()
+
+    def check(self) -> None:
+        """Raise HwrunError if the testbed's relay has ended."""
+        self._testbed.check_usable()

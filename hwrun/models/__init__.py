@@ -1,0 +1,1 @@
+"""Networks as chains of blocks: built, traced, cut into stages, described and timed."""

@@ -1,0 +1,1 @@
+"""What goes between hosts: frames, sockets, proof of the token, control messages."""

@@ -1,0 +1,226 @@
+"""Control messages: what an orchestrator asks of a worker, and what it is told. JSON in bounded frames.
+
+Requests are answered one by one, in order; `StageFailed` may come at any time. A dispatch is no request: it is a
+bare DISPATCH frame with the batch's number, and is never answered.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
+from hwrun.records import Phases, Scalar
+from hwrun.wire.frames import Kind
+from hwrun.wire.tcp import BufferPool, Connection, Message
+
+# The largest message is a cell's phases: about 250 bytes a batch.
+CONTROL_LIMIT_BYTES = 8 * 2**20
+# No message of a plan may be longer, whatever an orchestrator asks for. vgg16's largest at batch 8 is 103 MB.
+MAX_LIMIT_BYTES = 2 * 2**30
+MAX_QUEUE_DEPTH = 64
+# A piece of weights: large enough to be fast, small enough to hold twice.
+CHUNK_BYTES = 2**20
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The orchestrator's first message: what must be alike on both sides."""
+
+    versions: dict[str, str]
+
+
+class Welcome(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The worker's answer: who it is, and at which port it takes data connections."""
+
+    versions: dict[str, str]
+    pid: int
+    data_port: int
+    conditions: dict[str, Scalar]
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The worker's answer where it will not serve; the connection then closes."""
+
+    reason: str
+
+
+class Ping(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Answered by Done at once; times the control path."""
+
+
+class MissingBlocks(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Which of these blocks does the worker's cache not hold?"""
+
+    digests: tuple[str, ...]
+
+
+class Missing(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Those it does not hold."""
+
+    digests: tuple[str, ...]
+
+
+class StoreBlock(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Followed by CHUNK frames that add up to `size_bytes`; kept only if its hash is `digest`."""
+
+    digest: str
+    size_bytes: int
+
+
+class DeployStage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Become stage `position` of a pipeline.
+
+    `target_s` is the emulated stage's compute time, None where it computes for real; with `compute_each` an
+    emulated stage computes every batch and then waits for its target. `limit_bytes` is the longest tensor
+    payload of this plan. A stage with `keeps_input` is followed by one INPUT frame and runs on dispatch.
+    """
+
+    pipeline: str
+    position: int
+    model: str
+    first: int
+    last: int
+    digests: tuple[str, ...]
+    batch: int
+    seed: int
+    target_s: float | None
+    compute_each: bool
+    keeps_input: bool
+    limit_bytes: int
+    queue_depth: int
+
+
+class Connect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Dial the next stage (or the orchestrator's results) at `address`, and start working."""
+
+    pipeline: str
+    address: str
+
+
+class ProbeLink(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Time `pings` empty messages to the data listener at `address`, then send `bulk_bytes` in one go."""
+
+    address: str
+    pings: int
+    bulk_bytes: int
+
+
+class Probed(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """What the probe found: raw round trips, and payload bits per second over the second half of the bulk."""
+
+    rtt_samples_s: tuple[float, ...]
+    goodput_bps: float | None
+    bulk_bytes: int
+
+
+class Collect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Hand over and forget what was recorded since the last time."""
+
+    pipeline: str
+
+
+class Collected(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Phases by sequence number, and TCP_INFO of the stage's sending socket."""
+
+    phases: dict[int, Phases]
+    tcp_info: dict[str, Scalar]
+
+
+class TearDown(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Close the data connections and end the stage's threads. Weights stay loaded."""
+
+    pipeline: str
+
+
+class Done(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The request was carried out."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The request was not: why, for a person."""
+
+    reason: str
+
+
+class StageFailed(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Not an answer: a deployed stage broke down while working."""
+
+    pipeline: str
+    reason: str
+
+
+class DataHello(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """First frame on a data connection: which pipeline, and the position of the stage that is dialled.
+
+    The orchestrator's result listener is the position after the last stage's.
+    """
+
+    pipeline: str
+    position: int
+
+
+class BulkMeasured(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The end of a probe: payload bits per second at the receiver, over the second half."""
+
+    goodput_bps: float | None
+
+
+ControlMessage = (
+    Hello | Welcome | Refused | Ping | MissingBlocks | Missing | StoreBlock | DeployStage | Connect | ProbeLink | Probed
+    | Collect | Collected | TearDown | Done | Failed | StageFailed | DataHello | BulkMeasured
+)  # fmt: skip
+_decoder: msgspec.json.Decoder[ControlMessage] = msgspec.json.Decoder(ControlMessage)
+_Expected = TypeVar("_Expected")
+
+
+class RequestFailedError(HwrunError):
+    """A worker could not do what it was asked."""
+
+
+def send_control(connection: Connection, message: ControlMessage) -> None:
+    """Send one control message."""
+    raw = msgspec.json.encode(message)
+    if len(raw) > CONTROL_LIMIT_BYTES:
+        raise ProtocolError(f"control: {type(message).__name__} takes {len(raw)} bytes, at most {CONTROL_LIMIT_BYTES}")
+    connection.send(Kind.CONTROL, payload=(raw,))
+
+
+def decode_control(message: Message) -> ControlMessage:
+    """The control message in a frame.
+
+    Raises
+    ------
+    ProtocolError : another kind of frame, or not a message of this protocol.
+    """
+    if message.header.kind is not Kind.CONTROL:
+        raise ProtocolError(f"control: got a {message.header.kind.name} frame, expected CONTROL")
+    try:
+        return _decoder.decode(message.buffer)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"control: {error}") from error
+
+
+def receive_control(connection: Connection, pool: BufferPool, expected: type[_Expected]) -> _Expected:
+    """The next frame, which must be an `expected`.
+
+    Raises
+    ------
+    RequestFailedError : it is a Failed or Refused instead, with the peer's reason.
+    ProtocolError : it is anything else.
+    """
+    message = connection.receive(pool, CONTROL_LIMIT_BYTES)
+    decoded = decode_control(message)
+    pool.give(message.buffer)
+    return answered(decoded, expected, connection.peer)
+
+
+def answered(decoded: ControlMessage, expected: type[_Expected], peer: str) -> _Expected:
+    """`decoded` if it is an `expected`; a Failed or Refused becomes an error with the peer's reason."""
+    if isinstance(decoded, expected):
+        return decoded
+    if isinstance(decoded, Refused):
+        raise PeerGoneError(f"{peer}: refused: {decoded.reason}")
+    if isinstance(decoded, Failed | StageFailed):
+        raise RequestFailedError(f"{peer}: {decoded.reason}")
+    raise ProtocolError(f"{peer}: got {type(decoded).__name__}, expected {expected.__name__}")

@@ -1,0 +1,76 @@
+"""Data connections: how a stage dials the next one, and how the one dialled makes sure that it is meant."""
+
+from __future__ import annotations
+
+import socket
+from typing import TypeVar
+
+from hwrun.errors import ProtocolError, TimedOutError
+from hwrun.wire import control
+from hwrun.wire.authentication import HANDSHAKE_LIMIT_S, Purpose, admit_dialler, prove_to_listener
+from hwrun.wire.control import receive_control, send_control
+from hwrun.wire.tcp import Address, BufferPool, Connection, dial, prepared
+
+_Hello = TypeVar("_Hello", control.Hello, control.DataHello)
+
+
+def dial_data(address: Address, token: bytes, pipeline: str, position: int) -> Connection:
+    """A data connection to stage `position` of a pipeline, accepted by it.
+
+    Raises
+    ------
+    AuthenticationError, PeerGoneError, TimedOutError, RequestFailedError : says which peer and why.
+    """
+    connection = Connection(dial(address), str(address))
+    try:
+        prove_to_listener(connection.socket, token, Purpose.DATA)
+        connection.socket.settimeout(HANDSHAKE_LIMIT_S)
+        send_control(connection, control.DataHello(pipeline=pipeline, position=position))
+        receive_control(connection, BufferPool(), control.Done)
+        connection.socket.settimeout(None)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def receive_hello(connection: Connection, expected: type[_Hello]) -> _Hello:
+    """The first message of a peer that has proved the token, who may not keep us waiting for it.
+
+    Raises
+    ------
+    TimedOutError : it said nothing within HANDSHAKE_LIMIT_S.
+    """
+    connection.socket.settimeout(HANDSHAKE_LIMIT_S)
+    hello = receive_control(connection, BufferPool(), expected)
+    connection.socket.settimeout(None)
+    return hello
+
+
+def admit_data(listener: socket.socket, token: bytes, pipeline: str, position: int, limit_s: float) -> Connection:
+    """The connection of the stage before `position`, which is expected to dial `listener` next.
+
+    Raises
+    ------
+    TimedOutError : it did not within `limit_s`.
+    """
+    listener.settimeout(limit_s)
+    try:
+        stream, _ = listener.accept()
+    except TimeoutError as error:
+        raise TimedOutError(f"results: the last stage did not dial within {limit_s:g} s") from error
+    connection = Connection(stream, "the last stage")
+    try:
+        purpose = admit_dialler(prepared(stream), token)
+        if purpose is not Purpose.DATA:
+            raise ProtocolError(f"results: got purpose {purpose.name}, expected DATA")
+        hello = receive_hello(connection, control.DataHello)
+        if (hello.pipeline, hello.position) != (pipeline, position):
+            raise ProtocolError(
+                f"results: got stage {hello.position} of {hello.pipeline}, expected {position} of {pipeline}"
+            )
+        send_control(connection, control.Done())
+    except BaseException:
+        connection.close()
+        raise
+    return connection

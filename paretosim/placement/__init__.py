@@ -1,0 +1,1 @@
+"""Several devices: exact fronts over cuts, and over order and choice of devices (`paretosim plan`)."""

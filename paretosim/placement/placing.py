@@ -1,0 +1,267 @@
+"""The exact front of latency and throughput over all placements of a model on k devices (docs/model.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from paretosim import pareto, pipeline
+from paretosim.link import Link
+from paretosim.memory import stage_memory_bytes
+from paretosim.placement.search import Part, Point, front
+from paretosim.placement.setting import PlacementSetting
+from paretosim.placement.space import chains_of, costs_of, unjudged_pairs
+from paretosim.plan import Plan, Stage
+from paretosim.prediction import Baseline
+from paretosim.show.tabular import data_frame, fields_of, flat
+from paretosim.timing import Kind
+from paretosim.transfer_time import serialisation_s, stall_s
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Of placements with equal objectives, how many are listed; all are counted.
+LISTED_TIES = 8
+# What stands in the way where no limit does.
+OVERHEAD_BOUND = "that timings are overhead-bound"
+
+
+class PlacementRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A placement on the front. `positions` are those of its devices, from 1.
+
+    `links_s`, `stalls_s` and `delays_s` are in chain order and named by `hops`; `tied` are other placements of exactly
+    equal latency and throughput, of which there are `ties` in all.
+    """
+
+    plan: Plan
+    positions: tuple[int, ...]
+    latency_s: float
+    throughput_per_s: float
+    period_s: float
+    bottleneck: str
+    stages_s: tuple[float, ...]
+    hops: tuple[str, ...]
+    links_s: tuple[float, ...]
+    stalls_s: tuple[float, ...]
+    delays_s: tuple[float, ...]
+    activation_bytes: tuple[int, ...]
+    memory_bytes: tuple[int, ...]
+    meets_constraints: bool
+    ties: int = 0
+    tied: tuple[Plan, ...] = ()
+    latency_from_start_s: float | None = None
+
+
+class Best(msgspec.Struct, frozen=True):
+    """The best placement in each objective, and the knee of the front; None where none qualifies."""
+
+    latency: PlacementRow | None
+    throughput: PlacementRow | None
+    knee: PlacementRow | None
+
+
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
+    """What `place` found: the front from the lowest latency up, and what to compare it with.
+
+    `unjudged` are pairs of positions (from 1) that no chain has both of, since both timings are overhead-bound.
+    `obstacle` says, where nothing was found, what stands in the way.
+    """
+
+    setting: PlacementSetting
+    timing_kinds: tuple[Kind, ...]
+    rows: tuple[PlacementRow, ...]
+    recommended: Best
+    alone: tuple[Baseline, ...]
+    by_two: Best
+    unjudged: tuple[tuple[int, int], ...]
+    obstacle: str | None
+
+    @property
+    def profile_error(self) -> float | None:
+        """The largest relative error of the timings; None where one is unknown."""
+        errors = [timing.error.relative for timing in self.setting.timings if timing.error is not None]
+        return max(errors) if len(errors) == len(self.setting.timings) else None
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as flat dictionaries of plain values, without `tied`; lists are as long as a row's own chain."""
+        records = []
+        for row in self.rows:
+            fields = fields_of(row) | {"plan": str(row.plan)}
+            del fields["tied"]
+            records.append(flat(fields))
+        return records
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`records` as a pandas DataFrame; what a shorter chain does not have is missing.
+
+        Raises
+        ------
+        BadInputError : pandas is not installed.
+        """
+        return data_frame(self.records())
+
+    def _repr_html_(self) -> str:
+        from paretosim.show.notebook import placement_html
+
+        return placement_html(self)
+
+
+def place(setting: PlacementSetting) -> Placement:
+    """The exact front of latency and throughput over all placements that the setting allows.
+
+    Source: docs/model.md, "k devices".
+
+    Raises
+    ------
+    BadInputError : a time is too large for a number, or more arrangements of devices than can be searched.
+    """
+    rows = _front_rows(setting)
+    by_two = rows
+    if len(setting.devices) > 2 and (setting.max_devices is None or setting.max_devices > 2):
+        by_two = _front_rows(msgspec.structs.replace(setting, max_devices=2))
+    return Placement(
+        setting=setting,
+        timing_kinds=tuple(timing.at_batch(setting.batch)[1] for timing in setting.timings),
+        rows=rows,
+        recommended=_best(rows),
+        alone=tuple(_alone(setting, device) for device in range(len(setting.devices))),
+        by_two=_best(by_two),
+        unjudged=unjudged_pairs(setting),
+        obstacle=None if rows else _obstacle(setting),
+    )
+
+
+def _front_rows(setting: PlacementSetting) -> tuple[PlacementRow, ...]:
+    """Nondominated placements in the setting's mode, one row for each pair of latency and period."""
+    points = front(costs_of(setting), chains_of(setting), listed=1 + LISTED_TIES)
+    rows = [_row(setting, point) for point in points]
+    # In `paced` every point is kept. The other modes mix latency and period, and drop what that makes worse.
+    kept = pareto.is_nondominated(
+        np.array([(row.latency_s, -row.throughput_per_s) for row in rows], dtype=np.float64).reshape(-1, 2)
+    )
+    return tuple(row for row, keep in zip(rows, kept, strict=True) if keep)
+
+
+def _row(setting: PlacementSetting, point: Point) -> PlacementRow:
+    """A point's first placement, with times summed as `predict` sums them."""
+    parts, others = point.placements[0], point.placements[1:]
+    links = _links(setting, parts)
+    payloads = [int(setting.cut_bytes[cut]) for _, _, cut in links]
+    links_s = [float(serialisation_s(size, link)) for size, (_, link, _) in zip(payloads, links, strict=True)]
+    stalls_s = [
+        float(stall_s(size, link, setting.tcp_state)) for size, (_, link, _) in zip(payloads, links, strict=True)
+    ]
+    delays_s = [link.one_way_delay_s for _, link, _ in links]
+    stages_s = [math.fsum(setting.block_s[part.device][part.first : part.last]) for part in parts]
+    hops = [name for name, _, _ in links]
+    occupied = dict(zip(hops, (x + stall for x, stall in zip(links_s, stalls_s, strict=True)), strict=True))
+    line = {
+        **({"input": occupied["input"]} if "input" in occupied else {}),
+        "stage1": stages_s[0],
+        **{
+            name: value
+            for k, stage in enumerate(stages_s[1:], start=1)
+            for name, value in ((f"link{k}", occupied[f"link{k}"]), (f"stage{k + 1}", stage))
+        },
+        **({"return": occupied["return"]} if "return" in occupied else {}),
+    }
+    services = np.array([list(line.values())])
+    before = sum(x for name, x in occupied.items() if name == "input") + sum(
+        delay for name, delay in zip(hops, delays_s, strict=True) if name == "input"
+    )
+    starts = pipeline.Starts(
+        np.array([setting.control_delay_s + before]),
+        np.array([max(stages_s[0], occupied.get("input", 0.0))]),
+    )
+    found = pipeline.objectives(services, np.array([[setting.control_delay_s, *delays_s]]), setting.mode, starts)
+    latency_s, period_s = float(found.latency_s[0]), float(found.period_s[0])
+    from_start_s = found.latency_from_start_s
+    throughput = setting.batch / period_s
+    floor = max(setting.min_throughput_per_s or 0.0, setting.frame_rate_per_s or 0.0)
+    ceiling = math.inf if setting.max_latency_s is None else setting.max_latency_s
+    return PlacementRow(
+        plan=_plan(setting, parts),
+        positions=tuple(part.device + 1 for part in parts),
+        latency_s=latency_s,
+        throughput_per_s=throughput,
+        period_s=period_s,
+        bottleneck=list(line)[int(pipeline.significant(services).argmax())],  # the first of equals
+        stages_s=tuple(stages_s),
+        hops=tuple(hops),
+        links_s=tuple(links_s),
+        stalls_s=tuple(stalls_s),
+        delays_s=tuple(delays_s),
+        activation_bytes=tuple(int(setting.cut_bytes[part.last]) for part in parts[:-1]),
+        memory_bytes=tuple(stage_memory_bytes(setting.model, p.first, p.last, setting.batch) for p in parts),
+        meets_constraints=latency_s + setting.filling_s <= ceiling and throughput >= floor,
+        ties=point.count - 1,
+        tied=tuple(_plan(setting, other) for other in others),
+        latency_from_start_s=None if from_start_s is None else float(from_start_s[0]),
+    )
+
+
+def _links(setting: PlacementSetting, parts: Sequence[Part]) -> list[tuple[str, Link, int]]:
+    """Names of the links that a placement crosses, in chain order, with the cut each of them carries."""
+    links = [
+        (f"link{k}", setting.links.forward(one.device, two.device), one.last)
+        for k, (one, two) in enumerate(pairwise(parts), start=1)
+    ]
+    if len(parts) > 1:
+        back = setting.links.back(parts[-1].device, parts[0].device)
+        if setting.sink == "first":
+            links.append(("return", back, -1))
+        elif setting.source == "sink":
+            links.insert(0, ("input", back, 0))
+    return links
+
+
+def _plan(setting: PlacementSetting, parts: Sequence[Part]) -> Plan:
+    stages = tuple(Stage(setting.devices[part.device].name, part.first, part.last) for part in parts)
+    return Plan(model=setting.model.name, stages=stages, batch=setting.batch, window=setting.mode.window)
+
+
+def _best(rows: Sequence[PlacementRow]) -> Best:
+    """Best in each objective and the knee of those that meet the constraints; ties to the better other objective."""
+    eligible = [row for row in rows if row.meets_constraints]
+    if not eligible:
+        return Best(None, None, None)
+    return Best(
+        latency=min(eligible, key=lambda row: (row.latency_s, -row.throughput_per_s)),
+        throughput=min(eligible, key=lambda row: (-row.throughput_per_s, row.latency_s)),
+        knee=eligible[pareto.knee([r.latency_s for r in eligible], [r.throughput_per_s for r in eligible])],
+    )
+
+
+def _alone(setting: PlacementSetting, index: int) -> Baseline:
+    """Everything on one device with the data there and the result kept there."""
+    total_s = np.array([[math.fsum(setting.block_s[index])]])
+    found = pipeline.objectives(total_s, np.zeros((1, 1)), setting.mode, pipeline.Starts(np.zeros(1), total_s[:, 0]))
+    need = stage_memory_bytes(setting.model, 0, len(setting.model.blocks), setting.batch)
+    return Baseline(
+        device=setting.devices[index].name,
+        latency_s=float(found.latency_s[0]),
+        throughput_per_s=setting.batch / float(found.period_s[0]),
+        memory_bytes=need,
+        fits=need <= setting.devices[index].usable_bytes,
+    )
+
+
+def _obstacle(setting: PlacementSetting) -> str:
+    """Which limits leave no placement at all, found by lifting them in turn."""
+    lifted: dict[str, dict[str, Any]] = {
+        "the devices' memory": {"within_memory": False},
+        "pins and forbids": {"pins": (), "forbids": ()},
+        "pins and forbids together with the devices' memory": {"within_memory": False, "pins": (), "forbids": ()},
+        "the limit on how many devices take part": {"max_devices": None},
+        "all these limits together": {"within_memory": False, "pins": (), "forbids": (), "max_devices": None},
+    }
+    for what, changes in lifted.items():
+        changed = msgspec.structs.replace(setting, **changes)
+        if front(costs_of(changed), chains_of(changed), listed=1):
+            return what
+    return OVERHEAD_BOUND

@@ -1,0 +1,248 @@
+"""Rates at which the best split, or the front, changes: computed from the pieces, never from a grid.
+
+At a fixed delay every station's time is affine in u = 1 / rate between the rates where a round of slow start stops
+stalling or the window starts to cap the rate (`link_response`). Cut further where two stations of a split are equally
+slow, both objectives of every split are affine in u on each interval. Two splits then change places inside an interval
+where their lines cross, or at its end. Between two neighbours of all those rates nothing changes, so one look in the
+middle says which split is best and which are on the front (docs/model.md, "Break-even rates").
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from paretosim.errors import BadInputError
+from paretosim.pipeline import in_mode
+from paretosim.rates.link_response import LinkResponse
+from paretosim.rates.link_sweep import Sweep, contenders, sweep
+
+Array = NDArray[np.float64]
+_Scalar = TypeVar("_Scalar", np.int64, np.bool_)
+
+# Rates closer than this (relative) are one: they are the same crossing, computed from two pairs of splits.
+SAME_RATE = 1e-12
+
+
+class Intervals(msgspec.Struct, frozen=True):
+    """The best split between consecutive rates: `splits[i]` from `edges_bps[i]` to `edges_bps[i + 1]`, ascending."""
+
+    edges_bps: Array
+    splits: NDArray[np.int64]
+
+
+class FrontIntervals(msgspec.Struct, frozen=True):
+    """The front between consecutive rates: row i of `on_front`, (intervals, splits), as `Intervals`."""
+
+    edges_bps: Array
+    on_front: NDArray[np.bool_]
+
+
+class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
+    """Intervals of rate for each question. Ties are broken as in `predict`: better other objective, then lower split.
+
+    Between neighbours of `pieces_bps` (ascending, ends included) every objective of every split is affine in 1 / rate,
+    and no two splits of interest change places.
+    """
+
+    latency: Intervals
+    throughput: Intervals
+    fronts: FrontIntervals
+    pieces_bps: Array
+    one_way_delay_s: float
+    return_delay_s: float
+
+    @property
+    def distinct_fronts(self) -> int:
+        """How many different sets of splits are the front somewhere."""
+        return len(np.unique(self.fronts.on_front, axis=0))
+
+
+class RobustChoice(msgspec.Struct, frozen=True):
+    """The split whose worst loss over a range of rates is smallest.
+
+    `regret` is that loss: for latency, how much longer than the best split's, and for throughput, how much less, as a
+    fraction of the best split's. It is reached at `worst_rate_bps`, where `best_there` is best.
+    """
+
+    split: int
+    regret: float
+    worst_rate_bps: float
+    best_there: int
+
+
+def break_even(
+    response: LinkResponse,
+    *,
+    low_bps: float,
+    high_bps: float,
+    one_way_delay_s: float = 0.0,
+    return_delay_s: float = 0.0,
+) -> BreakEven:
+    """Intervals of rate on which the best splits and the front stay the same, from `low_bps` to `high_bps`.
+
+    Raises
+    ------
+    BadInputError : not 0 < low < high, or a delay that is negative or not finite.
+    """
+    if not 0 < low_bps < high_bps < np.inf:
+        raise BadInputError(f"rates: got {low_bps:g} to {high_bps:g} bit/s, expected two finite ones, the lower first")
+    delays = (one_way_delay_s, return_delay_s)
+    if not all(0 <= delay < np.inf for delay in delays):
+        raise BadInputError(f"delays: got {delays} s, expected finite times of 0 or more")
+    edges = _refined(response, _station_edges(response, 1 / high_bps, 1 / low_bps, sum(delays)), delays)
+    cuts = _apart(np.concatenate([edges, _crossings(response, edges, delays)]))
+    middles = sweep(response, 1 / _middles(cuts), *delays)
+    edges_bps = 1 / cuts[::-1]
+    edges_bps[[0, -1]] = low_bps, high_bps  # to the last bit
+    best = [response.splits[places][::-1] for places in best_places(middles)]
+    return BreakEven(
+        latency=Intervals(*merged(edges_bps, best[0])),
+        throughput=Intervals(*merged(edges_bps, best[1])),
+        fronts=FrontIntervals(*merged(edges_bps, middles.on_front[::-1])),
+        pieces_bps=edges_bps,
+        one_way_delay_s=one_way_delay_s,
+        return_delay_s=return_delay_s,
+    )
+
+
+def best_places(found: Sweep) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places of the split of lowest latency and of the one of highest throughput on each link, (links,) each."""
+    orders = ((found.latency_s, found.period_s), (found.period_s, found.latency_s))
+    places = []
+    for first, second in orders:
+        tied = first == first.min(axis=1, keepdims=True)
+        places.append(np.where(tied, second, np.inf).argmin(axis=1))  # the lowest split of equals
+    return places[0], places[1]
+
+
+def robust_choices(response: LinkResponse, found: BreakEven) -> tuple[RobustChoice, RobustChoice]:
+    """The minimax-regret splits for latency and for throughput over the rates of `found`.
+
+    Between neighbours of `pieces_bps` a split's objective and the best one are both affine in u. The quotient of
+    two affine functions is monotone wherever its denominator is above zero, so the largest quotient is at an end of
+    some piece, and looking at the ends is exact.
+    """
+    ends = sweep(response, found.pieces_bps, found.one_way_delay_s, found.return_delay_s)
+    quotients = [values / values.min(axis=1, keepdims=True) for values in (ends.latency_s, ends.period_s)]
+    worst = [quotient.max(axis=0) for quotient in quotients]
+    best = best_places(ends)
+    choices = []
+    for own, other in ((0, 1), (1, 0)):
+        place = np.lexsort((response.splits, worst[other], worst[own]))[0]
+        at = int(quotients[own][:, place].argmax())
+        loss = float(worst[own][place])
+        choices.append(
+            RobustChoice(
+                split=int(response.splits[place]),
+                regret=loss - 1 if own == 0 else 1 - 1 / loss,
+                worst_rate_bps=float(found.pieces_bps[at]),
+                best_there=int(response.splits[best[own][at]]),
+            )
+        )
+    return choices[0], choices[1]
+
+
+def _station_edges(response: LinkResponse, start: float, end: float, rtt_s: float) -> Array:
+    """U between which every station of every split is affine."""
+    inner = [np.array([rtt_s / (8 * response.wmax_bytes)])]
+    inner += [
+        rtt_s / hop.thresholds_bits[hop.thresholds_bits > 0]
+        for hop in response.hops
+        if hop.forward or response.return_rate_bps is None
+    ]
+    edges = np.concatenate(inner)
+    return np.unique(np.concatenate([[start, end], edges[(start < edges) & (edges < end)]]))
+
+
+def _stations(response: LinkResponse, middles: Array, delays: tuple[float, float]) -> tuple[Array, Array]:
+    """Intercepts (s) and slopes (bits) in u of L₀, the longer stage and each hop: (2 + hops, splits, intervals)."""
+    rtt_s = np.full(len(middles), sum(delays))
+    shape = (2 + len(response.hops), len(response.splits), len(middles))
+    intercepts, slopes = np.zeros(shape), np.zeros(shape)
+    intercepts[1] = response.slowest_stage_s[:, np.newaxis]
+    for station, hop in enumerate(response.hops, start=2):
+        own = response.inverse_rates(hop, middles, rtt_s)
+        rows = hop.rows(own, rtt_s)
+        bits = hop.bits[:, rows]
+        follows = (own == middles) & (hop.forward or response.return_rate_bps is None)
+        sending = np.outer(hop.called, rtt_s) + hop.sent_s[:, np.newaxis]
+        intercepts[station] = hop.round_trips[:, rows] * rtt_s + np.where(follows, 0.0, bits * own) + sending
+        slopes[station] = np.where(follows, bits, 0.0)
+    # In the order of `services_s`, so that equal splits get equal coefficients.
+    intercepts[0] = response.computing_s[:, np.newaxis] + intercepts[2:].sum(axis=0)
+    intercepts[0] += response.delays_s(*(np.array([delay]) for delay in delays))
+    slopes[0] = slopes[2:].sum(axis=0)
+    return intercepts, slopes
+
+
+def _refined(response: LinkResponse, edges: Array, delays: tuple[float, float]) -> Array:
+    """`edges`, and where another station of a split becomes its slowest, or its window begins to bind."""
+    intercepts, slopes = _stations(response, _middles(edges), delays)
+    lines = list(zip(intercepts[1:], slopes[1:], strict=True))
+    if response.mode.window is not None:
+        lines.append((intercepts[0] / response.mode.window, slopes[0] / response.mode.window))
+    crossings = [_zeros(edges, a[0] - b[0], a[1] - b[1]) for a, b in combinations(lines, 2)]
+    return _apart(np.concatenate([edges, *crossings]))
+
+
+def _crossings(response: LinkResponse, edges: Array, delays: tuple[float, float]) -> Array:
+    """U at which two splits change places in latency or period, or become or cease to be equal."""
+    ruled_by = contenders(response)
+    places = np.arange(len(ruled_by))
+    own, rest = places[ruled_by == places], places[ruled_by != places]
+    # All contenders with each other, and each other split with the contender whose equal it may be.
+    one, two = np.triu_indices(len(own), k=1)
+    ones, twos = np.concatenate([own[one], ruled_by[rest]]), np.concatenate([own[two], rest])
+    middles = _middles(edges)
+    found = []
+    for intercept, slope in _objectives(response, middles, delays):
+        a, b = intercept[ones] - intercept[twos], slope[ones] - slope[twos]
+        found.append(_zeros(edges, a, b))
+        order = np.sign(a + b * middles)
+        found.append(edges[1:-1][(order[:, 1:] != order[:, :-1]).any(axis=0)])
+    return np.concatenate(found)
+
+
+def _objectives(response: LinkResponse, middles: Array, delays: tuple[float, float]) -> list[tuple[Array, Array]]:
+    """Intercepts and slopes of latency and of period, (splits, intervals) each, on intervals where they have them."""
+    intercepts, slopes = _stations(response, middles, delays)
+    slowest = (intercepts[1:] + slopes[1:] * middles).argmax(axis=0)[np.newaxis]
+    intercept, slope = (np.take_along_axis(values[1:], slowest, axis=0)[0] for values in (intercepts, slopes))
+    window = response.mode.window
+    if window is None:
+        latency, period = zip(
+            in_mode(intercepts[0], intercept, response.mode), in_mode(slopes[0], slope, response.mode), strict=True
+        )
+        return [latency, period]
+    full = intercept + slope * middles >= (intercepts[0] + slopes[0] * middles) / window
+    # Latency is W periods, so its order is the period's.
+    return [(np.where(full, intercept, intercepts[0] / window), np.where(full, slope, slopes[0] / window))]
+
+
+def _zeros(edges: Array, intercept: Array, slope: Array) -> Array:
+    """Where lines, (…, intervals), are zero inside their own interval."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # parallel to the axis: nowhere
+        at = -intercept / slope
+    return np.asarray(at[(edges[:-1] < at) & (at < edges[1:])])
+
+
+def _middles(edges: Array) -> Array:
+    return np.asarray(np.sqrt(edges[:-1] * edges[1:]))
+
+
+def _apart(edges: Array) -> Array:
+    """The edges in order, those that are one but for rounding once; the last is kept."""
+    ordered = np.unique(edges)
+    return np.asarray(ordered[np.append(np.diff(ordered) > SAME_RATE * ordered[1:], True)])
+
+
+def merged(edges: Array, values: NDArray[_Scalar]) -> tuple[Array, NDArray[_Scalar]]:
+    """The same intervals with neighbours of equal value joined."""
+    differs = values[1:] != values[:-1]
+    starts = np.append(True, differs if differs.ndim == 1 else differs.any(axis=1))
+    return np.append(edges[:-1][starts], edges[-1]), values[starts]

@@ -1,0 +1,1 @@
+"""Several models and links beside each other (`paretosim front`)."""

@@ -1,0 +1,1 @@
+"""One split batch by batch, over links that change (`paretosim simulate`)."""

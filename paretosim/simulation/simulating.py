@@ -1,0 +1,251 @@
+"""One split run batch by batch: random stage times, links that change, connections that remember.
+
+The recursions are those of predictions; only what a service takes may depend on when it starts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import numpy as np
+
+from paretosim import recursion, serial_workers
+from paretosim.chain import Hop, hops_of, splits_of, stage_times_s
+from paretosim.errors import BadInputError
+from paretosim.link import Link
+from paretosim.mode import MAX_BATCHES, Arrivals
+from paretosim.prediction import Setting
+from paretosim.queueing import arrival_times_s
+from paretosim.recursion import Passage
+from paretosim.simulation.link_trace import LinkTrace
+from paretosim.simulation.slow_start import RememberingConnection
+from paretosim.terms import check_uncalibrated
+from paretosim.transfer_time import cold_stall_s, effective_rate_bps, segments
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+SimulatedTcpState = Literal["warm", "cold", "idle"]
+# Paced batches come at this share of the saturated rate, as hwrun feeds them.
+PACE = 0.95
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a simulation adds to a setting.
+
+    `jitter` is the coefficient of variation of a stage's time, lognormal around its mean, drawn for each batch.
+    `trace` replaces rate and delay of the forward link. `idle` connections remember (`slow_start`).
+    """
+
+    batches: int
+    jitter: float = 0.0
+    trace: LinkTrace | None = None
+    tcp_state: SimulatedTcpState = "warm"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batches <= MAX_BATCHES:
+            raise BadInputError(f"batches: got {self.batches}, expected 1 to {MAX_BATCHES}")
+        if not 0 <= self.jitter < 100:
+            raise BadInputError(f"jitter: got {self.jitter}, expected a share such as 0.05, of 0 or more and below 100")
+
+
+class Simulation(msgspec.Struct, frozen=True, kw_only=True):
+    """What `simulate` found: every batch's way through the `stations`, in chain order.
+
+    In `paced`, `saturated_period_s` is that of a run with everything dispatched at once, which sets the pace.
+    """
+
+    setting: Setting
+    split: int
+    conditions: Conditions
+    stations: tuple[str, ...]
+    passages: tuple[Passage, ...]
+    saturated_period_s: float | None = None
+
+    @property
+    def latencies_s(self) -> Array:
+        """Of each batch, on the setting's clock."""
+        stage1 = self.stations.index("stage1")
+        on_stage1 = self.setting.operation.clock == "stage1"
+        begun = [float(p.starts_s[stage1] if on_stage1 else p.dispatched_s) for p in self.passages]
+        return np.asarray(np.array([float(p.returned_s) for p in self.passages]) - np.array(begun))
+
+    @property
+    def makespan_s(self) -> float:
+        """From the first dispatch to the last return."""
+        return float(self.passages[-1].returned_s - self.passages[0].dispatched_s)
+
+    @property
+    def period_s(self) -> float:
+        """Mean interval of completions as the mode defines it (docs/model.md, "Pipeline")."""
+        if self.setting.mode.name == "single":
+            return float(self.latencies_s.mean())
+        if self.saturated_period_s is not None:
+            return self.saturated_period_s
+        if self.setting.mode.name == "burst":
+            return self.makespan_s / len(self.passages)
+        return _interval_s(self.passages)
+
+    def busy_share(self, station: int) -> float:
+        """Share of the makespan that a station is served in."""
+        busy = sum(float(p.ends_s[station] - p.starts_s[station]) for p in self.passages)
+        return busy / self.makespan_s if self.makespan_s > 0 else 0.0
+
+
+class _Wire:
+    """One hop as a station whose service depends on when it starts."""
+
+    def __init__(self, hop: Hop, link: Link, conditions: Conditions, trace: LinkTrace | None) -> None:
+        self._size = float(hop.payload_bytes[0])
+        self._segments = float(segments(self._size, link.mss_bytes))
+        self._bits = 8 * (self._size + link.header_bytes * self._segments)
+        self._crossed = bool(hop.crossed[0])
+        self._link = link
+        self._tcp_state = conditions.tcp_state
+        self._trace = (
+            LinkTrace(times_s=(0.0,), rates_bps=(effective_rate_bps(link),), delays_s=(link.one_way_delay_s,))
+            if trace is None
+            else trace.capped(link.wmax_bytes, link.return_delay_s)
+        )
+        self._connection = RememberingConnection(mss_bytes=link.mss_bytes, wmax_bytes=link.wmax_bytes)
+        self._flowing_s = self._arrived_s = 0.0
+
+    def stall(self, _: int, start: Array) -> Array:
+        """When the first byte leaves."""
+        begun = float(start)
+        piece = self._trace.piece(begun)
+        rate = self._trace.rates_bps[piece]
+        stall = 0.0
+        if self._segments and self._tcp_state != "warm" and rate > 0:
+            rtt_s = self._trace.delays_s[piece] + self._link.return_delay_s
+            segment_s = self._bits / rate / self._segments
+            if self._tcp_state == "idle":
+                stall = self._connection.stall_s(begun, self._segments, segment_s, rtt_s)
+            else:
+                stall = float(
+                    cold_stall_s(
+                        self._segments, self._bits / rate, rtt_s,
+                        mss_bytes=self._link.mss_bytes, wmax_bytes=self._link.wmax_bytes,
+                    )
+                )  # fmt: skip
+        self._flowing_s = begun + stall
+        return np.asarray(self._flowing_s)
+
+    def flow(self, _: int, start: Array, share: Array | float) -> Array:
+        """When that share of the message has left."""
+        return np.asarray(self._trace.sent_s(float(start), float(share) * self._bits))
+
+    def serve(self, n: int, start: Array) -> Array:
+        """When all of it has."""
+        return self.flow(n, self.stall(n, start), 1.0)
+
+    def carry(self, _: int, __: Array, departure: Array) -> Array:
+        """When it has arrived; the connection is idle from its departure on."""
+        self._connection.sent(float(departure))
+        arrived = self._trace.arrived_s(self._flowing_s, float(departure)) if self._crossed else float(departure)
+        self._arrived_s = max(self._arrived_s, arrived)
+        return np.asarray(self._arrived_s)
+
+    def as_wire(self, setting: Setting) -> serial_workers.Wire:
+        """As what serial workers write to and read from."""
+        operation = setting.operation
+        received = operation.receive_buffer_bytes
+        room = (operation.send_buffer_bytes, self._link.wmax_bytes if received is None else received)
+        shares = [size / self._size if self._size else np.inf for size in room]
+        back_s = self._link.return_delay_s if self._crossed else 0.0
+        return serial_workers.Wire(self.stall, self.flow, self.carry, back_s, *shares)
+
+
+def simulate(setting: Setting, split: int, conditions: Conditions) -> Simulation:
+    """Run one split of a setting, from an empty pipeline at time 0.
+
+    The seed is the setting's operation's; the same seed draws the same stage times and arrivals.
+
+    Raises
+    ------
+    BadInputError : no such split, or a trace under which nothing is well defined.
+    """
+    check_uncalibrated(setting, "simulation")
+    mode = setting.mode
+    blocks = len(setting.model.blocks)
+    if not 0 <= split <= blocks:
+        raise BadInputError(f"split: got {split}, expected 0 to {blocks}, the blocks of {setting.model.name}")
+    arrival_generator, _ = _generators(setting)
+    batches = conditions.batches
+    window = 1 if mode.name == "single" else mode.window
+    saturated_s = None
+    arrivals: Array = np.zeros(batches)
+    if isinstance(mode.arrivals, Arrivals):
+        arrivals = arrival_times_s(mode.arrivals, batches, arrival_generator)
+    elif mode.name == "paced":
+        stations, passages = _passages(setting, split, conditions, arrivals, None)
+        saturated_s = _interval_s(passages)
+        arrivals = np.arange(batches, dtype=np.float64) * (saturated_s / PACE)
+    stations, passages = _passages(setting, split, conditions, arrivals, window)
+    return Simulation(
+        setting=setting,
+        split=split,
+        conditions=conditions,
+        stations=stations,
+        passages=passages,
+        saturated_period_s=saturated_s,
+    )
+
+
+def _generators(setting: Setting) -> tuple[np.random.Generator, np.random.Generator]:
+    """Of arrivals, which draw as predictions do, and of stage times, whichever of them there are."""
+    seed = setting.operation.seed
+    return np.random.default_rng(seed), np.random.default_rng([seed, 1])
+
+
+def _passages(
+    setting: Setting, split: int, conditions: Conditions, arrivals_s: Array, window: int | None
+) -> tuple[tuple[str, ...], tuple[Passage, ...]]:
+    splits = splits_of(len(setting.model.blocks), "all")[[split]]
+    block_s = [timing.at_batch(setting.batch)[0] for timing in setting.timings]
+    mean_s = stage_times_s(block_s, splits, setting.speed)[0]
+    _, generator = _generators(setting)
+    spread = np.sqrt(np.log1p(conditions.jitter**2))
+    factors = np.exp(spread * generator.standard_normal((len(arrivals_s), 2)) - spread**2 / 2)
+    cut_bytes = np.array(setting.model.cut_bytes(), dtype=np.int64) * setting.batch
+    names: list[str] = []
+    wires: dict[int, _Wire] = {}
+    for hop in hops_of(cut_bytes, splits, source=setting.source, sink=setting.sink):
+        names += ["stage1", hop.name, "stage2"] if hop.forward else [hop.name]
+        link = setting.link if hop.forward else setting.link.reverse()
+        wires[names.index(hop.name)] = _Wire(hop, link, conditions, conditions.trace if hop.forward else None)
+    computed = {f"stage{k + 1}": mean_s[k] * factors[:, k] for k in range(2)}
+
+    def compute(name: str) -> recursion.Serve:
+        return lambda n, start: start + computed[name][n]
+
+    if setting.operation.workers == "serial":
+        line = serial_workers.passages(
+            [
+                wires[j].as_wire(setting) if j in wires else serial_workers.Worker(compute(name))
+                for j, name in enumerate(names)
+            ],
+            arrivals_s,
+            (),
+            control_delay_s=setting.control_delay_s,
+            window=window,
+        )
+    else:
+        line = recursion.passages(
+            [wires[j].serve if j in wires else compute(name) for j, name in enumerate(names)],
+            [wires[j].carry if j in wires else 0.0 for j in range(len(names))],
+            arrivals_s,
+            control_delay_s=setting.control_delay_s,
+            slots=[setting.operation.slots] * (len(names) - 1),
+            window=window,
+        )
+    return tuple(names), tuple(line)
+
+
+def _interval_s(passages: tuple[Passage, ...]) -> float:
+    if len(passages) == 1:
+        return float(passages[0].returned_s - passages[0].dispatched_s)
+    return float(passages[-1].returned_s - passages[0].returned_s) / (len(passages) - 1)

@@ -1,0 +1,1 @@
+"""What the timings' errors leave open (`paretosim predict --uncertainty`)."""
