@@ -67,18 +67,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     without: tuple[Term, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [block.name for block in self.model.blocks]
         for device, timing in zip(self.devices, self.timings, strict=True):
-            if (timing.device, timing.model) != (device.name, self.model.name):
-                raise BadInputError(
-                    f"timing: got {timing.model!r} on {timing.device!r},"
-                    f" expected {self.model.name!r} on {device.name!r}"
-                )
-            if [block.name for block in timing.batches[0].blocks] != names:
-                raise BadInputError(
-                    f"timing of {self.model.name!r} on {device.name!r}: its blocks differ from the model profile's;"
-                    " profile the device again with: hwrun profile"
-                )
+            timing.check_belongs(self.model, device.name)
         if not 1 <= self.batch <= MAX_BATCH:
             raise BadInputError(f"batch: got {self.batch}, expected 1 to {MAX_BATCH} images")
         if not 0 < self.speed < float("inf"):

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from paretosim.block import Model
 from paretosim.errors import BadInputError
 
 Kind = Literal["measured", "reconstructed", "extrapolated"]
@@ -126,6 +127,21 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for entry in self.batches:
             if [b.name for b in entry.blocks] != [b.name for b in first.blocks]:
                 raise BadInputError(f"batches: block names at batch {entry.batch} differ from batch {first.batch}")
+
+    def check_belongs(self, model: Model, device: str) -> None:
+        """Make sure that these are times of `model`'s blocks on `device`.
+
+        Raises
+        ------
+        BadInputError : another model or device, or other blocks than the model profile has.
+        """
+        if (self.device, self.model) != (device, model.name):
+            raise BadInputError(f"timing: got {self.model!r} on {self.device!r}, expected {model.name!r} on {device!r}")
+        if [entry.name for entry in self.batches[0].blocks] != [block.name for block in model.blocks]:
+            raise BadInputError(
+                f"timing of {model.name!r} on {device!r}: its blocks differ from the model profile's;"
+                " profile the device again with: hwrun profile"
+            )
 
     def at_batch(self, batch: int) -> tuple[tuple[float, ...], Kind]:
         """Seconds of each block at `batch`, and the kind they then are.
