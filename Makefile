@@ -22,6 +22,7 @@ $(ENVIRONMENT): pyproject.toml
 		|| { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Set PYTHON=…" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[hw,report,dev]'
+	$(BIN)/python -m compileall -q paretosim hwrun validation
 	@touch $@
 
 demo: $(ENVIRONMENT)
@@ -38,7 +39,9 @@ check: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Compiled first, as pip compiles what it installs: an editable checkout under PYTHONDONTWRITEBYTECODE never would be.
 bench: $(ENVIRONMENT)
+	$(BIN)/python -m compileall -q paretosim hwrun validation
 	$(BIN)/python -m tests.benchmarks
 
 format: $(ENVIRONMENT)
