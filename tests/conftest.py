@@ -1,0 +1,11 @@
+"""Settings that all tests share."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# How fast examples are drawn says something about the machine, which may be busy, and nothing about the code. In
+# CI hypothesis loads a profile of its own that is as patient and draws the same examples every time.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if "CI" not in os.environ:
+    settings.load_profile("patient")
