@@ -81,7 +81,11 @@ class Sweep:
         reasons = {cell.cell_id: self._plan.skip_reason(cell) for cell in left}
         permitted = availability()
         is_shaped = permitted.how != "none" and not permitted.needs_reexec
-        with _held(self._folder), LocalTestbed(shaped=is_shaped) as testbed, contextlib.ExitStack() as started:
+        with (
+            _held(self._folder),
+            LocalTestbed(shaped=is_shaped, seed=self._plan.settings.seed) as testbed,
+            contextlib.ExitStack() as started,
+        ):
             # Workers take seconds to start, and cells that are only skipped need none.
             workers = started.enter_context(self._workers(testbed)) if None in reasons.values() else None
             manifest = self._manifest(testbed, workers, command_line, run_id, created_utc)

@@ -75,7 +75,7 @@ def parse_splits(text: str, blocks: int) -> tuple[int, ...]:
 
 
 def parse_asked_link(text: str, store: ProfileStore) -> tuple[str, Link | None]:
-    """Name and value of the link written as `unshaped`, a preset's name, or `RATE,DELAY`.
+    """Name and value of the link written as `unshaped`, a preset's name, or `RATE,DELAY` and what `parse_link` reads.
 
     The testbed counts Ethernet, IP and TCP headers against the rate, so that is what the link then says.
     """

@@ -79,6 +79,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, field)
             if value is not None and not 0 < value < float("inf"):
                 raise BadInputError(f"{field}: got {value}, expected a finite number above zero, or none")
+        self.link.check_predictable()
         self.operation.check(self.mode)
         check_calibration(self)
 

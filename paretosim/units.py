@@ -23,6 +23,7 @@ _SECONDS = {
     **dict.fromkeys(("us", "usec", "usecs"), 1e-6),
     **dict.fromkeys(("ns", "nsec", "nsecs"), 1e-9),
 }
+_BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 _PREFIX_NAMES = {
     "k": "kilo",
     "m": "mega",
@@ -107,6 +108,41 @@ def parse_duration_s(text: str, what: str = "time") -> float:
     return duration_s
 
 
+def parse_fraction(text: str, what: str = "share") -> float:
+    """The fraction that a percentage says; the sign % is required, since tc reads a bare number as either.
+
+    Raises
+    ------
+    BadInputError : no percentage from 0 to below 100.
+
+    >>> parse_fraction("0.1%")
+    0.001
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)%", text.strip(), re.ASCII)
+    if match is None or not float(match[1]) < 100:
+        raise BadInputError(f"{what}: got {_shown(text)}, expected 0% to below 100%, such as 0.1%")
+    return float(match[1]) / 100
+
+
+def parse_size_bytes(text: str, what: str = "size") -> int:
+    """Bytes of a size in decimal units: `1500B`, `64kB`, `1.5MB`, `2GB`.
+
+    tc reads `kb` as 1024 bytes and `kbit` as bits, so neither a bare number nor another spelling is taken.
+
+    Raises
+    ------
+    BadInputError : not a number with one of these units, negative, or no whole number of bytes.
+
+    >>> parse_size_bytes("64kB")
+    64000
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(B|kB|MB|GB)", text.strip(), re.ASCII)
+    size_bytes = float(match[1]) * _BYTES[match[2]] if match else math.nan
+    if match is None or not math.isfinite(size_bytes) or round(size_bytes, 6) % 1:
+        raise BadInputError(f"{what}: got {_shown(text)}, expected whole bytes as B, kB, MB or GB, such as 64kB")
+    return round(size_bytes)
+
+
 def _listing(units: dict[str, float]) -> str:
     return ", ".join(unit for unit in units if unit)
 
@@ -129,6 +165,27 @@ def format_duration(duration_s: float, *, digits: int = 6, gap: str = "") -> str
     if duration_s == 0:
         return f"0{gap}s"
     return _scaled(duration_s, (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)), digits, gap)
+
+
+def format_percent(fraction: float) -> str:
+    """A fraction as a percentage, readable back by `parse_fraction`.
+
+    >>> format_percent(0.001)
+    '0.1%'
+    """
+    return f"{format_number(fraction * 100, 6)}%"
+
+
+def format_size(size_bytes: int) -> str:
+    """A size that is readable back by `parse_size_bytes`, to the byte.
+
+    >>> format_size(64000), format_size(1514)
+    ('64kB', '1514B')
+    """
+    for unit in ("GB", "MB", "kB"):
+        if size_bytes and size_bytes % int(_BYTES[unit]) == 0:
+            return f"{size_bytes // int(_BYTES[unit])}{unit}"
+    return f"{size_bytes}B"
 
 
 def format_bytes(size_bytes: float) -> str:

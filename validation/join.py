@@ -126,6 +126,9 @@ def join(run: Run, store: ProfileStore) -> JoinedRun:
         if problem := _unusable(cell):
             unjoined.append(_unjoined(cell, problem, "give the sweep more batches a cell, and measure it again"))
             continue
+        if cell.link_asked is not None and cell.link_asked.is_random:
+            unjoined.append(_unjoined(cell, "its link has jitter or loss, which no prediction knows", "none: measured"))
+            continue
         groups.setdefault(condition, []).append(cell)
     joined = []
     for condition in sorted(groups, key=_order):

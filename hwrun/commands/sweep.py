@@ -52,7 +52,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--emulate-compute", action="store_true", help="emulated stages compute every batch as well")
     parser.add_argument("--speed", type=float, metavar="K", help="emulated devices are K times faster (default 1)")
     parser.add_argument(
-        "--link", action="append", metavar="LINK", help="unshaped (default), a preset, or RATE,DELAY; repeatable"
+        "--link",
+        action="append",
+        metavar="LINK",
+        help="unshaped (default), a preset, or RATE,DELAY[,jitter=TIME][,loss=SHARE%%][,limit=SIZE]; repeatable",
     )
     parser.add_argument("--bw", metavar="RATE", help="with --delay, one link: its rate each way, such as 5mbit")
     parser.add_argument("--delay", metavar="TIME", help="with --bw, its one-way delay, such as 200ms")

@@ -135,15 +135,13 @@ class LocalTestbed:
     ----------
     shaped : with namespaces and the relay; without, both hosts are the current namespace on loopback, which needs
         no rights at all.
-    limit_bytes : bytes that may wait for the rate of a shaped link, each way.
+    seed : of the delays and losses that links with jitter or loss draw.
     slow_start_after_idle : let TCP shrink its window while idle, as Linux does by default. Off, a connection stays
         warm, which is what `tcp_state: warm` of a record says.
     """
 
-    def __init__(
-        self, shaped: bool, *, limit_bytes: int = DEFAULT_LIMIT_BYTES, slow_start_after_idle: bool = False
-    ) -> None:
-        self._shaped, self._limit_bytes = shaped, limit_bytes
+    def __init__(self, shaped: bool, *, seed: int = 0, slow_start_after_idle: bool = False) -> None:
+        self._shaped, self._seed = shaped, seed
         self._slow_start_after_idle = slow_start_after_idle
         self._namespaces: tuple[NetworkNamespace, ...] = ()
         self._relay: RelayProcess | None = None
@@ -235,15 +233,15 @@ class LocalTestbed:
         if self.medium(link) == "relay":
             assert link is not None
             assert self._relay is not None
-            self._relay.shape(*shapes_of(link, self._limit_bytes))
+            self._relay.shape(*shapes_of(link, self._seed))
 
     def relay_counters(self, *, reset: bool = False) -> dict[str, int | float]:
         """What the relay did since the last reset, per direction (`forward_…`, `backward_…`); empty without one.
 
-        `frames` and `bytes` were passed on, `drops` found the queue full, `flushed` were inside when the link
-        changed, `overruns` came while the relay was not fast enough to read them (any of these means that
-        the link was not what was asked), `max_queued_bytes` waited for the rate, `max_lateness_s` is the worst delay
-        of a release beyond its time, `busy_share` the relay's share of a core.
+        `frames` and `bytes` were passed on; `lost` were lost as the link asks. `drops` found the queue full, `flushed`
+        were inside when the link changed, `overruns` came while the relay was not fast enough to read them: any of
+        these three means that the link was not what was asked. `max_queued_bytes` waited for the rate,
+        `max_lateness_s` is the worst delay of a release beyond its time, `busy_share` the relay's share of a core.
         """
         self.check_usable()
         return {} if self._relay is None else self._relay.counters(reset=reset)
@@ -270,7 +268,7 @@ class LocalTestbed:
                 on = [offload for offload, is_on in wiring.offloads(namespace, interface).items() if is_on]
                 found[f"{name}.{interface}.offloads"] = " ".join(on)
         found |= {f"relay.{name}": value for name, value in self._relay.properties.items() if name != "ready"}
-        return found | {"relay.limit_bytes": self._limit_bytes}
+        return found | {"relay.default_limit_bytes": DEFAULT_LIMIT_BYTES}
 
 
 def _require_namespaces() -> None:

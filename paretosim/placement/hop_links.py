@@ -21,6 +21,8 @@ class HopLinks(msgspec.Struct, frozen=True, kw_only=True):
     own: Mapping[tuple[int, int], Link] = {}
 
     def __post_init__(self) -> None:
+        for link in (self.every, *self.own.values()):
+            link.check_predictable()
         for start, end in self.own:
             if start == end or min(start, end) < 0:
                 raise BadInputError(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -109,7 +110,22 @@ def test_a_link_gives_each_direction_its_own_rate_and_delay() -> None:
     link = Link(
         schema_version=1, name="dsl", rate_bps=1e6, one_way_delay_s=0.03, return_rate_bps=16e6, return_delay_s=0.01
     )
-    assert shapes_of(link, 30_000) == (Shape(1e6, 0.03, 30_000), Shape(16e6, 0.01, 30_000))
+    assert shapes_of(link) == (Shape(1e6, 0.03), Shape(16e6, 0.01, seed=1))
+
+
+def test_a_link_gives_each_direction_its_jitter_and_loss_a_seed_of_its_own_and_both_its_limit() -> None:
+    link = Link(
+        schema_version=1, name="lte", rate_bps=1e6, one_way_delay_s=0.03, return_rate_bps=16e6, return_delay_s=0.01,
+        jitter_s=0.003, loss=0.01, return_jitter_s=0.001, return_loss=0.02, limit_bytes=30_000,
+    )  # fmt: skip
+    forward, backward = shapes_of(link, seed=7)
+    assert forward == Shape(1e6, 0.03, 30_000, jitter_s=0.003, loss=0.01, seed=14)
+    assert backward == Shape(16e6, 0.01, 30_000, jitter_s=0.001, loss=0.02, seed=15)
+
+
+def test_the_default_queue_holds_any_window_that_tcp_may_have() -> None:
+    window_bytes = 6 * 2**20  # tcp_rmem's largest
+    assert Shape().limit_bytes >= window_bytes * 1514 / 1448
 
 
 @pytest.mark.parametrize(
@@ -119,6 +135,9 @@ def test_a_link_gives_each_direction_its_own_rate_and_delay() -> None:
         ({"rate_bps": math.inf}, "rate_bps: got inf"),
         ({"delay_s": -0.1}, "delay_s: got -0.1, expected a finite number of 0 or more"),
         ({"delay_s": math.nan}, "delay_s: got nan"),
+        ({"delay_s": 0.1, "rate_bps": 1e6, "jitter_s": 0.2}, "jitter_s: got 0.2, expected 0 up to the delay, 0.1"),
+        ({"delay_s": 0.1, "jitter_s": 0.05}, "jitter_s: got it without rate_bps"),
+        ({"loss": 1.0}, "loss: got 1.0, expected a share from 0 to below 1"),
         ({"limit_bytes": 1000}, "limit_bytes: got 1000, expected room for one frame"),
     ],
 )
@@ -158,3 +177,67 @@ def test_releases_obey_rate_delay_limit_and_order(
     assert [time for _, time in found] == pytest.approx([time for _, time in expected])
     assert queue.counters.frames + queue.counters.drops == len(gaps_and_sizes)
     assert queue.counters.max_queued_bytes <= limit_bytes + 0.5
+
+
+def test_delays_are_uniform_over_the_jitter_where_frames_come_far_apart() -> None:
+    queue = DepartureQueue(Shape(BYTE_PER_US, delay_s=0.1, jitter_s=0.02, seed=3))
+    delays = []
+    for number in range(4000):
+        queue.offer(frame(1), now_s=float(number))
+        delays.append(queue.next_release_s - number - 1e-6)
+        queue.release(number + 0.5)
+    assert 0.08 <= min(delays) < 0.0802
+    assert 0.1198 < max(delays) <= 0.12
+    # A uniform draw's mean and standard deviation, to five times their own standard errors over 4000 draws.
+    assert sum(delays) / 4000 == pytest.approx(0.1, abs=5 * 0.02 / math.sqrt(3 * 4000))
+    quarter = sum(delay < 0.09 for delay in delays) / 4000
+    assert quarter == pytest.approx(0.25, abs=5 * math.sqrt(0.25 * 0.75 / 4000))
+
+
+def test_with_jitter_no_frame_overtakes_and_a_long_draw_holds_up_those_behind() -> None:
+    queue = DepartureQueue(Shape(BYTE_PER_US, delay_s=0.1, jitter_s=0.1, seed=1))
+    for mark in range(200):
+        queue.offer(frame(100, mark), now_s=mark * 1e-3)
+    times, marks = [], []
+    while (release_s := queue.next_release_s) < math.inf:
+        taken = queue.release(release_s)
+        assert taken is not None
+        times.append(release_s)
+        marks.append(taken[0])
+    assert marks == list(range(200))
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert min(gaps) >= 100e-6 - 1e-12  # the rate holds between any two
+    assert sum(gap < 101e-6 for gap in gaps) > 20  # and some waited behind a slow one
+
+
+def test_a_saturated_link_keeps_its_rate_whatever_the_jitter() -> None:
+    queue = DepartureQueue(Shape(BYTE_PER_US, delay_s=0.01, jitter_s=0.01, seed=2))
+    for _ in range(1000):
+        queue.offer(frame(1000), now_s=0.0)
+    releases = []
+    while (release_s := queue.next_release_s) < math.inf:
+        releases.append(release_s)
+        queue.release(release_s)
+    assert releases[-1] - releases[100] == pytest.approx(899 * 1e-3)
+
+
+def test_losses_are_the_asked_share_counted_and_take_no_time_of_the_link() -> None:
+    queue = DepartureQueue(Shape(BYTE_PER_US, loss=0.1, seed=5))
+    kept = sum(queue.offer(frame(1000), now_s=0.0) for _ in range(4000))
+    assert queue.counters.lost == 4000 - kept
+    assert queue.counters.drops == 0
+    assert queue.counters.lost / 4000 == pytest.approx(0.1, abs=5 * math.sqrt(0.09 / 4000))
+    last_s = 0.0
+    while queue.next_release_s < math.inf:
+        last_s = queue.next_release_s
+        queue.release(last_s)
+    assert last_s == pytest.approx(kept * 1e-3)
+
+
+def test_the_same_seed_loses_the_same_frames_and_another_others() -> None:
+    def lost(seed: int) -> list[bool]:
+        queue = DepartureQueue(Shape(BYTE_PER_US, loss=0.3, seed=seed))
+        return [queue.offer(frame(100), now_s=0.0) for _ in range(100)]
+
+    assert lost(1) == lost(1)
+    assert lost(1) != lost(2)

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -182,7 +184,7 @@ class TestShapedLink:
             assert found[f"{name}.net.ipv4.tcp_slow_start_after_idle"] == "0"
             assert found[f"{name}.direct.congestion_control"] == found[f"{name}.relayed.congestion_control"] == "cubic"
             assert found[f"{name}.relayed.offloads"] == ""
-        assert found["relay.limit_bytes"] == 1_514_000
+        assert found["relay.default_limit_bytes"] == 4345 * 1514
         assert found["namespaces"] in ("root", "userns")
 
     def test_connections_use_the_pinned_congestion_control(self, testbed: LocalTestbed) -> None:
@@ -198,8 +200,8 @@ class TestShapedLink:
 @pytest.mark.usefixtures("permitted")
 class TestLimitsAndLife:
     def test_a_burst_beyond_the_limit_is_dropped_and_counted(self) -> None:
-        over = link(1e6, 0.0)
-        with LocalTestbed(shaped=True, limit_bytes=20 * 1514) as testbed:
+        over = msgspec.structs.replace(link(1e6, 0.0), limit_bytes=20 * 1514)
+        with LocalTestbed(shaped=True) as testbed:
             a, b = testbed.hosts
             testbed.shape(over)
             with a.entered():
@@ -221,6 +223,31 @@ class TestLimitsAndLife:
         assert 20 <= received <= 26
         assert counters["forward_drops"] == 100 - received
         assert 19 * 1514 < counters["forward_max_queued_bytes"] <= 20 * 1514 + 1
+
+    def test_a_lossy_link_with_jitter_loses_the_share_and_delays_within_its_bounds(self) -> None:
+        over = msgspec.structs.replace(link(100e6, 0.020, 0.0), jitter_s=0.010, loss=0.2)
+        with LocalTestbed(shaped=True, seed=4) as testbed:
+            a, b = testbed.hosts
+            testbed.shape(over)
+            with a.entered():
+                sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            with b.entered():
+                receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            delays_s = []
+            with sender, receiver:
+                receiver.bind((b.address(over), 0))
+                receiver.settimeout(0.06)
+                for number in range(60):
+                    sender.sendto(struct.pack("Id", number, time.monotonic()), receiver.getsockname())
+                    with contextlib.suppress(TimeoutError):
+                        _, sent_s = struct.unpack("Id", receiver.recv(64))
+                        delays_s.append(time.monotonic() - sent_s)
+            counters = testbed.relay_counters()
+        assert counters["forward_lost"] == 60 - len(delays_s)
+        assert 2 <= counters["forward_lost"] <= 25
+        assert (counters["forward_drops"], counters["backward_lost"]) == (0, 0)
+        assert 0.010 <= min(delays_s) < 0.018  # among 35 draws or more, some are in the lowest 40 %
+        assert max(delays_s) > 0.022
 
     def test_testbeds_beside_and_inside_each_other_do_not_meet(self) -> None:
         slow, fast = link(100e6, 0.050), link(100e6, 0.0)

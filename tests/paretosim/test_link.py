@@ -60,7 +60,13 @@ def test_a_link_is_read_as_rate_and_delay(toy: Any) -> None:
         ("5mbit", "expected a preset's name or RATE,DELAY"),
         ("5mbit,", "link delay: got ''"),
         (",200ms", "link rate: got ''"),
-        ("5mbit,200ms,1", "link delay: got '200ms,1'"),
+        ("5mbit,200ms,1", "got '1' in '5mbit,200ms,1', expected RATE,DELAY and then jitter=TIME"),
+        ("5mbit,200ms,loss=1%,loss=2%", "each once at most"),
+        ("5mbit,200ms,loss=0.1", "link loss: got '0.1', expected 0% to below 100%"),
+        ("5mbit,200ms,loss=100%", "link loss: got '100%'"),
+        ("5mbit,200ms,jitter=201ms", "jitter_s: got 0.201, expected 0 up to the delay of that direction, 0.2"),
+        ("5mbit,200ms,limit=1000", "link limit: got '1000', expected whole bytes as B, kB, MB or GB"),
+        ("5mbit,200ms,limit=1kB", "limit_bytes: got 1000, expected room for one frame"),
         ("5mbps,200ms", "link rate: .*megabytes"),
     ],
 )
@@ -92,3 +98,24 @@ def test_a_round_trip_has_to_be_a_number(toy: Any) -> None:
 def test_another_schema_is_refused(toy: Any) -> None:
     with pytest.raises(BadInputError, match="schema_version: got 2, expected 1"):
         toy.link(schema_version=2)
+
+
+def test_jitter_loss_and_limit_are_read_set_forward_and_part_of_the_name(toy: Any) -> None:
+    link = parse_link("20mbit,20ms,limit=300kB,loss=0.1%,jitter=2ms", toy.link())
+    assert (link.jitter_s, link.loss, link.limit_bytes) == (0.002, 0.001, 300_000)
+    assert (link.return_jitter_s, link.return_loss) == (0, 0)
+    assert link.name == "20mbit,20ms,jitter=2ms,loss=0.1%,limit=300kB"
+    assert parse_link(link.name, toy.link()) == link
+
+
+def test_the_reverse_has_the_jitter_and_loss_of_the_way_back(toy: Any) -> None:
+    back = parse_link("20mbit,20ms,jitter=2ms,loss=0.1%", toy.link()).reverse()
+    assert (back.jitter_s, back.loss, back.return_jitter_s, back.return_loss) == (0, 0, 0.002, 0.001)
+
+
+def test_a_link_with_jitter_or_loss_is_not_predicted_with(toy: Any) -> None:
+    parse_link("20mbit,20ms,limit=300kB", toy.link()).check_predictable()
+    with pytest.raises(BadInputError, match=r"has jitter 0s and loss 0.1%, which no prediction knows"):
+        parse_link("20mbit,20ms,loss=0.1%", toy.link()).check_predictable()
+    with pytest.raises(BadInputError, match=r"has jitter 2ms and loss 0%"):
+        parse_link("20mbit,20ms,jitter=2ms", toy.link()).reverse().check_predictable()
