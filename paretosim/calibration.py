@@ -25,6 +25,27 @@ LINK_TERMS: tuple[LinkTerm, ...] = get_args(LinkTerm)
 Term = CalibrationTerm | LinkTerm
 TERMS: tuple[Term, ...] = (*CALIBRATION_TERMS, *LINK_TERMS)
 
+SCHEMA_VERSION = 2
+# The key of every device that a calibration does not name: what emulated devices taught of their host holds for all.
+ANY_DEVICE = "*"
+
+
+def check_schema_version(found: int) -> None:
+    """Refuse a calibration of another schema.
+
+    Raises
+    ------
+    BadInputError : of an older one it says what has changed.
+    """
+    if found == 1:
+        raise BadInputError(
+            "schema_version: got 1, expected 2, in which sending and receiving are each device's"
+            " (devices.NAME.sending; NAME * is any device) and intervals have an interval_level;"
+            " move them there, or fit it again"
+        )
+    if found != SCHEMA_VERSION:
+        raise BadInputError(f"schema_version: got {found}, expected {SCHEMA_VERSION}")
+
 
 def _check_above_zero(value: msgspec.Struct, *fields: str) -> None:
     for field in fields:
@@ -39,20 +60,6 @@ def _check_not_negative(value: msgspec.Struct, *fields: str) -> None:
             raise BadInputError(f"{field}: got {getattr(value, field)}, expected a finite number of 0 or more")
 
 
-class DeviceTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of a device: γ, o, κ, and those of its accelerator; `pcie_bytes_per_s` None is infinitely fast."""
-
-    gamma: float = 1.0
-    overhead_s: float = 0.0
-    kappa: float = 0.0
-    launch_s: float = 0.0
-    pcie_bytes_per_s: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_above_zero(self, "gamma", "pcie_bytes_per_s")
-        _check_not_negative(self, "overhead_s", "kappa", "launch_s")
-
-
 class MessageCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of one side of a transfer: a and β of a + S / β; `bytes_per_s` None is infinitely fast."""
 
@@ -62,6 +69,25 @@ class MessageCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         _check_not_negative(self, "message_s")
         _check_above_zero(self, "bytes_per_s")
+
+
+class DeviceTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of a device: γ, o, κ, its side of a transfer, and those of its accelerator.
+
+    `pcie_bytes_per_s` None is infinitely fast.
+    """
+
+    gamma: float = 1.0
+    overhead_s: float = 0.0
+    kappa: float = 0.0
+    sending: MessageCost = MessageCost()
+    receiving: MessageCost = MessageCost()
+    launch_s: float = 0.0
+    pcie_bytes_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_above_zero(self, "gamma", "pcie_bytes_per_s")
+        _check_not_negative(self, "overhead_s", "kappa", "launch_s")
 
 
 class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,17 +104,16 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Parameters of one backend, with what they were fitted on.
 
-    `devices` are by name; one that is not among them has the defaults. `framing_bytes` go with every message beside its
-    tensors. A batch takes `rpc_round_trips` round trips of `rpc_s` each beside the link's own. `intervals` are by a
-    parameter's path (`devices.rpi4b.gamma`), lower end first; `hashes` are of what it was fitted on, by name.
+    `devices` are by name; `ANY_DEVICE` among them is every one that is not named, else those have the defaults.
+    `framing_bytes` go with every message beside its tensors. A batch takes `rpc_round_trips` round trips of `rpc_s`
+    each beside the link's own. `intervals` are by a parameter's path (`devices.rpi4b.sending.message_s`), lower end
+    first, and hold the true value with probability `interval_level`; `hashes` are of what it was fitted on, by name.
     """
 
     schema_version: int
     name: str
     backend: Backend
     devices: dict[str, DeviceTerms] = {}
-    sending: MessageCost = MessageCost()
-    receiving: MessageCost = MessageCost()
     framing_bytes: int = 0
     rpc_round_trips: float = 0.0
     rpc_s: float = 0.0
@@ -96,21 +121,27 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     title: str = ""
     fitted_on: tuple[str, ...] = ()
     hashes: dict[str, str] = {}
+    interval_level: float | None = None
     intervals: dict[str, tuple[float, float]] = {}
 
     def __post_init__(self) -> None:
-        if self.schema_version != 1:
-            raise BadInputError(f"schema_version: got {self.schema_version}, expected 1")
+        check_schema_version(self.schema_version)
         if not self.name:
             raise BadInputError("name: got none, expected that of the file without .json")
         _check_not_negative(self, "framing_bytes", "rpc_round_trips", "rpc_s")
+        if self.intervals and self.interval_level is None:
+            raise BadInputError(
+                "interval_level: got none beside intervals, expected how probably they hold the true value, such as 0.9"
+            )
+        if self.interval_level is not None and not 0 < self.interval_level < 1:
+            raise BadInputError(f"interval_level: got {self.interval_level}, expected a probability between 0 and 1")
         for path, (low, high) in self.intervals.items():
             if not -math.inf < low <= high < math.inf:
                 raise BadInputError(f"intervals.{path}: got {low} to {high}, expected two finite ends, the lower first")
 
     def of(self, device: str) -> DeviceTerms:
-        """The terms of that device."""
-        return self.devices.get(device, DeviceTerms())
+        """The terms of that device: its own, else those of any device, else the defaults."""
+        return self.devices.get(device) or self.devices.get(ANY_DEVICE) or DeviceTerms()
 
     def without(self, *terms: Term) -> Calibration:
         """This calibration with those terms off.
@@ -136,8 +167,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "copies": any(found.pcie_bytes_per_s is not None for found in devices),
             "contention": any(found.kappa for found in devices),
             "framing": self.framing_bytes > 0,
-            "sending": self.sending != MessageCost(),
-            "receiving": self.receiving != MessageCost(),
+            "sending": any(found.sending != MessageCost() for found in devices),
+            "receiving": any(found.receiving != MessageCost() for found in devices),
             "rpc": self.rpc_round_trips > 0,
             "relay": self.relay is not None,
         }
@@ -147,14 +178,13 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 # The field that says nothing more where the term is off.
 _OF_DEVICES: tuple[tuple[Term, str], ...] = (
     ("scale", "gamma"), ("overhead", "overhead_s"), ("contention", "kappa"), ("launch", "launch_s"),
-    ("copies", "pcie_bytes_per_s"),
+    ("copies", "pcie_bytes_per_s"), ("sending", "sending"), ("receiving", "receiving"),
 )  # fmt: skip
 _OF_ALL: tuple[tuple[Term, str], ...] = (
-    ("sending", "sending"), ("receiving", "receiving"), ("framing", "framing_bytes"), ("rpc", "rpc_round_trips"),
-    ("relay", "relay"),
+    ("framing", "framing_bytes"), ("rpc", "rpc_round_trips"), ("relay", "relay"),
 )  # fmt: skip
 # What a prediction without a calibration has.
-NEUTRAL = Calibration(schema_version=1, name="none", backend="tcp")
+NEUTRAL = Calibration(schema_version=SCHEMA_VERSION, name="none", backend="tcp")
 
 
 def check_terms(terms: tuple[str, ...] | list[str], what: str = "without") -> None:

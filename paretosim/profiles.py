@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from paretosim.block import Model
-from paretosim.calibration import Calibration
+from paretosim.calibration import Calibration, check_schema_version
 from paretosim.device import Device
 from paretosim.errors import BadInputError, ProfileError, UnknownNameError
 from paretosim.link import Link
@@ -153,11 +153,28 @@ def read_profile(path: Path, noun: type[_Noun]) -> _Noun:
     try:
         return msgspec.json.decode(raw, type=noun)
     except msgspec.ValidationError as error:
+        _check_schema_of_calibration(path, noun, raw)
         raise ProfileError(f"{path}: {_with_value(str(error), raw)}") from error
     except BadInputError as error:  # a noun's own check
         raise ProfileError(f"{path}: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProfileError(f"{path}: not whole JSON ({error}); write it again, or restore it") from error
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int
+
+
+def _check_schema_of_calibration(path: Path, noun: type[msgspec.Struct], raw: bytes) -> None:
+    """Say of an old calibration that it is one, and not which of its fields is strange now."""
+    if noun is not Calibration:
+        return
+    try:
+        check_schema_version(msgspec.json.decode(raw, type=_Versioned).schema_version)
+    except msgspec.MsgspecError:
+        return
+    except BadInputError as error:
+        raise ProfileError(f"{path}: {error}") from error
 
 
 def _with_value(message: str, raw: bytes) -> str:

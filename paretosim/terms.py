@@ -28,6 +28,9 @@ if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
 
 # A window beyond any message, whose products with segments are still exact in 64 bits.
 NO_WINDOW_BYTES = 2**48
+# On which device's host a hop's message is sent, and on which it is received. The orchestrator is at the sink: beside
+# the second device where it sends inputs, beside the first where the result comes back. A master is beside the second.
+HOSTS_OF_HOP = {"input": (1, 0), "link1": (0, 1), "relay": (1, 1), "return": (1, 0)}
 # Of a hop that is memory and not a network.
 _MEMORY_BPS = 1e300
 
@@ -48,7 +51,7 @@ class StageTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HopTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """What hops take, (plans, hops) seconds.
+    """What hops take, (plans, hops) seconds: what sending costs on one host and receiving on the other.
 
     `sending_s` and `rpc_s` occupy the hop before the first byte, as `stalls_s` do; `receiving_s` comes after the delay
     and is a station of its own.
@@ -176,15 +179,17 @@ def hop_terms(setting: Setting, hops: Sequence[Hop]) -> HopTerms:
     calibration = terms_in_effect(setting)
     _, tcp_state = link_in_effect(setting)
     by_hop = [(hop, link_of_hop(setting, hop)) for hop in hops]
+    known = [calibration.of(device.name) for device in setting.devices]
+    ends = [(hop, tuple(known[host] for host in HOSTS_OF_HOP[hop.name])) for hop in hops]
     round_trips_s = calibration.rpc_round_trips * (setting.link.rtt_s + calibration.rpc_s)
     waits = 0.0 if "delay" in setting.without else 1.0
     return HopTerms(
         serialisation_s=np.stack([serialisation_s(hop.payload_bytes, link) for hop, link in by_hop], axis=1),
         stalls_s=np.stack([stall_s(hop.payload_bytes, link, tcp_state) for hop, link in by_hop], axis=1),
         delays_s=np.stack([link.one_way_delay_s * waits * hop.crossed for hop, link in by_hop], axis=1),
-        sending_s=np.stack([_message_s(hop, calibration.sending) for hop in hops], axis=1),
+        sending_s=np.stack([_message_s(hop, sender.sending) for hop, (sender, _) in ends], axis=1),
         rpc_s=np.stack([round_trips_s * (hop.crossed & hop.forward) for hop in hops], axis=1),
-        receiving_s=np.stack([_message_s(hop, calibration.receiving) for hop in hops], axis=1),
+        receiving_s=np.stack([_message_s(hop, receiver.receiving) for hop, (_, receiver) in ends], axis=1),
     )
 
 

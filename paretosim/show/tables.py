@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from paretosim.calibration import ANY_DEVICE
 from paretosim.device import Device
 from paretosim.prediction import Baseline, Prediction, Row, Setting
 from paretosim.profiles import identity
@@ -113,10 +114,10 @@ def calibration_lines(setting: Setting) -> list[Text]:
         fitted = f", fitted on {', '.join(found.fitted_on)}" if found.fitted_on else ""
         terms = ", ".join(terms_in_effect(setting).active_terms()) or "none that says anything"
         unknown = [name for name in dict.fromkeys(d.name for d in setting.devices) if name not in found.devices]
-        missing = f"; nothing of {' and '.join(unknown)} itself" if unknown else ""
-        lines.append(
-            Text(f"calibration {found.name} ({identity(found)}, {found.backend}{fitted}): {terms}{missing}", "cyan")
-        )
+        names = " and ".join(unknown)
+        if unknown:
+            terms += f"; {names} as any device" if ANY_DEVICE in found.devices else f"; nothing of {names} itself"
+        lines.append(Text(f"calibration {found.name} ({identity(found)}, {found.backend}{fitted}): {terms}", "cyan"))
     if setting.without:
         lines.append(Text(f"terms switched off: {', '.join(setting.without)}", "yellow"))
     return lines

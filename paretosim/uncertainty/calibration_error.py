@@ -1,13 +1,14 @@
 """Calibrations as they may be: draws of a calibration's parameters within the intervals that its fit left them.
 
-An interval is read as 5–95 %. A parameter is drawn around its own value, with the spread of the interval's nearer end
-on either side: on a logarithmic scale where the whole interval is above zero, else on a linear one cut off at zero.
-Parameters are drawn independently, as no more than intervals is known of them.
+An interval of level 0.9 is read as 5–95 %, and others likewise. A parameter is drawn around its own value, with the
+spread of the interval's end on either side: on a logarithmic scale where the whole interval is above zero, else on a
+linear one cut off at zero. Parameters are drawn independently, as no more than intervals is known of them.
 """
 
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-# The 95th percentile of a standard normal.
-_Z95 = 1.6448536269514722
-
 
 def drawn_calibrations(calibration: Calibration, samples: int, rng: np.random.Generator) -> list[Calibration]:
     """That many calibrations, equal to the given one but for the parameters that have intervals.
@@ -32,20 +30,24 @@ def drawn_calibrations(calibration: Calibration, samples: int, rng: np.random.Ge
     ------
     BadInputError : an interval of something that is not a parameter with a value, or that its value is outside of.
     """
+    if calibration.interval_level is None:  # then it has no intervals
+        return [calibration] * samples
+    end = NormalDist().inv_cdf((1 + calibration.interval_level) / 2)  # of that interval of a standard normal
     drawn = {
-        path: _drawn(_value(calibration, path), low, high, rng.standard_normal(samples), path).tolist()
+        path: _drawn(_value(calibration, path), low, high, rng.standard_normal(samples) / end, path).tolist()
         for path, (low, high) in sorted(calibration.intervals.items())
     }
     return [_with(calibration, {path: values[sample] for path, values in drawn.items()}) for sample in range(samples)]
 
 
 def _drawn(value: float, low: float, high: float, normal: Array, path: str) -> Array:
+    """Draws around a value from `normal`, in which an interval ends at −1 and 1."""
     if not low <= value <= high:
         raise BadInputError(f"intervals.{path}: got {low} to {high}, expected one that holds the value, {value}")
     if low > 0:
         below, above = math.log(value / low), math.log(high / value)
-        return np.asarray(value * np.exp(normal * np.where(normal < 0, below, above) / _Z95))
-    return np.maximum(0.0, value + normal * np.where(normal < 0, value - low, high - value) / _Z95)
+        return np.asarray(value * np.exp(normal * np.where(normal < 0, below, above)))
+    return np.maximum(0.0, value + normal * np.where(normal < 0, value - low, high - value))
 
 
 def _value(calibration: Calibration, path: str) -> float:

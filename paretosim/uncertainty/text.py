@@ -31,8 +31,9 @@ def basis_lines(prediction: Prediction, found: Uncertainty) -> list[Text]:
     ]
     calibration = prediction.setting.calibration
     if calibration is not None:
-        drawn = len(calibration.intervals)
-        spreads.append(f"calibration {f'drawn in its {drawn} intervals' if drawn else 'certain (it has no intervals)'}")
+        drawn, level = len(calibration.intervals), calibration.interval_level
+        certain = "certain (it has no intervals)"
+        spreads.append(f"calibration {f'drawn in its {drawn} intervals of {level:.0%}' if drawn else certain}")
     return [
         Text(
             f"uncertainty: {doubts.samples:,} samples, seed {doubts.seed}; block times {', '.join(sources)};"

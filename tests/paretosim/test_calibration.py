@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretosim.calibration import (
+    ANY_DEVICE,
     CALIBRATION_TERMS,
     NEUTRAL,
     TERMS,
@@ -43,7 +44,12 @@ OPERATIONS = [Operation(), Operation(workers="serial"), Operation(slots=1)]
 
 
 def _calibration(**fields: Any) -> Calibration:
-    return Calibration(**{"schema_version": 1, "name": "toy", "backend": "tcp", **fields})
+    return Calibration(**{"schema_version": 2, "name": "toy", "backend": "tcp", **fields})
+
+
+def _messages(**costs: MessageCost) -> dict[str, Any]:
+    """A calibration's fields that say these costs of any device."""
+    return {"devices": {ANY_DEVICE: DeviceTerms(**costs)}}
 
 
 def _row(toy: Any, split: int = 1, *, mode: Mode = MODES[1], **fields: Any) -> Row:
@@ -105,17 +111,61 @@ def test_framing_goes_with_every_message(toy: Any) -> None:
 
 
 def test_sending_occupies_the_link_and_receiving_is_a_station_of_its_own(toy: Any) -> None:
-    row = _with(toy, sending=MessageCost(message_s=0.01, bytes_per_s=16e3), receiving=MessageCost(message_s=0.7))
+    costs = {"sending": MessageCost(message_s=0.01, bytes_per_s=16e3), "receiving": MessageCost(message_s=0.7)}
+    row = _with(toy, **_messages(**costs))
     assert (row.sending_s, row.receiving_s) == (pytest.approx((0.11,)), (0.7,))
     assert row.links_s == pytest.approx((0.0128,))
     assert row.latency_s == pytest.approx(0.1 + 0.11 + 0.0128 + 0.05 + 0.7 + 0.4)
     assert (row.period_s, row.bottleneck) == (pytest.approx(0.7), "link1.receive")
-    row = _with(toy, sending=MessageCost(message_s=0.7))
+    row = _with(toy, **_messages(sending=MessageCost(message_s=0.7)))
     assert (row.period_s, row.bottleneck) == (pytest.approx(0.7128), "link1")
 
 
+def _of_both(one: float, two: float) -> dict[str, Any]:
+    """Costs that tell both hosts and both sides apart: (one + 0.01, one + 0.02), (two + 0.01, two + 0.02)."""
+    return {
+        "devices": {
+            name: DeviceTerms(sending=MessageCost(message_s=c + 0.01), receiving=MessageCost(message_s=c + 0.02))
+            for name, c in (("one", one), ("two", two))
+        }
+    }
+
+
+def test_each_host_has_its_own_costs_of_messages(toy: Any) -> None:
+    costs = _of_both(0.1, 0.2)
+    row = _with(toy, **costs)
+    assert (row.sending_s, row.receiving_s) == (pytest.approx((0.11,)), pytest.approx((0.22,)))
+    # Inputs leave the orchestrator, which is at the sink, so beside the second device.
+    row = _with(toy, **costs, setting={"source": "sink"})
+    assert (row.sending_s, row.receiving_s) == (pytest.approx((0.21, 0.11)), pytest.approx((0.12, 0.22)))
+    # With the sink first, the result comes back to the first device's host.
+    row = _with(toy, **costs, setting={"sink": "first"})
+    assert (row.sending_s, row.receiving_s) == (pytest.approx((0.11, 0.21)), pytest.approx((0.22, 0.12)))
+    # A master is beside the second device, and forwards what it receives.
+    row = _with(toy, **costs, relay=Relay())
+    assert (row.sending_s, row.receiving_s) == (pytest.approx((0.11, 0.21)), pytest.approx((0.22, 0.22)))
+    serial = _with(toy, **costs, setting={"source": "sink", "operation": Operation(workers="serial")})
+    assert serial.latency_s == pytest.approx(0.21 + 0.0256 + 0.12 + 0.1 + 0.11 + 0.0128 + 0.05 + 0.22 + 0.4)
+    assert serial.period_s == pytest.approx(0.22 + 0.4)
+    without = _with(toy, **costs, setting={"without": ("sending",)})
+    assert (without.sending_s, without.receiving_s) == (None, pytest.approx((0.22,)))
+
+
+def test_a_device_that_is_not_named_is_any_device(toy: Any) -> None:
+    any_device = DeviceTerms(gamma=2, sending=MessageCost(message_s=0.3), receiving=MessageCost(message_s=0.4))
+    row = _with(toy, devices={ANY_DEVICE: any_device})
+    assert row.stages_s == pytest.approx((0.2, 0.8))
+    assert (row.sending_s, row.receiving_s) == (pytest.approx((0.3,)), pytest.approx((0.4,)))
+    # A named device has its own terms alone, and nothing of any device's.
+    row = _with(toy, devices={ANY_DEVICE: any_device, "one": DeviceTerms(gamma=3)})
+    assert (row.stages_s, row.sending_s) == (pytest.approx((0.3, 0.8)), None)
+    assert row.receiving_s == pytest.approx((0.4,))
+    off = _with(toy, devices={ANY_DEVICE: any_device}, setting={"without": ("scale", "sending", "receiving")})
+    assert (off.stages_s, off.sending_s, off.receiving_s) == (pytest.approx((0.1, 0.4)), None, None)
+
+
 def test_serial_workers_send_and_receive_themselves(toy: Any) -> None:
-    costs = {"sending": MessageCost(message_s=0.15), "receiving": MessageCost(message_s=0.25)}
+    costs = _messages(sending=MessageCost(message_s=0.15), receiving=MessageCost(message_s=0.25))
     row = _with(toy, **costs, setting={"operation": Operation(workers="serial")})
     assert row.latency_s == pytest.approx(0.1 + 0.15 + 0.0128 + 0.05 + 0.25 + 0.4)
     assert (row.period_s, row.bottleneck) == (pytest.approx(0.65), "stage2")
@@ -162,7 +212,7 @@ def test_a_relay_is_one_more_hop(toy: Any) -> None:
     assert row.links_s == pytest.approx((0.0128, 0.0128, 0.00256))
     assert row.delays_s == pytest.approx((0.05, 0.02, 0))
     assert row.latency_s == pytest.approx(0.1 + 0.0128 + 0.05 + 0.0128 + 0.02 + 0.4 + 0.00256)
-    costs = {"sending": MessageCost(message_s=0.3), "receiving": MessageCost(message_s=0.2)}
+    costs = _messages(sending=MessageCost(message_s=0.3), receiving=MessageCost(message_s=0.2))
     memory = _with(toy, relay=Relay(), **costs)
     assert memory.latency_s == pytest.approx(0.1 + 0.3 + 0.0128 + 0.05 + 0.2 + 0.3 + 0.2 + 0.4)
     serial = _with(toy, relay=Relay(), **costs, setting={"operation": Operation(workers="serial")})
@@ -182,10 +232,15 @@ def test_both_recursion_and_closed_forms_know_all_terms(toy: Any) -> None:
 
 FULL: dict[str, Any] = {
     "devices": {
-        "one": DeviceTerms(gamma=1.2, overhead_s=0.01, kappa=0.3), "two": DeviceTerms(gamma=0.9, overhead_s=0.02),
+        "one": DeviceTerms(
+            gamma=1.2, overhead_s=0.01, kappa=0.3, sending=MessageCost(message_s=0.003, bytes_per_s=1e6),
+            receiving=MessageCost(message_s=0.002),
+        ),
+        "two": DeviceTerms(
+            gamma=0.9, overhead_s=0.02, sending=MessageCost(message_s=0.001, bytes_per_s=3e6),
+            receiving=MessageCost(message_s=0.004, bytes_per_s=2e6),
+        ),
     },
-    "sending": MessageCost(message_s=0.003, bytes_per_s=1e6),
-    "receiving": MessageCost(message_s=0.004, bytes_per_s=2e6),
     "framing_bytes": 80,
     "rpc_round_trips": 1.5,
     "rpc_s": 0.001,
@@ -195,7 +250,11 @@ FULL: dict[str, Any] = {
 
 def test_each_term_can_be_switched_off(toy: Any) -> None:
     accelerated = msgspec.structs.replace(toy.device("two"), accelerator="GPU")
-    devices = {**FULL["devices"], "two": DeviceTerms(gamma=0.9, launch_s=0.01, pcie_bytes_per_s=1e5)}
+    receiving = MessageCost(message_s=0.004)
+    devices = {
+        **FULL["devices"],
+        "two": DeviceTerms(gamma=0.9, launch_s=0.01, pcie_bytes_per_s=1e5, receiving=receiving),
+    }
     calibration = _calibration(**{**FULL, "devices": devices})
     assert calibration.active_terms() == CALIBRATION_TERMS
     for term in CALIBRATION_TERMS:
@@ -257,9 +316,9 @@ def test_no_prediction_gets_better_when_a_cost_grows(
         if name in ("overhead_s", "kappa", "gamma"):
             found = {**FULL, "devices": {"one": DeviceTerms(**{name: value}), "two": DeviceTerms(kappa=0.1)}}
         elif name == "message_s":
-            found = {**FULL, "sending": MessageCost(message_s=value), "receiving": MessageCost(message_s=value)}
+            found = {**FULL, **_messages(sending=MessageCost(message_s=value), receiving=MessageCost(message_s=value))}
         elif name == "inverse_bytes_per_s":
-            found = {**FULL, "receiving": MessageCost(bytes_per_s=1 / value)}
+            found = {**FULL, **_messages(receiving=MessageCost(bytes_per_s=1 / value))}
         else:
             found = {**FULL, name: int(value) if name == "framing_bytes" else value}
         rows.append(
@@ -347,10 +406,12 @@ def test_another_backend_is_refused(toy: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"schema_version": 2}, "schema_version: got 2, expected 1"),
+        ({"schema_version": 3}, "schema_version: got 3, expected 2"),
+        ({"intervals": {"rpc_s": (1.0, 2.0)}}, "interval_level: got none beside intervals, expected how probably"),
+        ({"interval_level": 90.0}, "interval_level: got 90.0, expected a probability between 0 and 1"),
         ({"framing_bytes": -1}, "framing_bytes: got -1, expected a finite number of 0 or more"),
         ({"rpc_s": float("nan")}, "rpc_s: got nan"),
-        ({"intervals": {"rpc_s": (2.0, 1.0)}}, r"intervals.rpc_s: got 2.0 to 1.0"),
+        ({"interval_level": 0.9, "intervals": {"rpc_s": (2.0, 1.0)}}, r"intervals.rpc_s: got 2.0 to 1.0"),
         ({"name": ""}, "name: got none"),
     ],
 )
@@ -369,15 +430,24 @@ def test_a_parameter_out_of_range_is_refused(noun: Any, fields: dict[str, float]
 
 
 def test_a_calibration_is_read_by_name_and_by_path(tmp_path: Path, profiles: Path) -> None:
-    calibration = _calibration(**FULL, intervals={"devices.one.gamma": (1.1, 1.3)}, hashes={"run": "ab"})
+    calibration = _calibration(
+        **FULL, interval_level=0.9, intervals={"devices.one.gamma": (1.1, 1.3)}, hashes={"run": "ab"}
+    )
     write_profile(profiles / "calibrations" / "toy.json", calibration)
     store = ProfileStore([profiles])
     assert store.calibration("toy") == calibration == store.calibration(str(profiles / "calibrations" / "toy.json"))
-    (tmp_path / "broken.json").write_text('{"schema_version": 1, "name": "x", "backend": "udp"}')
+    (tmp_path / "broken.json").write_text('{"schema_version": 2, "name": "x", "backend": "udp"}')
     with pytest.raises(ProfileError, match=r"backend: got 'udp'"):
         store.calibration(str(tmp_path / "broken.json"))
     with pytest.raises(BadInputError, match=r"calibration: got 'toi', expected one of .*toy"):
         store.calibration("toi")
+
+
+@pytest.mark.parametrize("fields", ['"sending": {"message_s": 0.1}', '"framing_bytes": 8'])
+def test_a_calibration_of_the_old_schema_says_what_has_changed(tmp_path: Path, fields: str) -> None:
+    (tmp_path / "old.json").write_text(f'{{"schema_version": 1, "name": "old", "backend": "tcp", {fields}}}')
+    with pytest.raises(ProfileError, match=r"old\.json: schema_version: got 1, expected 2, in which sending and"):
+        ProfileStore([]).calibration(str(tmp_path / "old.json"))
 
 
 def test_predict_says_which_calibration_and_terms(command: Callable[..., tuple[int, str, str]], profiles: Path) -> None:
@@ -398,6 +468,9 @@ def test_predict_says_which_calibration_and_terms(command: Callable[..., tuple[i
     text = command(*words, "--calibration", path, "--without", "delay")[1]
     assert f"calibration toy ({found['calibration']['hash']}, tcp, fitted on run7): scale; nothing of two" in text
     assert "terms switched off: delay" in text
+    anyone = _calibration(devices={"one": DeviceTerms(), ANY_DEVICE: DeviceTerms(gamma=1.5)})
+    write_profile(profiles / "any.json", anyone)
+    assert "scale; two as any device" in command(*words, "--calibration", profiles / "any.json")[1]
     code, output, _ = command("map", *words[1:], "--calibration", path, "--json")
     assert code == 0
     assert json.loads(output)["calibration"]["name"] == "toy"

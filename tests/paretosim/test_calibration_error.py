@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from paretosim.calibration import Calibration, DeviceTerms
+from paretosim.calibration import ANY_DEVICE, Calibration, DeviceTerms, MessageCost
 from paretosim.errors import BadInputError
 from paretosim.mode import Mode
 from paretosim.prediction import predict
@@ -16,11 +16,12 @@ from paretosim.uncertainty.calibration_error import drawn_calibrations
 from paretosim.uncertainty.sampling import Doubts, draw, uncertainty_of
 
 FITTED = Calibration(
-    schema_version=1,
+    schema_version=2,
     name="fitted",
     backend="tcp",
     devices={"one": DeviceTerms(gamma=1.2, overhead_s=0.01)},
     framing_bytes=100,
+    interval_level=0.9,
     intervals={"devices.one.gamma": (1.0, 1.3), "devices.one.overhead_s": (0.0, 0.02), "framing_bytes": (90, 130)},
 )
 
@@ -37,10 +38,20 @@ def test_draws_have_the_value_as_median_and_the_interval_as_5_to_95_percent() ->
     assert {type(found.framing_bytes) for found in drawn} == {int}
 
 
+def test_a_level_says_how_much_of_the_draws_an_interval_holds() -> None:
+    half = msgspec.structs.replace(
+        FITTED, devices={ANY_DEVICE: DeviceTerms(sending=MessageCost(message_s=0.5))}, interval_level=0.5,
+        intervals={"devices.*.sending.message_s": (0.4, 0.6)},
+    )  # fmt: skip
+    drawn = drawn_calibrations(half, 20_000, np.random.default_rng(0))
+    values = [found.of("anything").sending.message_s for found in drawn]
+    assert np.quantile(values, [0.25, 0.5, 0.75]) == pytest.approx((0.4, 0.5, 0.6), rel=0.01)
+
+
 def test_an_interval_must_be_of_a_parameter_and_hold_its_value() -> None:
     for intervals, said in (
         ({"devices.two.gamma": (1.0, 2.0)}, r"intervals\.devices\.two\.gamma: got no number there"),
-        ({"sending.bytes_per_s": (1.0, 2.0)}, "got no number there, expected the path of a parameter"),
+        ({"devices.one.sending.bytes_per_s": (1.0, 2.0)}, "got no number there, expected the path of a parameter"),
         ({"name": (1.0, 2.0)}, "got no number there"),
         ({"devices.one.gamma": (1.3, 1.4)}, r"got 1\.3 to 1\.4, expected one that holds the value, 1\.2"),
     ):

@@ -28,12 +28,17 @@ from paretosim.timing import BatchTiming, BlockTiming
 
 OUTPUTS = (50, 10)
 FULL = Calibration(
-    schema_version=1, name="toy", backend="tcp",
+    schema_version=2, name="toy", backend="tcp",
     devices={
-        "one": DeviceTerms(gamma=1.2, overhead_s=0.01, kappa=0.3),
-        "two": DeviceTerms(gamma=0.9, overhead_s=0.02, kappa=0.2),
+        "one": DeviceTerms(
+            gamma=1.2, overhead_s=0.01, kappa=0.3, sending=MessageCost(message_s=0.003, bytes_per_s=1e6),
+            receiving=MessageCost(message_s=0.002),
+        ),
+        "two": DeviceTerms(
+            gamma=0.9, overhead_s=0.02, kappa=0.2, sending=MessageCost(message_s=0.001),
+            receiving=MessageCost(message_s=0.004, bytes_per_s=2e6),
+        ),
     },
-    sending=MessageCost(message_s=0.003, bytes_per_s=1e6), receiving=MessageCost(message_s=0.004, bytes_per_s=2e6),
     framing_bytes=80, rpc_round_trips=1.5, rpc_s=0.001, relay=Relay(rate_bps=1e7, delay_s=0.001),
 )  # fmt: skip
 ENDS: list[dict[str, Any]] = [{}, {"source": "sink"}, {"sink": "first"}]
@@ -93,7 +98,7 @@ def test_a_burst_is_full_in_between_and_its_station_binds(toy: Any) -> None:
 
 def test_terms_of_a_toy_by_hand(toy: Any) -> None:
     calibration = Calibration(
-        schema_version=1, name="toy", backend="tcp", framing_bytes=400,
+        schema_version=2, name="toy", backend="tcp", framing_bytes=400,
         devices={"one": DeviceTerms(gamma=1.5, overhead_s=0.02, kappa=0.5)},
     )  # fmt: skip
     # 2000 bytes in 2 segments; a window of 5000 bytes a round trip of 0.05 s is 0.8 Mbit/s.
