@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from validation.fronts import FrontAgreement, front_agreement
 from validation.join import JoinedCondition, JoinedRun
-from validation.scores import ErrorScore, RankAgreement, Scores, rank_agreement, score
+from validation.order import RankAgreement, rank_agreement
+from validation.resampling import DEFAULT_RESAMPLING, Draws, Level, Resampling, draw
+from validation.scores import ErrorScore, Scores, score
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class ConditionAssessment:
     scores: Scores
     latency_rank: RankAgreement
     throughput_rank: RankAgreement
+    transfer_rank: RankAgreement
     front: FrontAgreement | None
 
 
@@ -30,6 +33,8 @@ class Assessment:
     scores: Scores
     shaped_transfer: ErrorScore | None
     conditions: tuple[ConditionAssessment, ...]
+    draws: Level
+    resampling: Resampling
 
     @property
     def run_id(self) -> str:
@@ -42,24 +47,39 @@ class Assessment:
         return " ".join(_sentences(self))
 
 
-def assess(joined: JoinedRun, tolerance: float) -> Assessment:
+def assess(joined: JoinedRun, tolerance: float, resampling: Resampling = DEFAULT_RESAMPLING) -> Assessment:
     """Scores of the whole run and of each condition; `tolerance` is that of the tolerant front scores."""
+    cells = joined.comparisons
+    draws = draw([[repeat.run_id for repeat in cell.repeats] for cell in cells], resampling)
+    shaped: list[int] = []
+    conditions: list[ConditionAssessment] = []
+    first = 0
+    for condition in joined.conditions:
+        places = range(first, first + len(condition.comparisons))
+        first += len(places)
+        shaped += places if condition.link_origin == "asked" else []
+        conditions.append(_assess_condition(condition, tolerance, draws.of(places)))
     return Assessment(
         joined=joined,
-        scores=score(joined.comparisons),
-        shaped_transfer=score(
-            [c for condition in joined.conditions if condition.link_origin == "asked" for c in condition.comparisons]
-        ).transfer,
-        conditions=tuple(
-            ConditionAssessment(
-                joined=condition,
-                scores=score(condition.comparisons),
-                latency_rank=rank_agreement([c.latency for c in condition.comparisons]),
-                throughput_rank=rank_agreement([c.throughput for c in condition.comparisons]),
-                front=front_agreement(condition.comparisons, tolerance),
-            )
-            for condition in joined.conditions
-        ),
+        scores=score(cells, draws),
+        shaped_transfer=score([cells[place] for place in shaped], draws.of(shaped)).transfer,
+        conditions=tuple(conditions),
+        draws=draws.level,
+        resampling=resampling,
+    )
+
+
+def _assess_condition(joined: JoinedCondition, tolerance: float, draws: Draws) -> ConditionAssessment:
+    cells = joined.comparisons
+    labels = [cell.label for cell in cells]
+    timed = [(cell.transfer, cell.label) for cell in cells if cell.transfer is not None]
+    return ConditionAssessment(
+        joined=joined,
+        scores=score(cells, draws),
+        latency_rank=rank_agreement([cell.latency for cell in cells], labels),
+        throughput_rank=rank_agreement([cell.throughput for cell in cells], labels),
+        transfer_rank=rank_agreement([quantity for quantity, _ in timed], [label for _, label in timed]),
+        front=front_agreement(cells, tolerance, draws),
     )
 
 

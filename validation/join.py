@@ -52,6 +52,11 @@ class Comparison:
     baselines: Baselines
 
     @property
+    def label(self) -> str:
+        """The plan's name within its condition."""
+        return str(self.split)
+
+    @property
     def rest_s(self) -> float | None:
         """Latency that neither computing nor the transfer explains: dispatch, handing over, the result's way back."""
         if self.transfer is None:
@@ -225,7 +230,8 @@ def _join_condition(
         link_origin="probed" if condition.link_asked is None else "asked",
         link_check=check,
         comparisons=tuple(
-            _comparison(prediction, prediction.row(split), by_split[split], transfer_seen) for split in sorted(by_split)
+            _comparison(prediction, prediction.row(split), by_split[split], manifest.run_id, transfer_seen)
+            for split in sorted(by_split)
         ),
         notes=tuple(dict.fromkeys(notes)),
     )
@@ -246,8 +252,12 @@ def _notes(condition: Condition, manifest: Manifest, check: LinkCheck, controls:
     return notes
 
 
-def _comparison(prediction: Prediction, row: Row, cells: Sequence[Cell], transfer_seen: bool) -> Comparison:
-    repeats = tuple(repeat_of(cell, transfer_seen=transfer_seen) for cell in sorted(cells, key=lambda c: c.repeat))
+def _comparison(
+    prediction: Prediction, row: Row, cells: Sequence[Cell], run_id: str, transfer_seen: bool
+) -> Comparison:
+    repeats = tuple(
+        repeat_of(cell, run_id, transfer_seen=transfer_seen) for cell in sorted(cells, key=lambda c: c.repeat)
+    )
     setting = prediction.setting
     wire_s = row.activation_bytes[0] * 8 / setting.link.rate_bps
     # Batches of a burst wait for those before them, so that their latencies differ without any noise.

@@ -24,8 +24,10 @@ class Repeat:
 
     Samples are per batch, seconds. `compute_samples_s` has a tuple per stage. `transfer_samples_s` is None where
     the two ends of the link share no clock, or where batches queue for it. `retransmits` is TCP's own count.
+    `run_id` is that of the run that holds the record.
     """
 
+    run_id: str
     cell_id: str
     repeat: int
     started_utc: str | None
@@ -44,12 +46,13 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A measured value (median over repeats) with its range and noise floor, beside the predicted one.
+    """A measured value (median of `values`, one a repeat) with its range and noise floor, beside the predicted one.
 
     `noise_floor` is relative: half the range over repeats, or, with one repeat, the scaled median absolute
     deviation of its own samples; None where there are too few of them.
     """
 
+    values: tuple[float, ...]
     measured: float
     predicted: float
     low: float
@@ -82,7 +85,8 @@ def quantity(per_repeat: Sequence[float], samples: Sequence[float], predicted: f
     if basis == "within one repeat" and floor is not None:
         low, high = measured * (1 - floor), measured * (1 + floor)
     return Quantity(
-        measured=measured, predicted=predicted, low=low, high=high, noise_floor=floor, noise_basis=basis
+        values=tuple(per_repeat), measured=measured, predicted=predicted, low=low, high=high, noise_floor=floor,
+        noise_basis=basis,
     )  # fmt: skip
 
 
@@ -103,13 +107,14 @@ def noise_floor(per_repeat: Sequence[float], within: Sequence[float]) -> tuple[f
     return MAD_TO_SIGMA * statistics.median(abs(sample - centre) for sample in within) / centre, "within one repeat"
 
 
-def repeat_of(cell: Cell, *, transfer_seen: bool) -> Repeat:
+def repeat_of(cell: Cell, run_id: str, *, transfer_seen: bool) -> Repeat:
     """A done cell's statistics; the transfer phase only where `transfer_seen` says that it can be timed."""
     own = cell.subrun(cell.mode.name).batches
     pacing = cell.subrun("saturated").batches if cell.mode.name == "paced" else own
     latencies = tuple(batch.latency_s for batch in own)
     stage_runs = [stage for subrun in cell.subruns for batch in subrun.batches for stage in batch.stages]
     return Repeat(
+        run_id=run_id,
         cell_id=cell.cell_id,
         repeat=cell.repeat,
         started_utc=cell.started_utc,

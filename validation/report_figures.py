@@ -51,18 +51,18 @@ def front_figure(found: ConditionAssessment, identifier: str) -> str:
         "D", markerfacecolor="none", color=VERMILION, markersize=8, label="predicted", zorder=3,
     )  # fmt: skip
     front = found.front
-    labelled = {cell.split for cell in cells}
+    labelled = {cell.label for cell in cells}
     if front is not None:
-        _front_line(axes, [c for c in cells if c.split in front.measured], "measured", BLUE, "-")
-        _front_line(axes, [c for c in cells if c.split in front.predicted], "predicted", VERMILION, "--")
+        _front_line(axes, [c for c in cells if c.label in front.measured], "measured", BLUE, "-")
+        _front_line(axes, [c for c in cells if c.label in front.predicted], "predicted", VERMILION, "--")
         if len(cells) > MOST_LABELS:
             labelled = {*front.measured, *front.predicted}
     _logarithmic_where_wide(axes, cells)
     axes.margins(0.12)
     for cell in cells:
-        if cell.split in labelled:
+        if cell.label in labelled:
             axes.annotate(
-                str(cell.split), (cell.latency.measured, cell.throughput.measured),
+                cell.label, (cell.latency.measured, cell.throughput.measured),
                 textcoords="offset points", xytext=(7, 6), fontsize=9,
             )  # fmt: skip
     axes.set_xlabel("latency, s")

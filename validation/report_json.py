@@ -68,7 +68,11 @@ def _condition(found: ConditionAssessment) -> dict[str, Any]:
         ],
         "notes": joined.notes,
         "scores": asdict(found.scores),
-        "rank": {"latency": asdict(found.latency_rank), "throughput": asdict(found.throughput_rank)},
+        "rank": {
+            "latency": asdict(found.latency_rank),
+            "throughput": asdict(found.throughput_rank),
+            "transfer": asdict(found.transfer_rank),
+        },
         "front": None if found.front is None else _front(found.front),
         "cells": [_cell(comparison) for comparison in joined.comparisons],
     }

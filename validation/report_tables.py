@@ -10,7 +10,8 @@ from validation.assessment import Assessment, ConditionAssessment, percent
 from validation.fronts import Regret
 from validation.join import Comparison
 from validation.measured import Quantity
-from validation.scores import ErrorScore, RankAgreement
+from validation.order import RankAgreement
+from validation.scores import ErrorScore
 
 NONE = "–"
 ONE_REPEAT = "†"
@@ -156,8 +157,8 @@ def front_table(assessment: Assessment) -> Table:
     )
 
 
-def _splits(splits: Sequence[int]) -> str:
-    return ", ".join(map(str, splits))
+def _splits(splits: Sequence[str]) -> str:
+    return ", ".join(splits)
 
 
 def _regret(regret: Regret) -> str:
@@ -172,7 +173,7 @@ def cell_table(found: ConditionAssessment) -> Table:
     """Every split of a condition: measured, predicted, error and the noise floor under it."""
     rows = [
         (
-            str(cell.split), _front_mark(found, cell.split), str(len(cell.repeats)),
+            str(cell.split), _front_mark(found, cell.label), str(len(cell.repeats)),
             duration(cell.latency.measured), duration(cell.latency.predicted), signed(cell.latency.error),
             floor(cell.latency),
             f"{cell.throughput.measured:.4g}", f"{cell.throughput.predicted:.4g}", signed(cell.throughput.error),
@@ -215,11 +216,11 @@ def cell_table(found: ConditionAssessment) -> Table:
     )
 
 
-def _front_mark(found: ConditionAssessment, split: int) -> str:
+def _front_mark(found: ConditionAssessment, label: str) -> str:
     if found.front is None:
         return NONE
     marks = {(True, True): "◆", (True, False): "◇", (False, True): "●", (False, False): ""}
-    return marks[split in found.front.predicted, split in found.front.measured]
+    return marks[label in found.front.predicted, label in found.front.measured]
 
 
 def _output(cell: Comparison) -> str:

@@ -5,18 +5,21 @@ Errors are relative to the measurement and signed: (predicted − measured) / me
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from validation.join import Comparison
 from validation.measured import Quantity, relative_error
+from validation.resampling import Draws
 
+Array = NDArray[np.float64]
 WITHIN = 0.10
+# Rounding alone must not put a cell that is off by exactly the limit beyond it.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class ErrorScore:
 
     `mape` is the mean of the errors' sizes, `p90` their 90th percentile (linear between order statistics),
     `bias` the median signed error, `within` the share of cells at most 10 % off. `noise_floor` is the median of
-    the cells' own, None where no cell has one; `noise_bases` says what they were taken from.
+    the cells' own, None where no cell has one; `noise_bases` says what they were taken from. `intervals` are those
+    of the bootstrap, by the score's name.
     """
 
     cells: int
@@ -35,27 +39,59 @@ class ErrorScore:
     within: float
     noise_floor: float | None
     noise_bases: tuple[str, ...]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
-def error_score(errors: Sequence[float], quantities: Sequence[Quantity] = ()) -> ErrorScore | None:
+def error_score(
+    errors: Sequence[float], quantities: Sequence[Quantity] = (), resampled: tuple[Draws, Array] | None = None
+) -> ErrorScore | None:
     """Score of signed relative errors, with the noise floors of `quantities`; None of nothing.
+
+    Parameters
+    ----------
+    resampled : the draws, and what the errors were in each of them, (resamples, cells); NaN where not drawn.
 
     >>> error_score([0.1, -0.3]).mape
     0.2
     """
     if not errors:
         return None
-    sizes = [abs(error) for error in errors]
     floors = [quantity.noise_floor for quantity in quantities if quantity.noise_floor is not None]
+    found = {name: float(score(np.array([errors]))[0]) for name, score in _SCORES.items()}
+    intervals = {}
+    if resampled is not None and resampled[0].level != "nothing":
+        draws, drawn = resampled
+        intervals = draws.intervals(_resampled_scores(drawn))
     return ErrorScore(
         cells=len(errors),
-        mape=statistics.fmean(sizes),
-        p90=float(np.percentile(sizes, 90)),
-        bias=statistics.median(errors),
-        within=sum(size <= WITHIN for size in sizes) / len(sizes),
+        mape=found["mape"],
+        p90=found["p90"],
+        bias=found["bias"],
+        within=found["within"],
         noise_floor=statistics.median(floors) if floors else None,
         noise_bases=tuple(sorted({quantity.noise_basis for quantity in quantities})),
+        intervals=intervals,
     )
+
+
+def _within(errors: Array) -> Array:
+    close = np.where(np.isnan(errors), np.nan, np.abs(errors) <= WITHIN + _ROUNDING)
+    return np.asarray(np.nanmean(close, axis=1))
+
+
+# Each of rows of errors, which may hold NaN: cells that a resample has no repeat of.
+_SCORES: dict[str, Callable[[Array], Array]] = {
+    "mape": lambda errors: np.asarray(np.nanmean(np.abs(errors), axis=1)),
+    "p90": lambda errors: np.asarray(np.nanpercentile(np.abs(errors), 90, axis=1)),
+    "bias": lambda errors: np.asarray(np.nanmedian(errors, axis=1)),
+    "within": _within,
+}
+
+
+def _resampled_scores(errors: Array) -> dict[str, Array]:
+    """Every score of each row that knows an error at all."""
+    known = errors[~np.isnan(errors).all(axis=1)]
+    return {name: score(known) for name, score in _SCORES.items()} if len(known) else {}
 
 
 @dataclass(frozen=True)
@@ -70,56 +106,38 @@ class Scores:
     overlap_throughput: ErrorScore | None
 
 
-def score(comparisons: Sequence[Comparison]) -> Scores:
-    """Scores over `comparisons`."""
+def score(comparisons: Sequence[Comparison], draws: Draws | None = None) -> Scores:
+    """Scores over `comparisons`, with intervals where `draws` are given, which are of those very cells."""
+    cells = list(range(len(comparisons)))
     latencies = [c.latency for c in comparisons]
     throughputs = [c.throughput for c in comparisons]
-    transfers = [c.transfer for c in comparisons if c.transfer is not None]
+    timed = [cell for cell in cells if comparisons[cell].transfer is not None]
+    transfers = [q for c in comparisons if (q := c.transfer) is not None]
+
+    def scored(quantities: Sequence[Quantity], predicted: Sequence[float], of: Sequence[int]) -> ErrorScore | None:
+        return quantity_score(quantities, predicted, None if draws is None else draws.of(of))
+
     return Scores(
-        latency=_score(latencies, [q.predicted for q in latencies]),
-        throughput=_score(throughputs, [q.predicted for q in throughputs]),
-        transfer=_score(transfers, [q.predicted for q in transfers]),
-        additive_latency=_score(latencies, [c.baselines.additive_latency_s for c in comparisons]),
-        additive_throughput=_score(throughputs, [c.baselines.additive_throughput_per_s for c in comparisons]),
-        overlap_throughput=_score(throughputs, [c.baselines.overlap_throughput_per_s for c in comparisons]),
+        latency=scored(latencies, [q.predicted for q in latencies], cells),
+        throughput=scored(throughputs, [q.predicted for q in throughputs], cells),
+        transfer=scored(transfers, [q.predicted for q in transfers], timed),
+        additive_latency=scored(latencies, [c.baselines.additive_latency_s for c in comparisons], cells),
+        additive_throughput=scored(throughputs, [c.baselines.additive_throughput_per_s for c in comparisons], cells),
+        overlap_throughput=scored(throughputs, [c.baselines.overlap_throughput_per_s for c in comparisons], cells),
     )
 
 
-def _score(quantities: Sequence[Quantity], predicted: Sequence[float]) -> ErrorScore | None:
-    found = [(relative_error(p, q.measured), q) for q, p in zip(quantities, predicted, strict=True)]
-    kept = [(error, q) for error, q in found if error is not None]
-    return error_score([error for error, _ in kept], [q for _, q in kept])
-
-
-@dataclass(frozen=True)
-class RankAgreement:
-    """Kendall's τ-b of predicted against measured order, over pairs whose measured ranges do not overlap.
-
-    `tau` is None where no pair is left, or where all of them are predicted equal.
-    """
-
-    tau: float | None
-    pairs: int
-    pairs_overlapping: int
-
-
-def rank_agreement(quantities: Sequence[Quantity]) -> RankAgreement:
-    """Agreement in order of one quantity over the splits of a condition.
-
-    Pairs whose ranges overlap cannot be told apart by the measurement, so neither order of them is wrong. Those
-    left have no measured ties, so τ-b = (C − D) / √((C + D)(C + D + T)) with T pairs predicted equal.
-
-    Source: Kendall, The treatment of ties in ranking problems, Biometrika 33 (1945).
-    """
-    concordant = discordant = tied = overlapping = 0
-    for a, b in combinations(quantities, 2):
-        if max(a.low, b.low) <= min(a.high, b.high):
-            overlapping += 1
-            continue
-        agreement = np.sign(a.measured - b.measured) * np.sign(a.predicted - b.predicted)
-        concordant += int(agreement > 0)
-        discordant += int(agreement < 0)
-        tied += int(agreement == 0)
-    ordered = concordant + discordant
-    tau = (concordant - discordant) / math.sqrt(ordered * (ordered + tied)) if ordered else None
-    return RankAgreement(tau=tau, pairs=ordered + tied, pairs_overlapping=overlapping)
+def quantity_score(
+    quantities: Sequence[Quantity], predicted: Sequence[float], draws: Draws | None = None
+) -> ErrorScore | None:
+    """Score of some predictions of measured quantities; None where none of them can be compared."""
+    found = [relative_error(p, q.measured) for q, p in zip(quantities, predicted, strict=True)]
+    kept = [place for place, error in enumerate(found) if error is not None]
+    errors = [error for error in found if error is not None]
+    chosen = [quantities[place] for place in kept]
+    if draws is None or not kept:
+        return error_score(errors, chosen)
+    own = draws.of(kept)
+    measured = own.medians([quantity.values for quantity in chosen])
+    resampled = (np.array([predicted[place] for place in kept]) - measured) / measured
+    return error_score(errors, chosen, (own, resampled))

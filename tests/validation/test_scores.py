@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from random import Random
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import kendalltau
 
 from hwrun.records import read_run
 from validation.join import join
-from validation.measured import Quantity
-from validation.scores import error_score, rank_agreement, score
+from validation.measured import Quantity, quantity
+from validation.resampling import Resampling, draw
+from validation.scores import error_score, quantity_score, score
 
 
 def measured(value: float, predicted: float, spread: float = 0.0) -> Quantity:
-    return Quantity(
-        measured=value, predicted=predicted, low=value - spread, high=value + spread,
-        noise_floor=spread / value, noise_basis="between repeats",
-    )  # fmt: skip
+    return quantity([value - spread, value, value + spread], [], predicted)
 
 
 def test_scores_by_hand() -> None:
@@ -45,33 +39,40 @@ def test_noise_floor_of_a_score_is_the_median_of_the_known_ones() -> None:
     assert found.noise_floor == pytest.approx(0.02)
 
 
-def test_tau_by_hand_one_pair_of_six_swapped() -> None:
-    found = rank_agreement([measured(1, 1), measured(2, 3), measured(3, 2), measured(4, 4)])
-    assert (found.tau, found.pairs, found.pairs_overlapping) == (pytest.approx((5 - 1) / 6), 6, 0)
+def test_a_cell_off_by_exactly_the_limit_is_within_it() -> None:
+    found = error_score([0.1, -0.1, 0.1000001])
+    assert found is not None
+    assert found.within == pytest.approx(2 / 3)
 
 
-def test_tau_counts_predicted_ties_against_the_prediction() -> None:
-    found = rank_agreement([measured(1, 1), measured(2, 1), measured(3, 2)])
-    assert found.tau == pytest.approx(2 / math.sqrt(2 * 3))
+def test_intervals_are_the_score_of_every_resample() -> None:
+    """Of one cell with two repeats, a draw is (1, 1), (1, 2) or (2, 2): errors of 1, 1/3 or 0."""
+    quantities = [quantity([1.0, 2.0], [], 2.0)]
+    found = quantity_score(quantities, [2.0], draw([["a", "a"]], Resampling(400)))
+    assert found is not None
+    assert found.mape == pytest.approx(1 / 3)
+    assert found.intervals["mape"] == (pytest.approx(0.0), pytest.approx(1.0))
+    assert found.intervals["within"] == (0.0, 1.0)
 
 
-def test_pairs_whose_ranges_overlap_are_left_out_of_tau() -> None:
-    # The swapped pair cannot be told apart by the measurement.
-    found = rank_agreement([measured(1.0, 2.0, 0.3), measured(1.5, 1.0, 0.3), measured(9.0, 9.0, 0.1)])
-    assert (found.tau, found.pairs, found.pairs_overlapping) == (1.0, 2, 1)
+def test_intervals_of_many_cells_against_drawing_by_hand() -> None:
+    random = np.random.default_rng(3)
+    cells = [quantity(random.normal(1.0, 0.05, 4).tolist(), [], 1.02) for _ in range(6)]
+    draws = draw([["a"] * 4] * 6, Resampling(200))
+    found = quantity_score(cells, [1.02] * 6, draws)
+    assert found is not None
+    by_hand = []
+    for k in range(200):
+        medians = [np.median([cell.values[i] for i in draws.indices[n][k]]) for n, cell in enumerate(cells)]
+        by_hand.append(np.percentile([abs(1.02 - m) / m for m in medians], 90))
+    assert found.intervals["p90"] == pytest.approx(np.quantile(by_hand, (0.025, 0.975)).tolist())
 
 
-def test_tau_without_any_pair_is_none() -> None:
-    assert rank_agreement([measured(1, 1)]).tau is None
-
-
-@settings(deadline=None)  # the machine may be shared
-@given(st.lists(st.integers(1, 1000), min_size=2, max_size=8, unique=True), st.randoms(use_true_random=False))
-def test_tau_equals_scipy_where_no_ranges_overlap(values: list[int], random: Random) -> None:
-    predicted = [value * random.choice((1, 3)) for value in values]
-    found = rank_agreement([measured(m, p) for m, p in zip(values, predicted, strict=True)])
-    expected = kendalltau(values, predicted, variant="b").statistic
-    assert found.tau is None if math.isnan(expected) else found.tau == pytest.approx(expected)
+def test_what_cannot_be_compared_takes_no_part() -> None:
+    quantities = [quantity([1.0, 1.0], [], 1.1), quantity([1e-6, 1e-6], [], 0.0)]
+    found = quantity_score(quantities, [1.1, 0.0], draw([["a", "a"]] * 2, Resampling(10)))
+    assert found is not None
+    assert (found.cells, found.mape) == (1, pytest.approx(0.1))
 
 
 def test_baselines_are_scored_as_they_are_defined(synthetic: Callable) -> None:
