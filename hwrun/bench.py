@@ -152,7 +152,7 @@ class Bench:
         )
         route = LocalRoute(self._testbed, self._workers, cell.link, cell.sink, len(stages))
         deadline_s = time.monotonic() + _DEPLOY_ALLOWANCE_S + _PATIENCE * self._settings.max_cell_time_s
-        with Pipeline(clients, route, self._workers.token, deployment, deadline_s) as pipeline:
+        with Pipeline(clients, route, self._workers.credentials, deployment, deadline_s) as pipeline:
             outputs = pipeline.prime()
             found.output_check = compare(outputs, reference.outputs)
             require_equal(found.output_check)

@@ -23,6 +23,7 @@ from hwrun.errors import HwrunError, PeerGoneError, ProtocolError, TimedOutError
 from hwrun.records import Phases, Scalar
 from hwrun.stage_runner import Cancelled, sharpen_timer, wait_until
 from hwrun.wire import control
+from hwrun.wire.admission import Credentials
 from hwrun.wire.data_path import admit_data, dial_data
 from hwrun.wire.frames import Kind
 from hwrun.wire.handover import Handover, HandoverClosed
@@ -87,11 +88,16 @@ class Pipeline:
     """
 
     def __init__(
-        self, workers: Sequence[WorkerClient], route: Route, token: bytes, deployment: Deployment, deadline_s: float
+        self,
+        workers: Sequence[WorkerClient],
+        route: Route,
+        credentials: Credentials,
+        deployment: Deployment,
+        deadline_s: float,
     ) -> None:
         self._workers = tuple(workers)
         self._route = route
-        self._token = token
+        self._credentials = credentials
         self._deployment = deployment
         self._deadline_s = deadline_s
         self._name = secrets.token_hex(8)
@@ -155,7 +161,7 @@ class Pipeline:
             self._workers[position].request(request, control.Done, _CONNECT_LIMIT_S)
         if self._deployment.input_at_sink:
             with self._route.at_sink():
-                self._input_connection = dial_data(self._route.stage_address(0), self._token, self._name, 0)
+                self._input_connection = dial_data(self._route.stage_address(0), self._credentials, self._name, 0)
             self._start("inputs", self._send_inputs)
 
     def dispatch(self, sequence: int) -> float:
@@ -252,7 +258,9 @@ class Pipeline:
 
     def _receive_results(self) -> None:
         assert self._listener is not None  # _connect opened it
-        connection = admit_data(self._listener, self._token, self._name, len(self._workers), limit_s=_CONNECT_LIMIT_S)
+        connection = admit_data(
+            self._listener, self._credentials, self._name, len(self._workers), limit_s=_CONNECT_LIMIT_S
+        )
         self._result_connection = connection
         while True:
             message = connection.receive(self._pool, self._deployment.limit_bytes)

@@ -25,11 +25,12 @@ from hwrun.probe import answer_probe, run_probe
 from hwrun.records import Scalar
 from hwrun.stage_runner import ActivationCache, StageRunner
 from hwrun.wire import control
-from hwrun.wire.authentication import Purpose, admit_dialler, prove_to_listener
+from hwrun.wire.admission import Credentials, admit_peer, dial_peer
+from hwrun.wire.authentication import Purpose
 from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH, decode_control, send_control
 from hwrun.wire.data_path import dial_data, receive_hello
 from hwrun.wire.frames import Kind
-from hwrun.wire.tcp import Address, BufferPool, Connection, dial, prepared
+from hwrun.wire.tcp import Address, BufferPool, Connection
 from hwrun.wire.tensors import incoming
 
 # Connections that have not proved the token yet; more are closed unread.
@@ -47,7 +48,7 @@ class Worker:
 
     Parameters
     ----------
-    token : shared secret; empty only where both listeners are local.
+    credentials : what peers have to show; an empty token only where both listeners are local.
     threads : of torch, in every stage.
     once : end when the first orchestrator is gone.
     allowed : factories of networks that an orchestrator may ask for, besides the catalogue.
@@ -59,7 +60,7 @@ class Worker:
         control_listener: socket.socket,
         data_listener: socket.socket,
         *,
-        token: bytes,
+        credentials: Credentials,
         store: WeightStore,
         threads: int,
         once: bool = False,
@@ -68,7 +69,7 @@ class Worker:
         log: Callable[[str], None] | None = None,
     ) -> None:
         self._listeners = (control_listener, data_listener)
-        self._token = token
+        self._credentials = credentials
         self._store = store
         self._threads = threads
         self._once = once
@@ -131,7 +132,7 @@ class Worker:
     def _admit(self, stream: socket.socket, peer: str, is_control: bool) -> None:
         try:
             try:
-                purpose = admit_dialler(prepared(stream), self._token)
+                admitted, purpose = admit_peer(stream, self._credentials)
             finally:
                 self._unproved.release()
             if (purpose is Purpose.CONTROL) is not is_control:
@@ -140,7 +141,7 @@ class Worker:
             self._log(f"{peer}: closed: {error}")
             stream.close()
             return
-        connection = Connection(stream, peer)
+        connection = Connection(admitted, peer)
         with self._open_lock:
             self._open.add(connection)
         keep = False
@@ -236,9 +237,9 @@ class Worker:
                 self._connect(request)
                 return control.Done()
             case control.ProbeLink():
-                probe = Connection(dial(Address.parse(request.address)), request.address)
+                stream = dial_peer(Address.parse(request.address), self._credentials, Purpose.PROBE)
+                probe = Connection(stream, request.address)
                 try:
-                    prove_to_listener(probe.socket, self._token, Purpose.PROBE)
                     return run_probe(probe, request.pings, request.bulk_bytes)
                 finally:
                     probe.close()
@@ -305,7 +306,7 @@ class Worker:
     def _connect(self, request: control.Connect) -> None:
         stage = self._deployed(request.pipeline)
         position = self._stage[1] + 1 if self._stage else 0
-        stage.start(dial_data(Address.parse(request.address), self._token, request.pipeline, position))
+        stage.start(dial_data(Address.parse(request.address), self._credentials, request.pipeline, position))
 
     def _deployed(self, pipeline: str) -> OverlappedStage:
         if self._stage is None or self._stage[0] != pipeline:

@@ -12,10 +12,11 @@ from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
 from hwrun.models.weights import WeightStore
 from hwrun.wire import control
-from hwrun.wire.authentication import Purpose, prove_to_listener
+from hwrun.wire.admission import Credentials, dial_peer
+from hwrun.wire.authentication import Purpose
 from hwrun.wire.control import answered, decode_control, receive_control, send_control
 from hwrun.wire.frames import Kind, TensorSpec
-from hwrun.wire.tcp import Address, BufferPool, Connection, dial
+from hwrun.wire.tcp import Address, BufferPool, Connection
 
 # Loading a stage of vgg16 on a slow SD card is the longest that a worker is expected to take for one request.
 REQUEST_LIMIT_S = 120.0
@@ -45,16 +46,15 @@ class WorkerClient:
         self._reader.start()
 
     @classmethod
-    def dial(cls, name: str, address: Address, token: bytes) -> WorkerClient:
+    def dial(cls, name: str, address: Address, credentials: Credentials) -> WorkerClient:
         """The worker that listens at `address`.
 
         Raises
         ------
         PeerGoneError, TimedOutError, AuthenticationError, HwrunError : unreachable, busy, of another token or version.
         """
-        connection = Connection(dial(address), f"worker {name}")
+        connection = Connection(dial_peer(address, credentials, Purpose.CONTROL), f"worker {name}")
         try:
-            prove_to_listener(connection.socket, token, Purpose.CONTROL)
             return cls(name, connection)
         except BaseException:
             connection.close()

@@ -9,9 +9,10 @@ import sys
 import threading
 from pathlib import Path
 
+from hwrun.commands.credential_options import add_credential_options, credentials_of
 from hwrun.errors import BadUsageError
 from hwrun.steady import conditions, parse_cores, pin_to_cores, restart_if_unsteady, usable_cores
-from hwrun.wire.authentication import read_token
+from hwrun.wire.admission import Credentials
 from hwrun.wire.tcp import Address, listen
 
 # How long a worker started with --once waits for its orchestrator.
@@ -31,12 +32,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="where the stage before dials (default: --listen's host, 127.0.0.1 for a unix socket, on a free port)",
     )
-    parser.add_argument(
-        "--token-file",
-        type=Path,
-        metavar="FILE",
-        help="the shared secret that every peer has to prove; readable by you alone",
-    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that compute (default 1)")
     parser.add_argument("--cores", metavar="LIST", help="keep to these cores, such as 0 or 0,2 or 0-3")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where weights are kept (default: the user's cache)")
@@ -48,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a network outside the catalogue that may be asked for: its code runs here; repeatable",
     )
     parser.add_argument("--once", action="store_true", help="end when the first orchestrator has left")
+    add_credential_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,12 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
         pin_to_cores(parse_cores(arguments.cores))
     if arguments.threads > (cores := len(usable_cores())):
         raise BadUsageError(f"--threads: got {arguments.threads}, at most {cores}, the number of cores it may use")
-    token = b"" if arguments.token_file is None else read_token(arguments.token_file)
+    credentials = credentials_of(arguments)
     restart_if_unsteady(arguments.threads)
-    return _serve(arguments, control_address, data_address, token)
+    return _serve(arguments, control_address, data_address, credentials)
 
 
-def _serve(arguments: argparse.Namespace, control_address: Address, data_address: Address, token: bytes) -> int:
+def _serve(
+    arguments: argparse.Namespace, control_address: Address, data_address: Address, credentials: Credentials
+) -> int:
     # torch loads from here on, in an environment that is steady.
     from hwrun.models.weights import WeightStore
     from hwrun.worker import Worker
@@ -84,7 +82,7 @@ def _serve(arguments: argparse.Namespace, control_address: Address, data_address
     worker = Worker(
         control_listener := listen(control_address),
         data_listener := listen(data_address),
-        token=token,
+        credentials=credentials,
         store=WeightStore(arguments.cache),
         threads=arguments.threads,
         once=arguments.once,

@@ -27,6 +27,7 @@ from hwrun.local.testbed import Host, LocalTestbed
 from hwrun.models.weights import WeightStore
 from hwrun.scratch import scratch_folder
 from hwrun.steady import steady_environment, usable_cores
+from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import new_token
 from hwrun.wire.tcp import Address, listen
 from hwrun.worker_client import WorkerClient
@@ -67,7 +68,7 @@ class LocalWorkers:
         self._threads = threads
         self._pinned = pinned
         self._log_folder = log_folder
-        self.token = new_token()
+        self.credentials = Credentials(new_token())
         self._running: dict[str, _Running] = {}
         self._resources = contextlib.ExitStack()
 
@@ -76,7 +77,7 @@ class LocalWorkers:
         self.store = WeightStore(self.folder / "weights")
         token_file = self.folder / "token"
         token_file.touch(mode=0o600)
-        token_file.write_bytes(self.token)
+        token_file.write_bytes(self.credentials.token)
         try:
             self._start(list(self._testbed.hosts))
         except BaseException:
@@ -140,7 +141,7 @@ class LocalWorkers:
         for host, process in started:
             try:
                 _await_ready(host.name, process)
-                client = WorkerClient.dial(host.name, self._control_address(host), self.token)
+                client = WorkerClient.dial(host.name, self._control_address(host), self.credentials)
             except BaseException:
                 for _, other in started:
                     if other.poll() is None:

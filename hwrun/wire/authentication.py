@@ -14,13 +14,13 @@ from __future__ import annotations
 import enum
 import hmac
 import secrets
-import socket
 import struct
 import time
 from pathlib import Path
 
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, ProtocolError, TimedOutError
 from hwrun.wire.frames import VERSION
+from hwrun.wire.tls import Stream
 
 HANDSHAKE_LIMIT_S = 5.0
 MIN_TOKEN_BYTES = 16
@@ -69,7 +69,7 @@ def new_token() -> bytes:
     return secrets.token_hex(32).encode()
 
 
-def prove_to_listener(connection: socket.socket, token: bytes, purpose: Purpose) -> None:
+def prove_to_listener(connection: Stream, token: bytes, purpose: Purpose) -> None:
     """Authenticate as the end that dialled, and check that the listener knows the token too.
 
     Raises
@@ -90,7 +90,7 @@ def prove_to_listener(connection: socket.socket, token: bytes, purpose: Purpose)
     connection.settimeout(None)
 
 
-def admit_dialler(connection: socket.socket, token: bytes) -> Purpose:
+def admit_dialler(connection: Stream, token: bytes) -> Purpose:
     """Authenticate the end that dialled; what it wants the connection for.
 
     Raises
@@ -101,7 +101,11 @@ def admit_dialler(connection: socket.socket, token: bytes) -> Purpose:
     deadline_s = time.monotonic() + HANDSHAKE_LIMIT_S
     raw = _receive(connection, _HELLO.size, deadline_s)
     if raw[:4] != _MAGIC:  # answer nothing to what is not of this protocol
-        raise ProtocolError(f"hello: got {raw[:4]!r}, expected {_MAGIC!r}; the peer does not speak hwrun's protocol")
+        # 22 and 3: a TLS record with a handshake in it.
+        hint = "; it speaks TLS and this end does not" if raw[:2] == b"\x16\x03" else ""
+        raise ProtocolError(
+            f"hello: got {raw[:4]!r}, expected {_MAGIC!r}; the peer does not speak hwrun's protocol{hint}"
+        )
     own_nonce = secrets.token_bytes(32)
     # Sent before the version is judged, so that an unlike peer can name both versions as well.
     _send(connection, _HELLO.pack(_MAGIC, VERSION, 0, own_nonce), deadline_s)
@@ -135,7 +139,7 @@ def _read_hello(raw: bytes) -> tuple[int, bytes]:
     return purpose, nonce
 
 
-def _send(connection: socket.socket, data: bytes, deadline_s: float) -> None:
+def _send(connection: Stream, data: bytes, deadline_s: float) -> None:
     try:
         connection.settimeout(max(0.001, deadline_s - time.monotonic()))
         connection.sendall(data)
@@ -145,7 +149,7 @@ def _send(connection: socket.socket, data: bytes, deadline_s: float) -> None:
         raise PeerGoneError(f"authentication: the peer left ({error})") from error
 
 
-def _receive(connection: socket.socket, count: int, deadline_s: float) -> bytes:
+def _receive(connection: Stream, count: int, deadline_s: float) -> bytes:
     received = b""
     while len(received) < count:
         try:

@@ -7,23 +7,23 @@ from typing import TypeVar
 
 from hwrun.errors import ProtocolError, TimedOutError
 from hwrun.wire import control
-from hwrun.wire.authentication import HANDSHAKE_LIMIT_S, Purpose, admit_dialler, prove_to_listener
+from hwrun.wire.admission import Credentials, admit_peer, dial_peer
+from hwrun.wire.authentication import HANDSHAKE_LIMIT_S, Purpose
 from hwrun.wire.control import receive_control, send_control
-from hwrun.wire.tcp import Address, BufferPool, Connection, dial, prepared
+from hwrun.wire.tcp import Address, BufferPool, Connection
 
 _Hello = TypeVar("_Hello", control.Hello, control.DataHello)
 
 
-def dial_data(address: Address, token: bytes, pipeline: str, position: int) -> Connection:
+def dial_data(address: Address, credentials: Credentials, pipeline: str, position: int) -> Connection:
     """A data connection to stage `position` of a pipeline, accepted by it.
 
     Raises
     ------
     AuthenticationError, PeerGoneError, TimedOutError, RequestFailedError : says which peer and why.
     """
-    connection = Connection(dial(address), str(address))
+    connection = Connection(dial_peer(address, credentials, Purpose.DATA), str(address))
     try:
-        prove_to_listener(connection.socket, token, Purpose.DATA)
         connection.socket.settimeout(HANDSHAKE_LIMIT_S)
         send_control(connection, control.DataHello(pipeline=pipeline, position=position))
         receive_control(connection, BufferPool(), control.Done)
@@ -47,7 +47,9 @@ def receive_hello(connection: Connection, expected: type[_Hello]) -> _Hello:
     return hello
 
 
-def admit_data(listener: socket.socket, token: bytes, pipeline: str, position: int, limit_s: float) -> Connection:
+def admit_data(
+    listener: socket.socket, credentials: Credentials, pipeline: str, position: int, limit_s: float
+) -> Connection:
     """The connection of the stage before `position`, which is expected to dial `listener` next.
 
     Raises
@@ -59,9 +61,13 @@ def admit_data(listener: socket.socket, token: bytes, pipeline: str, position: i
         stream, _ = listener.accept()
     except TimeoutError as error:
         raise TimedOutError(f"results: the last stage did not dial within {limit_s:g} s") from error
-    connection = Connection(stream, "the last stage")
     try:
-        purpose = admit_dialler(prepared(stream), token)
+        admitted, purpose = admit_peer(stream, credentials)
+    except BaseException:
+        stream.close()
+        raise
+    connection = Connection(admitted, "the last stage")
+    try:
         if purpose is not Purpose.DATA:
             raise ProtocolError(f"results: got purpose {purpose.name}, expected DATA")
         hello = receive_hello(connection, control.DataHello)

@@ -31,6 +31,7 @@ from hwrun.wire.frames import (
     decode_tensor_headers,
     encode,
 )
+from hwrun.wire.tls import Stream
 
 # torch's own allocator aligns to 64 bytes: vector loads on a received tensor then cost what they do on a local one.
 ALIGNMENT_BYTES = 64
@@ -226,7 +227,7 @@ class Connection:
     peer : what to call the other side in messages.
     """
 
-    def __init__(self, stream: socket.socket, peer: str) -> None:
+    def __init__(self, stream: Stream, peer: str) -> None:
         self.socket = stream
         self.peer = peer
         self._sending = threading.Lock()
@@ -335,7 +336,7 @@ _TCP_INFO_WORDS = (
 _TCP_INFO = struct.Struct(f"=8B{len(_TCP_INFO_WORDS)}I")
 
 
-def tcp_info(stream: socket.socket) -> dict[str, str | int | float | bool | None]:
+def tcp_info(stream: Stream) -> dict[str, str | int | float | bool | None]:
     """What the kernel says of a TCP connection from this, the sending, side; empty for a unix socket.
 
     Times in seconds, windows in segments: `rtt_s`, `rttvar_s`, `rto_s`, `cwnd`, `ssthresh`, `snd_mss_bytes`,

@@ -67,11 +67,11 @@ class ThreadedWorkers(LocalWorkers):
                 control = listen(self._control_address(host))
                 data = listen(Address(host=host.address(None) if is_loopback else "0.0.0.0"))
                 worker = Worker(
-                    control, data, token=self.token, store=WeightStore(self.folder / "weights"),
+                    control, data, credentials=self.credentials, store=WeightStore(self.folder / "weights"),
                     threads=self._threads, once=True, conditions={"threads": self._threads}, log=lambda line: None,
                 )  # fmt: skip
                 process = ThreadedProcess(worker)
-            client = WorkerClient.dial(host.name, self._control_address(host), self.token)
+            client = WorkerClient.dial(host.name, self._control_address(host), self.credentials)
             self._running[host.name] = local_workers._Running(process, client)
 
 

@@ -14,6 +14,7 @@ from hwrun.models.weights import WeightStore
 from hwrun.orchestrator import Deployment, Pipeline
 from hwrun.reference import References, compare
 from hwrun.wire import control, data_path
+from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import AuthenticationError, Purpose, prove_to_listener
 from hwrun.wire.control import RequestFailedError, receive_control, send_control
 from hwrun.wire.data_path import admit_data, dial_data
@@ -26,22 +27,25 @@ from paretosim.mode import Mode
 from paretosim.plan import Stage
 
 TOKEN = b"a token of more than sixteen bytes"
+CREDENTIALS = Credentials(TOKEN)
 LIMIT_BYTES = 8 * 2**20
 MODEL = "mobilenet_v2"
 
 
 class RunningWorker:
-    def __init__(self, folder, token=TOKEN, once=False):
+    def __init__(self, folder, once=False):
         listeners = [listen(Address(host="127.0.0.1")) for _ in range(2)]
         self.control, self.data = (Address(*listener.getsockname()) for listener in listeners)
         self.log = []
         self.store = WeightStore(folder)
-        self.worker = Worker(*listeners, token=token, store=self.store, threads=1, once=once, log=self.log.append)
+        self.worker = Worker(
+            *listeners, credentials=CREDENTIALS, store=self.store, threads=1, once=once, log=self.log.append
+        )
         self.thread = threading.Thread(target=self.worker.serve)
         self.thread.start()
 
     def client(self):
-        return WorkerClient.dial("w", self.control, TOKEN)
+        return WorkerClient.dial("w", self.control, CREDENTIALS)
 
     def wait_for_log(self, words):
         deadline_s = time.monotonic() + 5
@@ -113,7 +117,7 @@ def pipeline(workers, reference_and_store, folder, split=10, limit_s=60, **chang
         client.supply(reference.digests[stage.first : stage.last], store)
     try:
         with Pipeline(
-            clients, LoopbackRoute(workers, folder), TOKEN, deployment(reference, stages, **changes),
+            clients, LoopbackRoute(workers, folder), CREDENTIALS, deployment(reference, stages, **changes),
             time.monotonic() + limit_s,
         ) as running:  # fmt: skip
             yield running
@@ -208,7 +212,7 @@ def test_a_bad_frame_from_a_stage_ends_its_pipeline_and_not_the_worker(worker, r
     client.on_failure = lambda pipeline, reason: failures.append((pipeline, reason))
     client.supply(reference.digests[20:], store)
     deploy_stage(client, reference, "p")
-    connection = dial_data(worker.data, TOKEN, "p", 1)
+    connection = dial_data(worker.data, CREDENTIALS, "p", 1)
     connection.socket.sendall(frame)
     connection.socket.settimeout(5)
     assert connection.socket.recv(1) == b""
@@ -217,7 +221,7 @@ def test_a_bad_frame_from_a_stage_ends_its_pipeline_and_not_the_worker(worker, r
     assert client.round_trip_s() < 5
     assert failures[0][0] == "p"
     deploy_stage(client, reference, "q")
-    dial_data(worker.data, TOKEN, "q", 1).close()
+    dial_data(worker.data, CREDENTIALS, "q", 1).close()
     client.close()
 
 
@@ -235,7 +239,7 @@ def test_a_tensor_of_the_wrong_shape_ends_its_pipeline_and_not_the_worker(worker
     client = worker.client()
     client.supply(reference.digests[20:], store)
     deploy_stage(client, reference, "p")
-    connection = dial_data(worker.data, TOKEN, "p", 1)
+    connection = dial_data(worker.data, CREDENTIALS, "p", 1)
     with listen(Address(path=str(tmp_path / "r"))) as results:
         connecting = threading.Thread(target=lambda: accept_results(results))
         connecting.start()
@@ -250,13 +254,13 @@ def test_a_tensor_of_the_wrong_shape_ends_its_pipeline_and_not_the_worker(worker
 
 
 def accept_results(listener):
-    admit_data(listener, TOKEN, "p", 2, limit_s=5).close()
+    admit_data(listener, CREDENTIALS, "p", 2, limit_s=5).close()
 
 
 def test_a_stage_that_is_not_deployed_is_not_dialled(worker):
     client = worker.client()
     with pytest.raises(RequestFailedError, match="stage 1 of pipeline nowhere is not deployed"):
-        dial_data(worker.data, TOKEN, "nowhere", 1)
+        dial_data(worker.data, CREDENTIALS, "nowhere", 1)
     client.close()
 
 
