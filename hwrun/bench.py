@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -15,37 +13,27 @@ import psutil
 
 from hwrun.errors import BadUsageError, HwrunError, ProtocolError
 from hwrun.feeding import Fed, FedRun, feed
+from hwrun.link_probes import LinkBefore, LinkProbes
 from hwrun.local.testbed import LocalTestbed
 from hwrun.local.workers import LocalRoute, LocalWorkers
 from hwrun.models.model_source import recorded_reference
 from hwrun.orchestrator import Deployment, Pipeline
-from hwrun.probe import bulk_bytes
-from hwrun.records import BatchRecord, Cell, LinkMeasured, OutputCheck, Phases, Scalar, SubRun
+from hwrun.records import BatchRecord, Cell, LinkProbe, OutputCheck, Phases, Scalar, SubRun
 from hwrun.reference import References, compare, require_equal
 from hwrun.sweep_cells import PlannedCell
 from hwrun.sweep_plan import BenchSettings
-from hwrun.wire import control
 from paretosim.block import Model
-from paretosim.link import Link
 
-_PINGS = 7
-_CONTROL_PINGS = 9
 # A cell may take this many times its bound, and a little for deploying it, before it is given up.
 _PATIENCE = 3.0
 _DEPLOY_ALLOWANCE_S = 60.0
-
-
-@dataclass(frozen=True)
-class _LinkProbe:
-    measured: LinkMeasured
-    control_delay_s: float
 
 
 class _Found:
     """What a cell has found so far: a failed one keeps what it has."""
 
     def __init__(self) -> None:
-        self.probe: _LinkProbe | None = None
+        self.probe: LinkBefore | None = None
         self.output_check: OutputCheck | None = None
         self.subruns: tuple[SubRun, ...] = ()
         self.tcp_info: tuple[dict[str, Scalar], ...] = ()
@@ -59,6 +47,7 @@ class Bench:
     Parameters
     ----------
     models : profiles of the models that cells are of, by name.
+    on_probe : given each probe of a link as it was made.
     """
 
     def __init__(
@@ -68,13 +57,14 @@ class Bench:
         references: References,
         models: dict[str, Model],
         settings: BenchSettings,
+        on_probe: Callable[[LinkProbe], None],
     ) -> None:
         self._testbed = testbed
         self._workers = workers
         self._references = references
         self._models = models
         self._settings = settings
-        self._probes: dict[tuple[str, Link | None], _LinkProbe] = {}
+        self._probes = LinkProbes(testbed, workers, on_probe)
 
     def measure(self, cell: PlannedCell, targets_s: tuple[float, ...] | None) -> Cell:
         """The cell, done or failed with the reason; workers that died are started again for the next one.
@@ -121,6 +111,16 @@ class Bench:
             queue_depth=self._settings.queue_depth,
         )
 
+    def probe_after(self, cell: PlannedCell) -> None:
+        """Probe the cell's link once more, after its last cell.
+
+        Raises
+        ------
+        HwrunError : it cannot be probed; the cells stand, without what it would have said of drift.
+        """
+        self._workers.revive()
+        self._probes.after(cell.link_name, cell.link)
+
     def _measure(self, cell: PlannedCell, targets_s: tuple[float, ...] | None, found: _Found) -> None:
         model = self._models[cell.plan.model]
         source = recorded_reference(model)
@@ -136,7 +136,7 @@ class Bench:
         for client, stage in zip(clients, stages, strict=True):
             client.supply(reference.digests[stage.first : stage.last], self._workers.store)
         self._testbed.shape(cell.link)
-        found.probe = self._probe(cell)
+        found.probe = self._probes.before(cell.link_name, cell.link)
         deployment = Deployment(
             model=source,
             stages=stages,
@@ -164,26 +164,6 @@ class Bench:
             found.relay = dict(self._testbed.relay_counters())
             phases, found.tcp_info = pipeline.collect()
         found.subruns = tuple(_subrun(run, phases) for run in runs)
-
-    def _probe(self, cell: PlannedCell) -> _LinkProbe:
-        """What the link is, measured before its first cell: the path stays the same afterwards."""
-        key = (cell.link_name, cell.link)
-        if key not in self._probes:
-            first, last = self._workers.clients[0], self._workers.clients[-1]
-            route = LocalRoute(self._testbed, self._workers, cell.link, cell.sink, len(self._testbed.hosts))
-            address = route.stage_address(len(self._testbed.hosts) - 1)
-            asked = control.ProbeLink(address=str(address), pings=_PINGS, bulk_bytes=bulk_bytes(cell.link))
-            probed = first.request(asked, control.Probed)
-            # One way of the control path, which a dispatch takes once.
-            round_trips_s = [client.round_trip_s() for client in (first, last) for _ in range(_CONTROL_PINGS)]
-            measured = LinkMeasured(
-                medium=self._testbed.medium(cell.link),
-                rtt_samples_s=probed.rtt_samples_s,
-                goodput_bps=probed.goodput_bps,
-                probe_bytes=probed.bulk_bytes,
-            )
-            self._probes[key] = _LinkProbe(measured, statistics.median(round_trips_s) / 2)
-        return self._probes[key]
 
 
 def _subrun(run: FedRun, phases: dict[int, tuple[Phases, ...]]) -> SubRun:

@@ -1,8 +1,9 @@
 """Records: the schema of a run folder, its writer and its reader. Pure: no torch, no sockets.
 
-A run is a folder with `manifest.json` (what it ran on) and `cells.jsonl` (one line per measured cell, appended
-and fsynced). Raw timestamps are kept; every statistic below is computed from them on read. Each timestamp is of
-the monotonic clock of the process that took it; only differences within one process mean anything.
+A run is a folder with `manifest.json` (what it ran on), `cells.jsonl` (one line per measured cell, appended
+and fsynced) and `probes.jsonl` (one line per probe of a link, before its cells and after). Raw timestamps are kept;
+every statistic below is computed from them on read. Each timestamp is of the monotonic clock of the process that took
+it; only differences within one process mean anything.
 """
 
 from __future__ import annotations
@@ -12,17 +13,49 @@ import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
 from hwrun.errors import RecordError
+from hwrun.link_records import (  # readers of a run take all of it from this module
+    ClockExchange as ClockExchange,
+)
+from hwrun.link_records import (
+    ClockOffset as ClockOffset,
+)
+from hwrun.link_records import (
+    EchoCost as EchoCost,
+)
+from hwrun.link_records import (
+    EchoSample as EchoSample,
+)
+from hwrun.link_records import (
+    LinkMeasured as LinkMeasured,
+)
+from hwrun.link_records import (
+    LinkProbe as LinkProbe,
+)
+from hwrun.link_records import (
+    Medium as Medium,
+)
+from hwrun.link_records import (
+    Scalar as Scalar,
+)
+from hwrun.link_records import (
+    WorkerClock as WorkerClock,
+)
+from hwrun.link_records import (
+    clock_offset as clock_offset,
+)
+from hwrun.link_records import (
+    echo_cost as echo_cost,
+)
 from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.plan import Plan
 
 SCHEMA_VERSION = 1
-Scalar = str | int | float | bool | None
 
 
 class Phases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,19 +97,6 @@ class SubRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     interval_s: float | None = None
     warmup: tuple[BatchRecord, ...] = ()
     batches: tuple[BatchRecord, ...]
-
-
-class LinkMeasured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a probe of the data path found: raw round trips of an empty message, and goodput of a long one.
-
-    `medium` is what carried the bytes: `loopback`, `veth` (unshaped) or `relay` (shaped). `goodput_bps` counts
-    payload bits received per second in steady state, None where the probe could not tell.
-    """
-
-    medium: Literal["loopback", "veth", "relay", "network"]
-    rtt_samples_s: tuple[float, ...]
-    goodput_bps: float | None
-    probe_bytes: int
 
 
 class OutputCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -203,6 +223,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     manifest: Manifest
     cells: tuple[Cell, ...]
+    probes: tuple[LinkProbe, ...] = ()
     dropped_lines: int = 0
 
     def latest_cells(self) -> tuple[Cell, ...]:
@@ -212,6 +233,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 MANIFEST_NAME = "manifest.json"
 CELLS_NAME = "cells.jsonl"
+PROBES_NAME = "probes.jsonl"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -226,16 +248,23 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def append_cell(folder: Path, cell: Cell) -> None:
-    """Append one cell and wait until it is on the disk.
+    """Append one cell and wait until it is on the disk."""
+    _append(folder / CELLS_NAME, msgspec.json.encode(cell))
 
-    A half-written last line, left by a crash, is ended first, so that it cannot swallow this one.
-    """
-    with (folder / CELLS_NAME).open("ab+") as file:
+
+def append_probe(folder: Path, probe: LinkProbe) -> None:
+    """Append one probe and wait until it is on the disk."""
+    _append(folder / PROBES_NAME, msgspec.json.encode(probe))
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Append a line. A half-written last one, left by a crash, is ended first, so that it cannot swallow this one."""
+    with path.open("ab+") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-        file.write(msgspec.json.encode(cell) + b"\n")
+        file.write(line + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -257,16 +286,31 @@ def read_run(folder: Path) -> Run:
         raise RecordError(f"{folder / MANIFEST_NAME}: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise RecordError(f"{folder}: schema_version: got {manifest.schema_version}, expected {SCHEMA_VERSION}")
-    cells: list[Cell] = []
+    cells, dropped_cells = _read_lines(folder / CELLS_NAME, Cell)
+    probes, dropped_probes = _read_lines(folder / PROBES_NAME, LinkProbe)
+    return Run(
+        path=folder,
+        manifest=manifest,
+        cells=tuple(cells),
+        probes=tuple(probes),
+        dropped_lines=dropped_cells + dropped_probes,
+    )
+
+
+_Line = TypeVar("_Line")
+
+
+def _read_lines(path: Path, kind: type[_Line]) -> tuple[list[_Line], int]:
+    """What a file of JSON lines holds, and how many half-written ones were dropped; nothing where there is no file."""
+    found: list[_Line] = []
     dropped = 0
-    path = folder / CELLS_NAME
     for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
         if not line:
             continue
         try:
-            cells.append(msgspec.json.decode(line, type=Cell))
+            found.append(msgspec.json.decode(line, type=kind))
         except msgspec.ValidationError as error:
             raise RecordError(f"{path}, line {number}: {error}") from error
         except msgspec.DecodeError:
             dropped += 1
-    return Run(path=folder, manifest=manifest, cells=tuple(cells), dropped_lines=dropped)
+    return found, dropped

@@ -20,8 +20,10 @@ from hwrun.records import (
     CELLS_NAME,
     MANIFEST_NAME,
     Cell,
+    LinkProbe,
     Manifest,
     append_cell,
+    append_probe,
     read_run,
     write_manifest,
 )
@@ -40,6 +42,7 @@ class Sweep:
     ----------
     folder : the run folder; a new one must not exist or be empty.
     on_start, on_cell : told before a cell is measured, and of each record as it is written.
+    on_note : told what went wrong beside the cells, in a line.
     on_workers : given the workers while they run, None afterwards (for whoever has to kill them).
     """
 
@@ -50,12 +53,14 @@ class Sweep:
         *,
         on_start: Callable[[PlannedCell, int], None],
         on_cell: Callable[[Cell], None],
+        on_note: Callable[[str], None],
         on_workers: Callable[[LocalWorkers | None], None],
     ) -> None:
         self._plan = plan
         self._folder = folder
         self._on_start = on_start
         self._on_cell = on_cell
+        self._on_note = on_note
         self._on_workers = on_workers
 
     def run(self, command_line: Sequence[str], run_id: str, created_utc: str, *, resume: bool) -> None:
@@ -94,6 +99,7 @@ class Sweep:
             else:
                 self._write(lambda: write_manifest(self._folder, manifest))
             bench = None if workers is None else self._bench(testbed, workers)
+            last_over = {(c.link_name, c.link): c for c in left if reasons[c.cell_id] is None}
             for position, cell in enumerate(left):
                 reason = reasons[cell.cell_id]
                 if reason is not None:
@@ -104,6 +110,16 @@ class Sweep:
                 self._on_start(cell, len(left) - position)
                 self._record(bench.measure(cell, self._plan.targets_s(cell)))
                 self._require_path(testbed)
+                if last_over[cell.link_name, cell.link] is cell:
+                    self._probe_after(bench, cell)
+
+    def _probe_after(self, bench: Bench, cell: PlannedCell) -> None:
+        try:
+            bench.probe_after(cell)
+        except (BadUsageError, RecordError):
+            raise
+        except HwrunError as error:
+            self._on_note(f"link {cell.link_name}: its probe after the last cell failed: {error}")
 
     def _require_path(self, testbed: LocalTestbed) -> None:
         """End the sweep where the testbed has broken down: without its relay every cell would fail."""
@@ -129,7 +145,7 @@ class Sweep:
 
     def _bench(self, testbed: LocalTestbed, workers: LocalWorkers) -> Bench:
         references = References(workers.store, self._plan.threads, self._plan.settings.seed, self._plan.allowed)
-        return Bench(testbed, workers, references, self._plan.models, self._plan.settings)
+        return Bench(testbed, workers, references, self._plan.models, self._plan.settings, self._record_probe)
 
     def _write(self, write: Callable[[], None]) -> None:
         try:
@@ -161,6 +177,9 @@ class Sweep:
     def _record(self, cell: Cell) -> None:
         self._write(lambda: append_cell(self._folder, cell))
         self._on_cell(cell)
+
+    def _record_probe(self, probe: LinkProbe) -> None:
+        self._write(lambda: append_probe(self._folder, probe))
 
     def _manifest(
         self,

@@ -43,7 +43,14 @@ def run_and_show(
     """
     interrupts = _Interrupts()
     with interrupts, _Display(len(plan.cells)) as display:
-        sweep = Sweep(plan, folder, on_start=display.start, on_cell=display.finish, on_workers=interrupts.watch)
+        sweep = Sweep(
+            plan,
+            folder,
+            on_start=display.start,
+            on_cell=display.finish,
+            on_note=display.note,
+            on_workers=interrupts.watch,
+        )
         try:
             sweep.run(command_line, run_id, created_utc, resume=resume)
         except KeyboardInterrupt:
@@ -128,6 +135,13 @@ class _Display:
         self._progress.advance(self._task)
         if cell.status == "failed":
             self._progress.console.print(_line(cell), markup=False)
+
+    def note(self, text: str) -> None:
+        """Something beside the cells went wrong."""
+        if self._progress is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._progress.console.print(text, markup=False)
 
 
 def _line(cell: Cell) -> str:

@@ -13,6 +13,7 @@ import queue
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 
 import torch
@@ -21,7 +22,7 @@ from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
 from hwrun.models.weights import WeightStore, load_stage
 from hwrun.overlapped_stage import OverlappedStage
-from hwrun.probe import answer_probe, run_probe
+from hwrun.probe import MAX_ECHO_S, answer_probe, run_probe
 from hwrun.records import Scalar
 from hwrun.stage_runner import ActivationCache, StageRunner
 from hwrun.wire import control
@@ -225,7 +226,7 @@ class Worker:
     def _answer(self, request: control.ControlMessage, connection: Connection) -> control.ControlMessage:
         match request:
             case control.Ping():
-                return control.Done()
+                return control.Pong(time.monotonic())
             case control.MissingBlocks():
                 return control.Missing(tuple(d for d in request.digests if not self._store.has(d)))
             case control.StoreBlock():
@@ -240,7 +241,15 @@ class Worker:
                 stream = dial_peer(Address.parse(request.address), self._credentials, Purpose.PROBE)
                 probe = Connection(stream, request.address)
                 try:
-                    return run_probe(probe, request.pings, request.bulk_bytes)
+                    return control.Probed(
+                        run_probe(
+                            probe,
+                            medium=request.medium,
+                            pings=request.pings,
+                            bulk_bytes=request.bulk_bytes,
+                            echo_s=min(request.echo_s, MAX_ECHO_S),
+                        )
+                    )
                 finally:
                     probe.close()
             case control.Collect():

@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
-from hwrun.records import Phases, Scalar
+from hwrun.records import LinkMeasured, Medium, Phases, Scalar
 from hwrun.wire.frames import Kind
 from hwrun.wire.tcp import BufferPool, Connection, Message
 
@@ -46,7 +46,13 @@ class Refused(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
 
 
 class Ping(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Answered by Done at once; times the control path."""
+    """Answered by Pong at once; times the control path, and compares the two clocks."""
+
+
+class Pong(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The worker's monotonic clock when it answered."""
+
+    time_s: float
 
 
 class MissingBlocks(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
@@ -99,19 +105,19 @@ class Connect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
 
 
 class ProbeLink(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Time `pings` empty messages to the data listener at `address`, then send `bulk_bytes` in one go."""
+    """Probe the path to the data listener at `address`, as hwrun/probe.py does."""
 
     address: str
+    medium: Medium
     pings: int
     bulk_bytes: int
+    echo_s: float
 
 
 class Probed(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """What the probe found: raw round trips, and payload bits per second over the second half of the bulk."""
+    """What the probe found."""
 
-    rtt_samples_s: tuple[float, ...]
-    goodput_bps: float | None
-    bulk_bytes: int
+    measured: LinkMeasured
 
 
 class Collect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
@@ -160,15 +166,26 @@ class DataHello(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tru
     position: int
 
 
+class BulkEnd(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """On a probing connection: the transfer is over; answered by BulkMeasured."""
+
+
 class BulkMeasured(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """The end of a probe: payload bits per second at the receiver, over the second half."""
+    """Payload bits per second of the transfer at the receiver, over the second half."""
 
     goodput_bps: float | None
 
 
+class ProbeEnded(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The answer to a probe's Done: TCP_INFO and buffer sizes of the far socket."""
+
+    tcp_info: dict[str, Scalar]
+
+
 ControlMessage = (
-    Hello | Welcome | Refused | Ping | MissingBlocks | Missing | StoreBlock | DeployStage | Connect | ProbeLink | Probed
-    | Collect | Collected | TearDown | Done | Failed | StageFailed | DataHello | BulkMeasured
+    Hello | Welcome | Refused | Ping | Pong | MissingBlocks | Missing | StoreBlock | DeployStage | Connect
+    | ProbeLink | Probed | Collect | Collected | TearDown | Done | Failed | StageFailed | DataHello
+    | BulkEnd | BulkMeasured | ProbeEnded
 )  # fmt: skip
 _decoder: msgspec.json.Decoder[ControlMessage] = msgspec.json.Decoder(ControlMessage)
 _Expected = TypeVar("_Expected")
