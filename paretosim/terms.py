@@ -5,7 +5,7 @@ Blocks, links and slow start are what profiles and the link say; the others are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -204,25 +204,37 @@ def stage_terms(
     ends = np.stack([np.zeros_like(splits), splits, np.full_like(splits, len(setting.model.blocks))])
     cut_bytes = np.array(setting.model.cut_bytes(), dtype=np.int64) * setting.batch
     stages = []
-    beside = {0: ("input", "link1", "return"), 1: ("input", "link1", "relay", "return")}
-    if "relay" in (names := [hop.name for hop in hops]):  # then the second device has what comes from the master
-        beside[1] = ("input", "relay", "return")
-    for k, device in enumerate(setting.devices):
+    for k, (device, beside) in enumerate(zip(setting.devices, hops_beside(hops), strict=True)):
         known = calibration.of(device.name)
         runs = ends[k + 1] > ends[k]
         blocks = blocks_s[..., k]
         scale = blocks * (known.gamma - 1.0)
-        overhead, launch, copies = (cost * runs for cost in _fixed_s(known, cut_bytes[ends[k]], cut_bytes[ends[k + 1]]))
+        overhead, launch, copies = (cost * runs for cost in fixed_s(known, cut_bytes[ends[k]], cut_bytes[ends[k + 1]]))
         # So that γ = 1 is what it was to the last bit.
         alone = blocks * known.gamma + overhead + launch + copies
         contention = np.zeros_like(alone)
-        if known.kappa and holds_several(setting.mode, setting.operation):
-            for j, name in enumerate(names):
-                if name in beside[k]:
-                    contention = contention + known.kappa * np.minimum(alone, transfers.serialisation_s[:, j])
+        if holds_several(setting.mode, setting.operation):
+            contention = contention_s(known, alone, [transfers.serialisation_s[:, j] for j in beside])
         stages.append((blocks, scale, overhead, launch, copies, contention, alone + contention))
     columns = (np.stack(np.broadcast_arrays(*pair), axis=-1) for pair in zip(*stages, strict=True))
     return StageTerms(**dict(zip(StageTerms.__struct_fields__, columns, strict=True)))
+
+
+def hops_beside(hops: Sequence[Hop]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """For each device the places of the hops that its host takes part in: with a relay, the second has that one."""
+    names = [hop.name for hop in hops]
+    own = ("input", "link1", "return"), ("input", "relay" if "relay" in names else "link1", "return")
+    first, second = (tuple(j for j, name in enumerate(names) if name in beside) for beside in own)
+    return first, second
+
+
+def contention_s(known: DeviceTerms, alone_s: Array, beside_s: Iterable[Array]) -> Array:
+    """What transfers of those lengths beside it add to a stage that takes `alone_s`: κ · Σ min(c, x)."""
+    added = np.zeros_like(alone_s)
+    if known.kappa:
+        for transfer_s in beside_s:
+            added = added + known.kappa * np.minimum(alone_s, transfer_s)
+    return added
 
 
 def services_in_order(stages_s: Array, transfers: HopTerms, hops: Sequence[Hop]) -> tuple[Array, tuple[str, ...]]:
@@ -250,7 +262,7 @@ def lone_s(setting: Setting, index: int, total_s: Array) -> Array:
     """What one device takes that runs all blocks, Σt of any shape, with nothing beside it."""
     known = terms_in_effect(setting).of(setting.devices[index].name)
     cut_bytes = np.array(setting.model.cut_bytes(), dtype=np.int64) * setting.batch
-    overhead, launch, copies = _fixed_s(known, cut_bytes[:1], cut_bytes[-1:])
+    overhead, launch, copies = fixed_s(known, cut_bytes[:1], cut_bytes[-1:])
     return np.asarray(total_s * known.gamma + overhead + launch + copies)
 
 
@@ -260,7 +272,7 @@ def holds_several(mode: Mode, operation: Operation) -> bool:
     return in_flight != 1 and operation.batches != 1
 
 
-def _fixed_s(
+def fixed_s(
     known: DeviceTerms, in_bytes: NDArray[np.int64], out_bytes: NDArray[np.int64]
 ) -> tuple[float, float, Array]:
     """Overhead, launch and copies of a stage that takes and gives so many bytes."""

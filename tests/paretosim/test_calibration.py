@@ -32,7 +32,6 @@ from paretosim.rates.break_even import break_even
 from paretosim.rates.link_response import link_response
 from paretosim.rates.link_sweep import sweep
 from paretosim.show.prediction_json import as_object
-from paretosim.simulation.simulating import Conditions, simulate
 from paretosim.uncertainty.sampling import Doubts, uncertainty_of
 
 # As in test_prediction: 0.1 and 0.3 s on the first device, 0.2 and 0.4 s on the second; cuts of 3200, 1600, 320 bytes.
@@ -352,8 +351,6 @@ def test_the_baselines_know_their_device(toy: Any) -> None:
 
 def test_what_cannot_do_a_term_refuses_and_names_it(toy: Any) -> None:
     setting = toy.setting(outputs=OUTPUTS, calibration=_calibration(relay=Relay(), rpc_round_trips=1))
-    with pytest.raises(BadInputError, match=r"simulation: cannot yet work out .* rpc, relay; expected"):
-        simulate(setting, 1, Conditions(batches=2))
     with pytest.raises(BadInputError, match=r"many links at once: cannot yet work out .* of relay; expected"):
         link_response(setting)
     with pytest.raises(BadInputError, match=r"many links at once: cannot leave out delay"):
