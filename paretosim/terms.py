@@ -53,8 +53,10 @@ class StageTerms(msgspec.Struct, frozen=True, kw_only=True):
 class HopTerms(msgspec.Struct, frozen=True, kw_only=True):
     """What hops take, (plans, hops) seconds: what sending costs on one host and receiving on the other.
 
-    `sending_s` and `rpc_s` occupy the hop before the first byte, as `stalls_s` do; `receiving_s` comes after the delay
-    and is a station of its own.
+    `sending_s` and `rpc_s` occupy the hop before the first byte, as `stalls_s` do, and so does `copying_s`, by which
+    bytes go slower through the hosts' sockets than over the wire. `receiving_s` comes after the delay and is a station
+    of its own. Whatever the hop, a batch waits `handover_s` more without holding anything: on both hosts, from one
+    thread to another. `last_s`, (plans, 1), is the wait behind the last station: what is left of the result's way.
     """
 
     serialisation_s: Array
@@ -62,12 +64,25 @@ class HopTerms(msgspec.Struct, frozen=True, kw_only=True):
     delays_s: Array
     sending_s: Array
     rpc_s: Array
+    copying_s: Array
     receiving_s: Array
+    handover_s: Array
+    last_s: Array
+
+    @property
+    def sender_s(self) -> Array:
+        """What occupies each hop beside its bytes on the wire and slow start."""
+        return self.sending_s + self.rpc_s + self.copying_s
 
     @property
     def occupied_s(self) -> Array:
         """How long a batch occupies each hop."""
-        return self.serialisation_s + self.stalls_s + self.sending_s + self.rpc_s
+        return self.serialisation_s + self.stalls_s + self.sender_s
+
+    @property
+    def waits_s(self) -> Array:
+        """What a batch waits through in all, (plans, hops + 1): behind each hop, and behind the last station."""
+        return np.hstack([self.delays_s + self.handover_s, self.last_s])
 
     def repeated(self, count: int) -> HopTerms:
         """The same for that many times as many plans."""
@@ -183,13 +198,18 @@ def hop_terms(setting: Setting, hops: Sequence[Hop]) -> HopTerms:
     ends = [(hop, tuple(known[host] for host in HOSTS_OF_HOP[hop.name])) for hop in hops]
     round_trips_s = calibration.rpc_round_trips * (setting.link.rtt_s + calibration.rpc_s)
     waits = 0.0 if "delay" in setting.without else 1.0
+    wire_s = np.stack([serialisation_s(hop.payload_bytes, link) for hop, link in by_hop], axis=1)
+    through_s = np.stack([copied_s(setting, hop) for hop in hops], axis=1)
     return HopTerms(
-        serialisation_s=np.stack([serialisation_s(hop.payload_bytes, link) for hop, link in by_hop], axis=1),
+        serialisation_s=wire_s,
         stalls_s=np.stack([stall_s(hop.payload_bytes, link, tcp_state) for hop, link in by_hop], axis=1),
         delays_s=np.stack([link.one_way_delay_s * waits * hop.crossed for hop, link in by_hop], axis=1),
         sending_s=np.stack([_message_s(hop, sender.sending) for hop, (sender, _) in ends], axis=1),
         rpc_s=np.stack([round_trips_s * (hop.crossed & hop.forward) for hop in hops], axis=1),
+        copying_s=np.maximum(0.0, through_s - wire_s),
         receiving_s=np.stack([_message_s(hop, receiver.receiving) for hop, (_, receiver) in ends], axis=1),
+        handover_s=np.stack([_handover_s(setting, hop, known) for hop in hops], axis=1),
+        last_s=_last_s(setting, hops, known)[:, np.newaxis],
     )
 
 
@@ -258,6 +278,18 @@ def services_in_order(stages_s: Array, transfers: HopTerms, hops: Sequence[Hop])
     return np.stack(columns, axis=1), tuple(names)
 
 
+def copied_s(setting: Setting, hop: Hop) -> Array:
+    """How long a hop's bytes take through the slower of the two hosts' sockets, which goes on beside the wire."""
+    rates = [terms_in_effect(setting).of(setting.devices[host].name) for host in HOSTS_OF_HOP[hop.name]]
+    per_byte_s = [0.0 if of.copying_bytes_per_s is None else 1 / of.copying_bytes_per_s for of in rates]
+    return np.asarray(hop.payload_bytes * max(per_byte_s))
+
+
+def control_s(setting: Setting) -> float:
+    """From a dispatch until the first station of the line has the batch."""
+    return setting.control_delay_s + terms_in_effect(setting).dispatch_s
+
+
 def lone_s(setting: Setting, index: int, total_s: Array) -> Array:
     """What one device takes that runs all blocks, Σt of any shape, with nothing beside it."""
     known = terms_in_effect(setting).of(setting.devices[index].name)
@@ -279,6 +311,34 @@ def fixed_s(
     moved = np.asarray(in_bytes + out_bytes, dtype=np.float64)
     copies = np.zeros(moved.shape) if known.pcie_bytes_per_s is None else moved / known.pcie_bytes_per_s
     return known.overhead_s, known.launch_s, copies
+
+
+def _handover_s(setting: Setting, hop: Hop, known: Sequence[DeviceTerms]) -> Array:
+    """From one thread to another on both sides of a hop; a serial worker has but one."""
+    none = np.zeros(hop.crossed.shape)
+    if setting.operation.workers == "serial":
+        return none
+    sender, receiver = HOSTS_OF_HOP[hop.name]
+    # Orchestrators and masters compute nothing, so that they neither wait for it nor have what is computed wait.
+    if hop.name in ("link1", "return"):
+        none = none + known[sender].leaving_s
+    takes = "relay" if terms_in_effect(setting).relay is not None else "link1"
+    if hop.name in (takes, "input"):
+        none = none + known[receiver].arriving_s
+    return np.asarray(none * hop.crossed)
+
+
+def _last_s(setting: Setting, hops: Sequence[Hop], known: Sequence[DeviceTerms]) -> Array:
+    """From the end of the last stage until its host's orchestrator has the result; a result that came back is there."""
+    result_bytes = np.array([setting.model.cut_bytes()[-1] * setting.batch])
+    local = Hop("return", result_bytes, np.ones(1, dtype=np.bool_))
+    costs = [float(_message_s(local, of.returning)[0]) for of in known]
+    if setting.operation.workers == "overlapped":
+        costs = [cost + of.leaving_s for cost, of in zip(costs, known, strict=True)]
+    if setting.sink == "last":
+        return np.full(hops[0].crossed.shape, costs[1])
+    crossed = next(hop.crossed for hop in hops if hop.forward)
+    return np.where(crossed, 0.0, costs[0])
 
 
 def _message_s(hop: Hop, cost: MessageCost) -> Array:

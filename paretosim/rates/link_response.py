@@ -29,6 +29,7 @@ from paretosim.mode import Mode
 from paretosim.prediction import Setting
 from paretosim.terms import (
     check_uncalibrated,
+    control_s,
     hop_terms,
     hops_of_setting,
     link_in_effect,
@@ -42,8 +43,8 @@ Array = NDArray[np.float64]
 
 # Terms that this knows. Contention makes a stage depend on the link, and a relay's rate is not the link's.
 ABLE: tuple[Term, ...] = (
-    "scale", "overhead", "launch", "copies", "framing", "sending", "receiving", "rpc", "headers", "window-cap",
-    "slow-start",
+    "scale", "overhead", "launch", "copies", "framing", "sending", "receiving", "dispatch", "handover", "returning",
+    "rpc", "headers", "window-cap", "slow-start",
 )  # fmt: skip
 
 
@@ -98,7 +99,8 @@ class HopResponse(msgspec.Struct, frozen=True):
 class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
     """All splits that fit, as functions of a link.
 
-    `computing_s` is the sum of both stages and of receiving, `slowest_stage_s` the longest of them, (splits,) each.
+    `computing_s` is the sum of both stages, of receiving and of handing over, `slowest_stage_s` the longest of stages
+    and receiving, (splits,) each.
     `unfit` are the splits left out because a device's memory does not hold them. `return_rate_bps` is that of the
     reverse direction where it does not follow the forward one.
     """
@@ -186,13 +188,13 @@ def link_response(setting: Setting, return_rate_bps: float | None = None) -> Lin
     return LinkResponse(
         splits=chosen,
         unfit=tuple(splits[~fits].tolist()),
-        computing_s=constant_s.sum(axis=1),
+        computing_s=constant_s.sum(axis=1) + transfers.handover_s.sum(axis=1) + transfers.last_s[:, 0],
         slowest_stage_s=constant_s.max(axis=1),
         hops=tuple(
             _hop_response(hop, link, tcp_state, calls, calls * calibration.rpc_s + sent_s)
             for hop, calls, sent_s in zip(hops, called, transfers.sending_s.T, strict=True)
         ),
-        control_delay_s=setting.control_delay_s,
+        control_delay_s=control_s(setting),
         mode=setting.mode,
         wmax_bytes=link.wmax_bytes,
         return_rate_bps=return_rate_bps,

@@ -23,6 +23,8 @@ from paretosim.simulation.link_trace import LinkTrace
 from paretosim.simulation.slow_start import RememberingConnection
 from paretosim.terms import (
     contention_s,
+    control_s,
+    copied_s,
     holds_several,
     hop_terms,
     hops_beside,
@@ -106,11 +108,15 @@ class Simulation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Wire:
-    """One hop as a station whose service depends on when it starts; the first byte waits `sent_s` for its sender."""
+    """One hop as a station whose service depends on when it starts; the first byte waits `sent_s` for its sender.
+
+    Sockets take all bytes in no less than `copied_s`, and who takes the message waits `handover_s` more.
+    """
 
     def __init__(
-        self, hop: Hop, link: Link, *, tcp_state: SimulatedTcpState, trace: LinkTrace | None, sent_s: float, waits: bool
-    ) -> None:
+        self, hop: Hop, link: Link, *, tcp_state: SimulatedTcpState, trace: LinkTrace | None, sent_s: float,
+        copied_s: float, handover_s: float, waits: bool,
+    ) -> None:  # fmt: skip
         self._size = float(hop.payload_bytes[0])
         self._segments = float(segments(self._size, link.mss_bytes))
         self._bits = 8 * (self._size + link.header_bytes * self._segments)
@@ -118,24 +124,29 @@ class _Wire:
         self._link = link
         self._tcp_state = tcp_state
         self._sent_s = sent_s
+        self._handover_s = handover_s
         self._trace = (
             LinkTrace(times_s=(0.0,), rates_bps=(effective_rate_bps(link),), delays_s=(link.one_way_delay_s,))
             if trace is None
             else trace.capped(link.wmax_bytes, link.return_delay_s)
         )
+        self._wire = self._trace
+        if copied_s > 0:
+            slowest = (min(rate, self._bits / copied_s) for rate in self._trace.rates_bps)
+            self._trace = msgspec.structs.replace(self._trace, rates_bps=tuple(slowest))
         self._connection = RememberingConnection(mss_bytes=link.mss_bytes, wmax_bytes=link.wmax_bytes)
         self._flowing_s = self._arrived_s = 0.0
 
     def serialisation_s(self, time_s: float) -> float:
-        """How long a message takes at the rate of that time."""
-        rate = self._trace.rates_bps[self._trace.piece(time_s)]
+        """How long a message takes on the wire at the rate of that time."""
+        rate = self._wire.rates_bps[self._wire.piece(time_s)]
         return self._bits / rate if rate > 0 else np.inf
 
     def stall(self, _: int, start: Array) -> Array:
         """When the first byte leaves."""
         begun = float(start) + self._sent_s
         piece = self._trace.piece(begun)
-        rate = self._trace.rates_bps[piece]
+        rate = self._wire.rates_bps[piece]
         stall = 0.0
         if self._segments and self._tcp_state != "warm" and rate > 0:
             rtt_s = self._trace.delays_s[piece] + self._link.return_delay_s
@@ -165,7 +176,7 @@ class _Wire:
         self._connection.sent(float(departure))
         arrived = self._trace.arrived_s(self._flowing_s, float(departure)) if self._waits else float(departure)
         self._arrived_s = max(self._arrived_s, arrived)
-        return np.asarray(self._arrived_s)
+        return np.asarray(self._arrived_s + self._handover_s)
 
     def as_wire(self, setting: Setting, back_s: float) -> serial_workers.Wire:
         """As what serial workers write to and read from, with that delay of the way back."""
@@ -228,7 +239,7 @@ def _passages(
     # What stations take beside computing: slow start depends on the time, so a wire works that out itself.
     line = line_of(
         np.zeros((1, 2)), msgspec.structs.replace(transfers, stalls_s=np.zeros_like(transfers.stalls_s)), hops,
-        setting.link, setting.control_delay_s, workers=setting.operation.workers,
+        setting.link, control_s(setting), workers=setting.operation.workers,
     )  # fmt: skip
     tcp_state = "warm" if "slow-start" in setting.without else conditions.tcp_state
     wires = [
@@ -238,9 +249,11 @@ def _passages(
             tcp_state=tcp_state,
             trace=conditions.trace if hop.forward else None,
             sent_s=float(line.stalls_s[0, line.names.index(hop.name)]),
+            copied_s=float(copied_s(setting, hop)[0]),
+            handover_s=float(transfers.handover_s[0, place]),
             waits="delay" not in setting.without,
         )
-        for hop in hops
+        for place, hop in enumerate(hops)
     ]
     wire_at = {line.names.index(hop.name): wire for hop, wire in zip(hops, wires, strict=True)}
     _, generator = _generators(setting)
@@ -276,15 +289,15 @@ def _passages(
             ],
             arrivals_s,
             (),
-            control_delay_s=setting.control_delay_s,
+            control_delay_s=control_s(setting),
             window=window,
         )
     else:
         passages = recursion.passages(
             [wire_at[j].serve if j in wire_at else serve(j) for j in range(len(names))],
-            [wire_at[j].carry if j in wire_at else 0.0 for j in range(len(names))],
+            [wire_at[j].carry if j in wire_at else float(line.delays_s[0, j]) for j in range(len(names))],
             arrivals_s,
-            control_delay_s=setting.control_delay_s,
+            control_delay_s=control_s(setting),
             slots=[setting.operation.slots] * (len(names) - 1),
             window=window,
         )
