@@ -9,6 +9,7 @@ from paretosim.command_line import Subcommand, dispatch
 SUBCOMMANDS = (
     Subcommand("worker", "hwrun.commands.worker", "run stages on this device for an orchestrator"),
     Subcommand("sweep", "hwrun.commands.sweep", "measure plans over links, modes and repeats"),
+    Subcommand("probe", "hwrun.commands.probe", "round trips, goodput, message cost and clocks between two hosts"),
     Subcommand("profile", "hwrun.commands.profile", "time every block of a model on this device"),
     Subcommand("trace", "hwrun.commands.trace", "write model profiles: blocks, parameters, FLOPs, output bytes"),
 )
