@@ -8,6 +8,10 @@ from paretosim.command_line import Subcommand, dispatch
 
 SUBCOMMANDS = (
     Subcommand("worker", "hwrun.commands.worker", "run stages on this device for an orchestrator"),
+    Subcommand("up", "hwrun.commands.up", "start the workers of a testbed file, over ssh"),
+    Subcommand("status", "hwrun.commands.status", "say how the hosts and workers of a testbed file are"),
+    Subcommand("down", "hwrun.commands.down", "end the workers that hwrun up started"),
+    Subcommand("resident", "hwrun.commands.resident", "what up, status and down run on each host; not typed by hand"),
     Subcommand("sweep", "hwrun.commands.sweep", "measure plans over links, modes and repeats"),
     Subcommand("probe", "hwrun.commands.probe", "round trips, goodput, message cost and clocks between two hosts"),
     Subcommand("profile", "hwrun.commands.profile", "time every block of a model on this device"),

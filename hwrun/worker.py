@@ -180,7 +180,7 @@ class Worker:
     def _control(self, connection: Connection) -> None:
         if not self._session.acquire(blocking=False):
             reason = f"worker {os.getpid()} serves another orchestrator; wait until it is done, or use another worker"
-            send_control(connection, control.Refused(reason))
+            send_control(connection, control.Refused(reason, busy=True))
             raise ProtocolError("control: a second orchestrator was turned away")
         try:
             hello = receive_hello(connection, control.Hello)

@@ -40,9 +40,13 @@ class Welcome(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """The worker's answer where it will not serve; the connection then closes."""
+    """The worker's answer where it will not serve; the connection then closes.
+
+    `busy` where it would later: another orchestrator is there now.
+    """
 
     reason: str
+    busy: bool = False
 
 
 class Ping(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
@@ -195,6 +199,10 @@ class RequestFailedError(HwrunError):
     """A worker could not do what it was asked."""
 
 
+class WorkerBusyError(PeerGoneError):
+    """A worker serves another orchestrator and closed the connection; it may be asked again later."""
+
+
 def send_control(connection: Connection, message: ControlMessage) -> None:
     """Send one control message."""
     raw = msgspec.json.encode(message)
@@ -236,6 +244,8 @@ def answered(decoded: ControlMessage, expected: type[_Expected], peer: str) -> _
     """`decoded` if it is an `expected`; a Failed or Refused becomes an error with the peer's reason."""
     if isinstance(decoded, expected):
         return decoded
+    if isinstance(decoded, Refused) and decoded.busy:
+        raise WorkerBusyError(f"{peer}: refused: {decoded.reason}")
     if isinstance(decoded, Refused):
         raise PeerGoneError(f"{peer}: refused: {decoded.reason}")
     if isinstance(decoded, Failed | StageFailed):
