@@ -44,12 +44,11 @@ def alike_versions() -> dict[str, str]:
 
 def _code_identity() -> str:
     """Hash of the source of `hwrun` and of the nouns it takes from `paretosim`: checkouts of one version may differ."""
-    import paretosim
-
     sha256 = hashlib.sha256()
-    for package in (Path(__file__).parent, Path(paretosim.__file__).parent):
-        for path in sorted(package.rglob("*.py")):
-            sha256.update(path.relative_to(package.parent).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    place = Path(__file__).resolve().parent.parent  # both stand there, installed or in a checkout
+    for package in ("hwrun", "paretosim"):
+        for path in sorted((place / package).rglob("*.py")):
+            sha256.update(path.relative_to(place).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return sha256.hexdigest()[:12]
 
 
