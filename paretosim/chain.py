@@ -27,17 +27,23 @@ _EXACT_QUANTA_BITS = 52
 class Hop(msgspec.Struct, frozen=True):
     """A link that batches cross: forward (`link1`), from a master on (`relay`), or back (`input`, `return`).
 
-    `payload_bytes` and `crossed` are of shape (splits,): whole batches, and where the hop takes place at all.
+    Over more than two devices there are `link2` …, and `relay1` …. `payload_bytes` and `crossed` are of shape
+    (splits,): whole batches, and where the hop takes place at all.
     """
 
-    name: Literal["input", "link1", "relay", "return"]
+    name: str
     payload_bytes: NDArray[np.int64]
     crossed: NDArray[np.bool_]
 
     @property
     def forward(self) -> bool:
-        """Whether it goes the way of the activations."""
-        return self.name == "link1"
+        """Whether it goes the way of the activations, from one device towards the next."""
+        return self.name.startswith("link")
+
+    @property
+    def relayed(self) -> bool:
+        """Whether it leads from a master on, behind a forward hop."""
+        return self.name.startswith("relay")
 
 
 def splits_of(blocks: int, which: Splits) -> NDArray[np.int64]:
