@@ -17,7 +17,7 @@ from hwrun.errors import RecordError
 from paretosim.link import Link
 
 Scalar = str | int | float | bool | None
-Medium = Literal["loopback", "veth", "relay", "network"]
+Medium = Literal["loopback", "veth", "relay", "network", "memory"]
 # Beyond this many scales a residual is an outlier to Huber's estimator, which then counts it less (95 % efficiency).
 _HUBER = 1.345
 # Scales a median absolute deviation to the standard deviation of a normal distribution (1 / Φ⁻¹(3/4)).

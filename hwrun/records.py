@@ -56,6 +56,8 @@ from paretosim.mode import Mode
 from paretosim.plan import Plan
 
 SCHEMA_VERSION = 1
+# How a worker shares its time: receiving and sending beside computing, or one after the other (the paper's).
+WorkerKind = Literal["overlapped", "serial"]
 
 
 class Phases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,6 +101,17 @@ class SubRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batches: tuple[BatchRecord, ...]
 
 
+class SocketBuffers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """SO_SNDBUF of a hop's sending and SO_RCVBUF of its receiving socket after the last batch, as the kernel says them.
+
+    It counts its own bookkeeping too (socket(7)) and tunes both while data flow, so the payload that fits is less.
+    None where the hop has no such socket, or the backend does not show it.
+    """
+
+    send_bytes: int | None = None
+    receive_bytes: int | None = None
+
+
 class OutputCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The pipeline's output against the unsplit model's, on the same input."""
 
@@ -108,13 +121,19 @@ class OutputCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One measured (or skipped, or failed) combination of plan, mode, link and repeat.
+    """One measured (or skipped, or failed) combination of plan, mode, links, workers and repeat.
 
-    `link_asked` is None for an unshaped link. `stage_targets_s` are the emulated stages' target times, already
-    divided by `speed`; None where stages compute for real. Skipped and failed cells carry `reason` and `remedy`.
-    `tcp_info` is of each stage's sending socket after the last batch, empty where that is a unix socket. `relay` is
-    what a shaped link's relay counted meanwhile, `load` the machine's use. `queue_depth` batches may wait before
-    computing, and before sending, in each stage.
+    A hop lies between two stages. `link_asked` is that of the first hop, the only one of two stages;
+    `later_links_asked` are those of the hops after it and then, where a chain of more than two stages needs a way back
+    from its last host to its first (or inputs travel to it), that of this way, seen from the first host. None is an
+    unshaped link, and a hop within one host. `hosts` names the host of each stage of the plan; empty is a host for
+    each. `link_measured` and `later_links_measured` are what probes found of the hops.
+
+    `stage_targets_s` are the emulated stages' target times, already divided by `speed`; None where stages compute for
+    real. Skipped and failed cells carry `reason` and `remedy`. `tcp_info` is of each stage's sending socket after the
+    last batch, empty where that is no TCP socket; `buffers` has an entry for each hop between stages that take part.
+    `relay` is what a shaped link's relay counted meanwhile, `load` the machine's use. `queue_depth` batches may wait
+    before computing, and before sending, in each stage of overlapped workers.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -122,9 +141,12 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     mode: Mode
     link_name: str
     link_asked: Link | None
+    later_links_asked: tuple[Link | None, ...] = ()
+    hosts: tuple[str, ...] = ()
     source: Literal["stage1", "sink"] = "stage1"
     sink: Literal["last", "first"] = "last"
     tcp_state: Literal["warm", "cold"] = "warm"
+    workers: WorkerKind = "overlapped"
     repeat: int
     emulated: bool
     speed: float
@@ -134,10 +156,12 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     remedy: str | None = None
     started_utc: str | None = None
     link_measured: LinkMeasured | None = None
+    later_links_measured: tuple[LinkMeasured | None, ...] = ()
     control_delay_s: float | None = None
     output_check: OutputCheck | None = None
     subruns: tuple[SubRun, ...] = ()
     tcp_info: tuple[dict[str, Scalar], ...] = ()
+    buffers: tuple[SocketBuffers, ...] = ()
     load: tuple[dict[str, Scalar], ...] = ()
     relay: dict[str, Scalar] = {}
     queue_depth: int | None = None
@@ -146,8 +170,22 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def cell_id(self) -> str:
         """The same for the same combination, in any run."""
         return cell_id(
-            Plan.parse(self.plan), self.mode, self.link_name, self.link_asked, self.source, self.sink, self.repeat
+            Plan.parse(self.plan),
+            self.mode,
+            link_name=self.link_name,
+            links=self.links_asked,
+            hosts=self.hosts,
+            source=self.source,
+            sink=self.sink,
+            tcp_state=self.tcp_state,
+            workers=self.workers,
+            repeat=self.repeat,
         )
+
+    @property
+    def links_asked(self) -> tuple[Link | None, ...]:
+        """Of every hop in order, and then of the way back where there is one of its own."""
+        return (self.link_asked, *self.later_links_asked)
 
     def subrun(self, name: str) -> SubRun:
         """The sub-run of that name."""
@@ -189,9 +227,24 @@ def completion_period_s(batches: Sequence[BatchRecord]) -> float:
     return (completions[-1] - completions[0]) / (len(completions) - 1)
 
 
-def cell_id(plan: Plan, mode: Mode, link_name: str, link: Link | None, source: str, sink: str, repeat: int) -> str:
-    """Identity of a combination: equal for equal conditions, so that a resumed sweep measures none twice."""
-    conditions = (str(plan), mode, link_name, link, source, sink, repeat)
+def cell_id(
+    plan: Plan,
+    mode: Mode,
+    *,
+    link_name: str,
+    links: Sequence[Link | None],
+    hosts: Sequence[str],
+    source: str,
+    sink: str,
+    tcp_state: str,
+    workers: str,
+    repeat: int,
+) -> str:
+    """Identity of a combination: equal for equal conditions, so that a resumed sweep measures none twice.
+
+    The backend and the wire's dtype are the plan's. `links` are those of `Cell.links_asked`.
+    """
+    conditions = (str(plan), mode, link_name, tuple(links), tuple(hosts), source, sink, tcp_state, workers, repeat)
     return hashlib.sha256(msgspec.json.encode(conditions, order="sorted")).hexdigest()[:16]
 
 

@@ -79,7 +79,9 @@ class StoreBlock(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tr
 
 
 class DeployStage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Become stage `position` of a pipeline.
+    """Become stage `position` of a pipeline, beside those of it that run here already.
+
+    The first stage of another pipeline ends whatever was deployed before.
 
     `target_s` is the emulated stage's compute time, None where it computes for real; with `compute_each` an
     emulated stage computes every batch and then waits for its target. `limit_bytes` is the longest tensor
@@ -102,9 +104,10 @@ class DeployStage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=T
 
 
 class Connect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Dial the next stage (or the orchestrator's results) at `address`, and start working."""
+    """Let stage `position` dial the next one (or the orchestrator's results) at `address`, and start working."""
 
     pipeline: str
+    position: int
     address: str
 
 
@@ -125,20 +128,23 @@ class Probed(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
 
 
 class Collect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Hand over and forget what was recorded since the last time."""
+    """Hand over and forget what stage `position` recorded since the last time."""
 
     pipeline: str
+    position: int
 
 
 class Collected(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Phases by sequence number, and TCP_INFO of the stage's sending socket."""
+    """Phases by sequence number, TCP_INFO of the stage's sending socket, and its sockets' buffers (None without)."""
 
     phases: dict[int, Phases]
     tcp_info: dict[str, Scalar]
+    send_buffer_bytes: int | None = None
+    receive_buffer_bytes: int | None = None
 
 
 class TearDown(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Close the data connections and end the stage's threads. Weights stay loaded."""
+    """Close the data connections and end the threads of every stage here. Weights stay cached."""
 
     pipeline: str
 

@@ -62,7 +62,7 @@ class ThreadedWorkers(LocalWorkers):
 
     def _start(self, hosts):
         for host in hosts:
-            is_loopback = self._testbed.medium(None) == "loopback"
+            is_loopback = self._testbed.outside(None) == "loopback"
             with host.entered():
                 control = listen(self._control_address(host))
                 data = listen(Address(host=host.address(None) if is_loopback else "0.0.0.0"))
@@ -103,7 +103,7 @@ def in_this_process(scratch):
         for name, value in steady_environment(1).items():
             patch.setenv(name, value)
         patch.setattr(tempfile, "tempdir", str(scratch))
-        patch.setattr(sweep, "LocalWorkers", ThreadedWorkers)
+        patch.setattr(local_workers, "LocalWorkers", ThreadedWorkers)
         patch.setattr(link_probes, "ECHO_S", 0.4)  # what a sweep of sizes does with more time, test_probe.py has
         yield
 
@@ -228,7 +228,7 @@ def test_a_folder_that_holds_a_run_is_not_measured_into_again(finished, profiles
 
 
 def test_a_finished_sweep_resumed_shows_its_table_and_starts_no_worker(finished, monkeypatch):
-    monkeypatch.setattr(sweep, "LocalWorkers", lambda *_, **__: pytest.fail("started workers"))
+    monkeypatch.setattr(local_workers, "LocalWorkers", lambda *_, **__: pytest.fail("started workers"))
     code, out, err = swept("--resume", finished[0])
     assert code == 0, err
     assert "same bits" in out
@@ -292,7 +292,7 @@ def test_cells_that_cannot_be_done_in_time_are_skipped_without_a_worker_and_resu
 ):
     folder = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "LocalWorkers", lambda *_, **__: pytest.fail("started workers"))
+        patch.setattr(local_workers, "LocalWorkers", lambda *_, **__: pytest.fail("started workers"))
         code, _, err = swept(*options(profiles, folder, "--max-cell-time", "200ms"))
     assert code == 0, err
     run = read_run(folder)

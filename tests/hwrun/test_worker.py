@@ -136,7 +136,8 @@ def test_a_pipeline_of_streamed_weights_computes_what_the_unsplit_model_does(
         assert check.bitwise_equal
         running.collect()
         (run,) = feed(running, Mode.named("closed", window=3), 4)
-        phases, info = running.collect()
+        found = running.collect()
+    phases, info = found.phases, found.tcp_info
     assert len(phases) == len(run.warmup) + len(run.batches) == 10
     for fed in run.batches:
         first, second = phases[fed.sequence]
@@ -148,6 +149,9 @@ def test_a_pipeline_of_streamed_weights_computes_what_the_unsplit_model_does(
         assert second.compute_end_s <= second.send_start_s <= fed.returned_s
     assert info[0]["congestion_control"]
     assert info[1] == {}
+    (buffers,) = found.buffers
+    assert buffers.send_bytes > 0
+    assert buffers.receive_bytes > 0
 
 
 def test_emulated_stages_take_their_targets_and_hand_on_the_real_activation(workers, reference_and_store, tmp_path):
@@ -155,7 +159,7 @@ def test_emulated_stages_take_their_targets_and_hand_on_the_real_activation(work
         assert compare(running.prime(), reference_and_store[0].outputs).bitwise_equal
         running.collect()
         feed(running, Mode.named("single"), 5)
-        phases, _ = running.collect()
+        phases = running.collect().phases
         assert compare(running.prime(), reference_and_store[0].outputs).bitwise_equal
     for batch in phases.values():
         for stage, target_s in zip(batch, (0.02, 0.03), strict=True):
@@ -243,7 +247,7 @@ def test_a_tensor_of_the_wrong_shape_ends_its_pipeline_and_not_the_worker(worker
     with listen(Address(path=str(tmp_path / "r"))) as results:
         connecting = threading.Thread(target=lambda: accept_results(results))
         connecting.start()
-        client.request(control.Connect(pipeline="p", address=f"unix:{tmp_path / 'r'}"), control.Done)
+        client.request(control.Connect(pipeline="p", position=1, address=f"unix:{tmp_path / 'r'}"), control.Done)
         connecting.join()
     specs, payload = outgoing([torch.ones(3, 3)])
     connection.send(Kind.BATCH, specs=specs, payload=payload)
@@ -300,8 +304,8 @@ def test_what_cannot_be_done_is_answered_with_the_reason_and_the_session_goes_on
     client = worker.client()
     with pytest.raises(RequestFailedError, match="not in"):
         deploy_stage(client, reference_and_store[0], "p")
-    with pytest.raises(RequestFailedError, match="pipeline p: no stage"):
-        client.request(control.Collect(pipeline="p"), control.Collected)
+    with pytest.raises(RequestFailedError, match="pipeline p: no stage 0"):
+        client.request(control.Collect(pipeline="p", position=0), control.Collected)
     assert client.exchange().round_trip_s < 5
     client.close()
 
