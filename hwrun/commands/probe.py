@@ -128,17 +128,19 @@ def _probed(client: WorkerClient, request: control.ProbeLink) -> LinkMeasured:
 def _local(links: list[tuple[str, Link | None]], asked: Asked) -> Iterator[Probing]:
     restart_if_unsteady(1)
     from hwrun.local.testbed import LocalTestbed
-    from hwrun.local.workers import LocalRoute, LocalWorkers
+    from hwrun.local.workers import LocalWorkers
+    from hwrun.testbed import DataPath
 
     with (
         LocalTestbed(shaped=any(link is not None for _, link in links)) as testbed,
         LocalWorkers(testbed, threads=1, pinned=False, log_folder=None) as workers,
     ):
-        near, far = workers.clients[0], workers.clients[-1]
+        one, two = workers.hosts
+        near, far = workers.client(one), workers.client(two)
         for name, link in links:
-            testbed.shape(link)
-            address = LocalRoute(testbed, workers, link, "last", 2).stage_address(1)
-            request = _request(address, testbed.medium(link), bulk_bytes(link), asked)
+            testbed.shape({} if link is None else {(one, two): link})
+            address = workers.route(DataPath((one, two), (link,), two, link)).stage_address(1)
+            request = _request(address, testbed.medium(one, two, link), bulk_bytes(link), asked)
             yield Probing(near=near.name, far=far.name, link=name, measured=_probed(near, request))
 
 
