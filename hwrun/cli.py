@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from paretosim.command_line import Subcommand, dispatch
+try:
+    from hwrun.errors import BadUsageError, HwrunError
+    from paretosim.command_line import Subcommand, dispatch
+    from paretosim.errors import BadInputError, ParetosimError
+except KeyboardInterrupt:  # Ctrl-C while the first modules load, before anything could turn it into a message
+    print("hwrun: interrupted", file=sys.stderr)
+    sys.exit(130)  # as dispatch would
 
 SUBCOMMANDS = (
     Subcommand("worker", "hwrun.commands.worker", "run stages on this device for an orchestrator"),
@@ -21,9 +27,6 @@ SUBCOMMANDS = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run `hwrun` with `argv` (default: the process's own) and return its exit code."""
-    from hwrun.errors import BadUsageError, HwrunError
-    from paretosim.errors import BadInputError, ParetosimError
-
     return dispatch(
         "hwrun",
         "Run split neural networks on real devices (or this machine standing in for them) and record raw samples.",
