@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import sys
 
-try:
-    from hwrun.errors import RecordError
-    from paretosim.command_line import Subcommand, dispatch
-    from paretosim.errors import BadInputError, ParetosimError
-    from validation.errors import PublishedTableError, ValidationError
-except KeyboardInterrupt:  # Ctrl-C while the first modules load, before anything could turn it into a message
-    print("paretosim-validate: interrupted", file=sys.stderr)
-    sys.exit(130)  # as dispatch would
+from paretosim.command_line import Subcommand, dispatch
 
 SUBCOMMANDS = (
     Subcommand(
@@ -25,6 +18,10 @@ SUBCOMMANDS = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run `paretosim-validate` with `argv` (default: the process's own) and return its exit code."""
+    from hwrun.errors import RecordError
+    from paretosim.errors import BadInputError, ParetosimError
+    from validation.errors import PublishedTableError, ValidationError
+
     return dispatch(
         "paretosim-validate",
         "Hold predictions against measurements and published figures, and say how far off they are.",

@@ -1,1 +1,0 @@
-"""Workers on other hosts: the testbed file, and starting, watching and ending workers over ssh."""
