@@ -1,5 +1,6 @@
 # Everything a fresh machine needs is Python 3.11 or newer, make and git; the first target run installs the rest
-# into .venv with pip. Nothing is installed outside it, and no test needs a system package.
+# into .venv with pip. Nothing is installed outside it; tests that need a Debian package
+# skip without it, and `make apt-packages` (as root) installs those.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -7,7 +8,10 @@ ENVIRONMENT := .venv/installed
 # One name per demo, so that a second one does not overwrite the first.
 DEMO_RUN := runs/demo-$(shell date -u +%Y%m%dT%H%M%SZ)
 
-.PHONY: demo test check bench format clean help
+# openssh-server: starting workers over ssh (tests/hwrun/test_remote_workers.py).
+APT_PACKAGES := openssh-server
+
+.PHONY: apt-packages demo test check bench format clean help
 
 help:
 	@echo "make demo   predict, measure over real sockets, compare: the whole loop on this machine"
@@ -15,6 +19,7 @@ help:
 	@echo "make check  format, lint, types"
 	@echo "make bench  the performance suite (ratios within one run)"
 	@echo "make format let ruff format and fix"
+	@echo "make apt-packages  Debian packages that some tests need, where apt and root are there; else says so"
 	@echo "make clean  remove .venv and caches; runs/ is kept"
 
 $(ENVIRONMENT): pyproject.toml
@@ -30,6 +35,13 @@ demo: $(ENVIRONMENT)
 	$(BIN)/hwrun sweep --local --model mobilenet_v2 --emulate rpi4b,rpi4b --speed 20 --splits 8,15,18,20 \
 		--link unshaped --link 20mbit,20ms --mode paced --repeats 2 --batches-per-cell 6 -o $(DEMO_RUN)
 	$(BIN)/python -m validation report $(DEMO_RUN)
+
+apt-packages:
+	@for package in $(APT_PACKAGES); do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "not root on Debian: tests that need$$missing will skip"; exit 0; fi; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null \
+		|| echo "could not install$$missing: tests that need them will skip"
 
 test: $(ENVIRONMENT)
 	$(BIN)/python -m pytest

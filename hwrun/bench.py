@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -15,80 +13,65 @@ import psutil
 
 from hwrun.errors import BadUsageError, HwrunError, ProtocolError
 from hwrun.feeding import Fed, FedRun, feed
-from hwrun.local.testbed import LocalTestbed
-from hwrun.local.workers import LocalRoute, LocalWorkers
+from hwrun.link_probes import LinkProbes
 from hwrun.models.model_source import recorded_reference
 from hwrun.orchestrator import Deployment, Pipeline
-from hwrun.probe import bulk_bytes
-from hwrun.records import BatchRecord, Cell, LinkMeasured, OutputCheck, Phases, Scalar, SubRun
+from hwrun.records import BatchRecord, Cell, LinkMeasured, LinkProbe, OutputCheck, Phases, Scalar, SocketBuffers, SubRun
 from hwrun.reference import References, compare, require_equal
-from hwrun.sweep_cells import PlannedCell
-from hwrun.sweep_plan import BenchSettings
-from hwrun.wire import control
-from paretosim.block import Model
-from paretosim.link import Link
+from hwrun.sweep_cells import Crossing, PlannedCell
+from hwrun.sweep_plan import SweepPlan, recorded
+from hwrun.testbed import DataPath, Testbed, Workers
 
-_PINGS = 7
-_CONTROL_PINGS = 9
 # A cell may take this many times its bound, and a little for deploying it, before it is given up.
 _PATIENCE = 3.0
 _DEPLOY_ALLOWANCE_S = 60.0
-
-
-@dataclass(frozen=True)
-class _LinkProbe:
-    measured: LinkMeasured
-    control_delay_s: float
 
 
 class _Found:
     """What a cell has found so far: a failed one keeps what it has."""
 
     def __init__(self) -> None:
-        self.probe: _LinkProbe | None = None
+        self.links: tuple[LinkMeasured | None, ...] = ()
+        self.control_delay_s: float | None = None
         self.output_check: OutputCheck | None = None
         self.subruns: tuple[SubRun, ...] = ()
         self.tcp_info: tuple[dict[str, Scalar], ...] = ()
+        self.buffers: tuple[SocketBuffers, ...] = ()
         self.load: tuple[dict[str, Scalar], ...] = ()
         self.relay: dict[str, Scalar] = {}
 
 
 class Bench:
-    """Measures cells, one at a time.
+    """Measures the cells of a plan, one at a time.
 
     Parameters
     ----------
-    models : profiles of the models that cells are of, by name.
+    on_probe : given each probe of a link as it was made.
     """
 
     def __init__(
         self,
-        testbed: LocalTestbed,
-        workers: LocalWorkers,
+        testbed: Testbed,
+        workers: Workers,
         references: References,
-        models: dict[str, Model],
-        settings: BenchSettings,
+        plan: SweepPlan,
+        on_probe: Callable[[LinkProbe], None],
     ) -> None:
         self._testbed = testbed
         self._workers = workers
         self._references = references
-        self._models = models
-        self._settings = settings
-        self._probes: dict[tuple[str, Link | None], _LinkProbe] = {}
+        self._plan = plan
+        self._settings = plan.settings
+        self._probes = LinkProbes(testbed, workers, on_probe)
 
-    def measure(self, cell: PlannedCell, targets_s: tuple[float, ...] | None) -> Cell:
-        """The cell, done or failed with the reason; workers that died are started again for the next one.
-
-        Parameters
-        ----------
-        targets_s : emulated compute time of each stage that takes part.
-        """
+    def measure(self, cell: PlannedCell) -> Cell:
+        """The cell, done or failed with the reason; workers that died are started again for the next one."""
         started_utc = datetime.now(UTC).isoformat(timespec="seconds")
         found = _Found()
         reason = remedy = None
         try:
             self._workers.revive()
-            self._measure(cell, targets_s, found)
+            self._measure(cell, found)
         except BadUsageError:
             raise
         # OSError and RuntimeError: the testbed, torch. The sweep goes on with the next cell.
@@ -96,33 +79,37 @@ class Bench:
             # What a peer saw of a death is an effect; the death is the reason.
             reason = ": ".join(part for part in (self._workers.deaths(), str(error)) if part)
             remedy = "resume the sweep to try it again; the workers' logs beside it say more"
-        return Cell(
-            plan=str(cell.plan),
-            mode=cell.mode,
-            link_name=cell.link_name,
-            link_asked=cell.link,
-            source=cell.source,
-            sink=cell.sink,
-            repeat=cell.repeat,
-            emulated=self._settings.emulated,
-            speed=self._settings.speed,
-            stage_targets_s=targets_s,
-            status="done" if reason is None else "failed",
+        return recorded(
+            cell,
+            self._plan,
+            "done" if reason is None else "failed",
             reason=reason,
             remedy=remedy,
             started_utc=started_utc,
-            link_measured=found.probe.measured if found.probe else None,
-            control_delay_s=found.probe.control_delay_s if found.probe else None,
+            link_measured=found.links[0] if found.links else None,
+            later_links_measured=found.links[1:],
+            control_delay_s=found.control_delay_s,
             output_check=found.output_check,
             subruns=found.subruns,
             tcp_info=found.tcp_info,
+            buffers=found.buffers,
             load=found.load,
             relay=found.relay,
             queue_depth=self._settings.queue_depth,
         )
 
-    def _measure(self, cell: PlannedCell, targets_s: tuple[float, ...] | None, found: _Found) -> None:
-        model = self._models[cell.plan.model]
+    def probe_after(self, hop: Crossing) -> None:
+        """Probe a hop once more, after the last cell that has it.
+
+        Raises
+        ------
+        HwrunError : it cannot be probed; the cells stand, without what it would have said of drift.
+        """
+        self._workers.revive()
+        self._probes.after(hop)
+
+    def _measure(self, cell: PlannedCell, found: _Found) -> None:
+        model = self._plan.models[cell.plan.model]
         source = recorded_reference(model)
         reference = self._references.of(source, cell.plan.batch)
         blocks = len(model.blocks)
@@ -132,58 +119,40 @@ class Bench:
                 " expected the same; run: hwrun trace"
             )
         stages = cell.stages
-        clients = self._workers.clients[: len(stages)]
+        clients = [self._workers.client(host) for host in cell.stage_hosts]
         for client, stage in zip(clients, stages, strict=True):
             client.supply(reference.digests[stage.first : stage.last], self._workers.store)
-        self._testbed.shape(cell.link)
-        found.probe = self._probe(cell)
+        self._testbed.shape(cell.pair_links())
+        found.links = tuple(self._probes.before(hop) for hop in cell.hops)
+        found.control_delay_s = self._probes.control_delay_s(cell.hosts[0])
         deployment = Deployment(
             model=source,
             stages=stages,
-            targets_s=targets_s,
+            targets_s=self._plan.targets_s(cell),
             compute_each=self._settings.compute_each,
             digests=reference.digests,
             inputs=reference.inputs,
             input_at_sink=cell.source == "sink",
             batch=cell.plan.batch,
             seed=self._settings.seed,
-            limit_bytes=max(self._models[cell.plan.model].cut_bytes()) * cell.plan.batch,
+            limit_bytes=max(model.cut_bytes()) * cell.plan.batch,
             queue_depth=self._settings.queue_depth,
         )
-        route = LocalRoute(self._testbed, self._workers, cell.link, cell.sink, len(stages))
+        route = self._workers.route(DataPath.of(cell))
         deadline_s = time.monotonic() + _DEPLOY_ALLOWANCE_S + _PATIENCE * self._settings.max_cell_time_s
         with Pipeline(clients, route, self._workers.credentials, deployment, deadline_s) as pipeline:
             outputs = pipeline.prime()
             found.output_check = compare(outputs, reference.outputs)
             require_equal(found.output_check)
             pipeline.collect()
-            self._testbed.relay_counters(reset=True)
+            self._testbed.counters(reset=True)
             with _LoadSampler() as load:
                 runs = feed(pipeline, cell.mode, self._settings.batches)
             found.load = tuple(load.samples)
-            found.relay = dict(self._testbed.relay_counters())
-            phases, found.tcp_info = pipeline.collect()
-        found.subruns = tuple(_subrun(run, phases) for run in runs)
-
-    def _probe(self, cell: PlannedCell) -> _LinkProbe:
-        """What the link is, measured before its first cell: the path stays the same afterwards."""
-        key = (cell.link_name, cell.link)
-        if key not in self._probes:
-            first, last = self._workers.clients[0], self._workers.clients[-1]
-            route = LocalRoute(self._testbed, self._workers, cell.link, cell.sink, len(self._testbed.hosts))
-            address = route.stage_address(len(self._testbed.hosts) - 1)
-            asked = control.ProbeLink(address=str(address), pings=_PINGS, bulk_bytes=bulk_bytes(cell.link))
-            probed = first.request(asked, control.Probed)
-            # One way of the control path, which a dispatch takes once.
-            round_trips_s = [client.round_trip_s() for client in (first, last) for _ in range(_CONTROL_PINGS)]
-            measured = LinkMeasured(
-                medium=self._testbed.medium(cell.link),
-                rtt_samples_s=probed.rtt_samples_s,
-                goodput_bps=probed.goodput_bps,
-                probe_bytes=probed.bulk_bytes,
-            )
-            self._probes[key] = _LinkProbe(measured, statistics.median(round_trips_s) / 2)
-        return self._probes[key]
+            found.relay = dict(self._testbed.counters())
+            collected = pipeline.collect()
+        found.tcp_info, found.buffers = collected.tcp_info, collected.buffers
+        found.subruns = tuple(_subrun(run, collected.phases) for run in runs)
 
 
 def _subrun(run: FedRun, phases: dict[int, tuple[Phases, ...]]) -> SubRun:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import sys
 
-from paretosim.command_line import Subcommand, dispatch
+try:
+    from hwrun.errors import BadUsageError, HwrunError
+    from paretosim.command_line import Subcommand, dispatch
+    from paretosim.errors import BadInputError, ParetosimError
+except KeyboardInterrupt:  # Ctrl-C while the first modules load, before anything could turn it into a message
+    print("hwrun: interrupted", file=sys.stderr)
+    sys.exit(130)  # as dispatch would
 
 SUBCOMMANDS = (
     Subcommand("worker", "hwrun.commands.worker", "run stages on this device for an orchestrator"),
+    Subcommand("up", "hwrun.commands.up", "start the workers of a testbed file, over ssh"),
+    Subcommand("status", "hwrun.commands.status", "say how the hosts and workers of a testbed file are"),
+    Subcommand("down", "hwrun.commands.down", "end the workers that hwrun up started"),
+    Subcommand("resident", "hwrun.commands.resident", "what up, status and down run on each host; not typed by hand"),
     Subcommand("sweep", "hwrun.commands.sweep", "measure plans over links, modes and repeats"),
+    Subcommand("probe", "hwrun.commands.probe", "round trips, goodput, message cost and clocks between two hosts"),
     Subcommand("profile", "hwrun.commands.profile", "time every block of a model on this device"),
     Subcommand("trace", "hwrun.commands.trace", "write model profiles: blocks, parameters, FLOPs, output bytes"),
 )
@@ -16,9 +27,6 @@ SUBCOMMANDS = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run `hwrun` with `argv` (default: the process's own) and return its exit code."""
-    from hwrun.errors import BadUsageError, HwrunError
-    from paretosim.errors import BadInputError, ParetosimError
-
     return dispatch(
         "hwrun",
         "Run split neural networks on real devices (or this machine standing in for them) and record raw samples.",

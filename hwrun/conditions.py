@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from functools import cache
@@ -30,10 +31,25 @@ _SYSCTLS = (
 
 @cache
 def alike_versions() -> dict[str, str]:
-    """What two ends of a control connection must agree on: the protocol, this package and torch."""
+    """What two ends of a control connection must agree on: the protocol, this package and its code, and torch."""
     from paretosim import __version__
 
-    return {"protocol": str(VERSION), "paretosim": __version__, "torch": _version("torch")}
+    return {
+        "protocol": str(VERSION),
+        "paretosim": __version__,
+        "code": _code_identity(),
+        "torch": _version("torch"),
+    }
+
+
+def _code_identity() -> str:
+    """Hash of the source of `hwrun` and of the nouns it takes from `paretosim`: checkouts of one version may differ."""
+    sha256 = hashlib.sha256()
+    place = Path(__file__).resolve().parent.parent  # both stand there, installed or in a checkout
+    for package in ("hwrun", "paretosim"):
+        for path in sorted((place / package).rglob("*.py")):
+            sha256.update(path.relative_to(place).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return sha256.hexdigest()[:12]
 
 
 def version_differences(own: dict[str, str], other: dict[str, str], own_name: str, other_name: str) -> str:
@@ -48,7 +64,8 @@ def version_differences(own: dict[str, str], other: dict[str, str], own_name: st
 def versions() -> dict[str, str]:
     """Versions of everything that takes part in a measurement."""
     return {
-        **alike_versions(),
+        # Not the code: a sweep that a mended program resumes is the same sweep.
+        **{name: value for name, value in alike_versions().items() if name != "code"},
         **{name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "kernel": platform.release(),

@@ -7,27 +7,28 @@ here. Every time of a batch's start and return is taken on this process's monoto
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import secrets
 import socket
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError, TimedOutError
-from hwrun.records import Phases, Scalar
+from hwrun.records import Phases, Scalar, SocketBuffers
 from hwrun.stage_runner import Cancelled, sharpen_timer, wait_until
+from hwrun.testbed import Route
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials
 from hwrun.wire.data_path import admit_data, dial_data
 from hwrun.wire.frames import Kind
 from hwrun.wire.handover import Handover, HandoverClosed
-from hwrun.wire.tcp import Address, BufferPool, Connection
+from hwrun.wire.tcp import BufferPool, Connection
 from hwrun.wire.tensors import incoming, outgoing
 from hwrun.worker_client import WorkerClient
 from paretosim.plan import Stage
@@ -39,22 +40,6 @@ _CONNECT_LIMIT_S = 30.0
 _CAUSE_LIMIT_S = 0.5
 # How often waiting for a result is interrupted to see whether the path to it still stands.
 _CHECK_INTERVAL_S = 1.0
-
-
-class Route(Protocol):
-    """How data reach each part of a pipeline over one link."""
-
-    def stage_address(self, position: int) -> Address:
-        """Where stage `position` takes data."""
-
-    def listen_for_results(self) -> tuple[socket.socket, Address]:
-        """A listener for the results, at the host where they are wanted, and where the last stage dials it."""
-
-    def at_sink(self) -> AbstractContextManager[None]:
-        """The calling thread is on the host where results are wanted."""
-
-    def check(self) -> None:
-        """Raise HwrunError where the path itself is gone: what was under way on it never arrives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +63,24 @@ class Deployment:
     queue_depth: int
 
 
+@dataclass(frozen=True)
+class Collected:
+    """What a pipeline's stages recorded: phases by batch, one entry a stage, and what TCP says of their sockets.
+
+    `tcp_info` is of each stage's sending socket, `buffers` of each hop between two stages.
+    """
+
+    phases: dict[int, tuple[Phases, ...]]
+    tcp_info: tuple[dict[str, Scalar], ...]
+    buffers: tuple[SocketBuffers, ...]
+
+
 class Pipeline:
     """A deployed plan at work: the `Line` that feeding feeds. Use it as a context manager.
 
     Parameters
     ----------
-    workers : one a stage.
+    workers : the one of each stage; several stages may run on one.
     deadline_s : monotonic time after which waiting for a batch ends with TimedOutError.
     """
 
@@ -157,7 +154,7 @@ class Pipeline:
         for position in reversed(range(len(self._workers))):
             is_last = position == len(self._workers) - 1
             address = result_address if is_last else self._route.stage_address(position + 1)
-            request = control.Connect(pipeline=self._name, address=str(address))
+            request = control.Connect(pipeline=self._name, position=position, address=str(address))
             self._workers[position].request(request, control.Done, _CONNECT_LIMIT_S)
         if self._deployment.input_at_sink:
             with self._route.at_sink():
@@ -203,12 +200,21 @@ class Pipeline:
         self._pool.give(buffer)
         return outputs
 
-    def collect(self) -> tuple[dict[int, tuple[Phases, ...]], tuple[dict[str, Scalar], ...]]:
-        """What each stage recorded for each batch since the last call, and TCP_INFO of each stage's sending socket."""
-        parts = [w.request(control.Collect(pipeline=self._name), control.Collected) for w in self._workers]
+    def collect(self) -> Collected:
+        """What each stage recorded since the last call."""
+        parts = [
+            worker.request(control.Collect(pipeline=self._name, position=position), control.Collected)
+            for position, worker in enumerate(self._workers)
+        ]
         sequences = set.intersection(*(set(part.phases) for part in parts))
-        phases = {number: tuple(part.phases[number] for part in parts) for number in sequences}
-        return phases, tuple(part.tcp_info for part in parts)
+        return Collected(
+            phases={number: tuple(part.phases[number] for part in parts) for number in sequences},
+            tcp_info=tuple(part.tcp_info for part in parts),
+            buffers=tuple(
+                SocketBuffers(send_bytes=sender.send_buffer_bytes, receive_bytes=receiver.receive_buffer_bytes)
+                for sender, receiver in itertools.pairwise(parts)
+            ),
+        )
 
     def close(self) -> None:
         """Tear down what stands of it; the workers keep their weights and wait for the next plan."""

@@ -7,6 +7,7 @@ Receive buffers go back to their pool when nothing views them any more.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 import torch
 
 from hwrun.errors import HwrunError, ProtocolError
-from hwrun.records import Phases, Scalar
+from hwrun.records import Phases
 from hwrun.stage_runner import Cancelled, StageResult, StageRunner, sharpen_timer
+from hwrun.wire.control import Collected
 from hwrun.wire.frames import Kind
 from hwrun.wire.handover import Handover, HandoverClosed
-from hwrun.wire.tcp import BufferPool, Connection, tcp_info
+from hwrun.wire.tcp import BufferPool, Connection, buffer_bytes, tcp_info
 from hwrun.wire.tensors import incoming, outgoing
 
 
@@ -101,19 +103,29 @@ class OverlappedStage:
             raise ProtocolError("dispatch: this stage gets its batches over a connection, not by dispatch")
         self._arrived.put(_Arrived(sequence, self._kept_input))
 
-    def collect(self) -> tuple[dict[int, Phases], dict[str, Scalar]]:
-        """Phases recorded since the last call, by sequence number, and TCP_INFO of the sending socket.
+    def collect(self) -> Collected:
+        """Phases recorded since the last call, by sequence number, and what the kernel says of both sockets.
 
         `send_end_s` is when the send call had returned: the last byte was then the kernel's, not yet the peer's,
         which may even hold it a moment earlier than this thread is scheduled again.
         """
         with self._recording:
             phases, self._phases = self._phases, {}
-        return phases, tcp_info(self._downstream.socket) if self._downstream else {}
+        sending = tcp_info(self._downstream.socket) if self._downstream else {}
+        return Collected(
+            phases=phases,
+            tcp_info=sending,
+            send_buffer_bytes=buffer_bytes(self._downstream, socket.SO_SNDBUF),
+            receive_buffer_bytes=buffer_bytes(self._upstream, socket.SO_RCVBUF),
+        )
+
+    def cancel(self) -> None:
+        """Let waiting for an emulated stage's time end; for a stage that is about to be stopped."""
+        self._stopping.set()
 
     def stop(self) -> None:
         """Close both connections and wait for the threads."""
-        self._stopping.set()
+        self.cancel()
         self._arrived.close()
         self._leaving.close()
         for connection in (self._upstream, self._downstream):

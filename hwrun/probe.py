@@ -1,18 +1,32 @@
-"""Probing a data path: round trips of an empty message, and goodput of a bounded transfer.
+"""Probing a data path: round trips of empty messages, goodput, and round trips of messages of rising size.
 
 A probe uses a connection of its own, so that the pipeline's sockets keep the state they are in. The receiver
-measures goodput over the second half of the bytes, when slow start is over, on its own clock.
+measures goodput over the second half of the bytes, when slow start is over, on its own clock. Then messages of
+64 B to 64 MiB go over the connection, which is warm by now, each answered by an empty one when it is whole: what a
+message and a byte cost. Every answer carries the two times of the far clock, so that round trips of empty messages
+are clock exchanges as well.
 """
 
 from __future__ import annotations
 
+import statistics
+import struct
 import time
 from typing import Protocol
 
 from hwrun.errors import ProtocolError
-from hwrun.wire.control import BulkMeasured, Done, Probed, decode_control, receive_control, send_control
+from hwrun.records import ClockExchange, EchoSample, LinkMeasured, Medium
+from hwrun.wire.control import (
+    BulkEnd,
+    BulkMeasured,
+    Done,
+    ProbeEnded,
+    decode_control,
+    receive_control,
+    send_control,
+)
 from hwrun.wire.frames import Kind
-from hwrun.wire.tcp import BufferPool, Connection
+from hwrun.wire.tcp import BufferPool, Connection, tcp_info
 
 # Probe messages carry at most one piece of this size.
 BULK_PIECE_BYTES = 64 * 2**10
@@ -25,6 +39,15 @@ _MAX_BULK_BYTES = 32 * 2**20
 # A path over which nothing moves for this long is dead: neither end of a probe waits longer.
 SILENCE_LIMIT_S = 30.0
 MIN_PINGS = 5
+# Four-fold steps: 64 B to 64 MiB, which is more than half of the largest activation of the catalogue at batch 8.
+_ECHO_STEP = 4
+ECHO_SIZES_BYTES = tuple(64 * _ECHO_STEP**power for power in range(11))
+_ECHO_REPEATS = 9
+_FEWEST_ECHO_REPEATS = 2
+# How long a sweep of sizes may take within a run's probes, and the longest that an orchestrator may ask for.
+ECHO_S = 4.0
+MAX_ECHO_S = 120.0
+_CLOCK = struct.Struct(">dd")  # when the message was whole and when its answer left, of the answering clock
 
 
 class _HasRate(Protocol):
@@ -41,52 +64,109 @@ def bulk_bytes(link: _HasRate | None) -> int:
     return max(_MIN_BULK_BYTES, min(_MAX_BULK_BYTES, int(wanted)))
 
 
-def run_probe(connection: Connection, pings: int, total_bytes: int) -> Probed:
+def run_probe(connection: Connection, *, medium: Medium, pings: int, bulk_bytes: int, echo_s: float) -> LinkMeasured:
     """Probe from the dialling end.
 
     Parameters
     ----------
-    pings : round trips to time, after one that is not counted.
-    total_bytes : of the transfer.
+    pings : round trips of empty messages to time, after one that is not counted.
+    bulk_bytes : of the transfer that goodput is measured by.
+    echo_s : how long the sweep of sizes may take, about; 0 leaves it out.
     """
     connection.socket.settimeout(SILENCE_LIMIT_S)
     pool = BufferPool()
-    samples_s = []
-    for number in range(max(MIN_PINGS, pings) + 1):
-        start_s = time.monotonic()
-        connection.send(Kind.PING, number)
-        echo = connection.receive(pool, 0)
-        end_s = time.monotonic()
-        if echo.header.kind is not Kind.ECHO or echo.header.sequence != number:
-            raise ProtocolError(f"probe: got {echo.header.kind.name} {echo.header.sequence}, expected ECHO {number}")
-        if number:
-            samples_s.append(end_s - start_s)
+    exchanges = [_exchange(connection, pool, number) for number in range(max(MIN_PINGS, pings) + 1)][1:]
+    sent_bytes, goodput_bps = _bulk(connection, pool, bulk_bytes)
+    echo, left_out = _echo_sweep(connection, pool, echo_s)
+    near_tcp = tcp_info(connection.socket)
+    send_control(connection, Done())
+    ended = receive_control(connection, pool, ProbeEnded)
+    return LinkMeasured(
+        medium=medium,
+        rtt_samples_s=tuple(exchange.round_trip_s for exchange in exchanges),
+        goodput_bps=goodput_bps,
+        probe_bytes=sent_bytes,
+        echo=echo,
+        echo_left_out_bytes=left_out,
+        clock=tuple(exchanges),
+        near_tcp=near_tcp,
+        far_tcp=ended.tcp_info,
+    )
+
+
+def _exchange(
+    connection: Connection, pool: BufferPool, number: int, payload: memoryview | bytes = b""
+) -> ClockExchange:
+    start_s = time.monotonic()
+    connection.send(Kind.PING, number, payload=(payload,))
+    echo = connection.receive(pool, _CLOCK.size)
+    end_s = time.monotonic()
+    header = echo.header
+    if header.kind is not Kind.ECHO or header.sequence != number or header.payload_bytes != _CLOCK.size:
+        raise ProtocolError(
+            f"probe: got {header.kind.name} {header.sequence} of {header.payload_bytes} bytes,"
+            f" expected ECHO {number} of {_CLOCK.size}"
+        )
+    arrived_s, answered_s = _CLOCK.unpack(echo.buffer)
+    pool.give(echo.buffer)
+    return ClockExchange(sent_s=start_s, arrived_s=arrived_s, answered_s=answered_s, returned_s=end_s)
+
+
+def _bulk(connection: Connection, pool: BufferPool, total_bytes: int) -> tuple[int, float | None]:
     # At least eight, or the second half of a short transfer would be one arrival, which has no rate.
     piece = bytes(min(BULK_PIECE_BYTES, -(-total_bytes // 8)))
     pieces = -(-total_bytes // len(piece))
     for number in range(pieces):
         connection.send(Kind.BULK, number, payload=(piece,))
-    send_control(connection, Done())
-    measured = receive_control(connection, pool, BulkMeasured)
-    return Probed(rtt_samples_s=tuple(samples_s), goodput_bps=measured.goodput_bps, bulk_bytes=pieces * len(piece))
+    send_control(connection, BulkEnd())
+    return pieces * len(piece), receive_control(connection, pool, BulkMeasured).goodput_bps
+
+
+def _echo_sweep(
+    connection: Connection, pool: BufferPool, limit_s: float
+) -> tuple[tuple[EchoSample, ...], tuple[int, ...]]:
+    """Round trips of each size, and the sizes that were left out: they would not fit in what is left of the time.
+
+    A size may take at most `_ECHO_STEP` times what the one before took; where even the fewest repeats of it might
+    take too long, it and all larger ones are left out.
+    """
+    deadline_s = time.monotonic() + limit_s
+    found: list[EchoSample] = []
+    for place, size in enumerate(ECHO_SIZES_BYTES):
+        expected_s = _ECHO_STEP * statistics.median(found[-1].round_trips_s) if found else 0.0
+        if time.monotonic() + (1 + _FEWEST_ECHO_REPEATS) * expected_s > deadline_s:
+            return tuple(found), ECHO_SIZES_BYTES[place:]
+        # Written to, unlike bytes(size): pages that were never touched are all the same one, and cost nothing to read.
+        payload = memoryview(bytearray(b"\x5a") * size)
+        share_end_s = time.monotonic() + limit_s / (len(ECHO_SIZES_BYTES) + 1)
+        times_s: list[float] = []
+        while len(times_s) <= _ECHO_REPEATS and (
+            len(times_s) <= _FEWEST_ECHO_REPEATS or time.monotonic() < share_end_s
+        ):
+            times_s.append(_exchange(connection, pool, len(times_s), payload).round_trip_s)
+        found.append(EchoSample(size_bytes=size, warmup_s=tuple(times_s[:1]), round_trips_s=tuple(times_s[1:])))
+    return tuple(found), ()
 
 
 def answer_probe(connection: Connection) -> None:
-    """Serve one probe at the listening end, until its transfer is over."""
+    """Serve one probe at the listening end, until the dialling one is done."""
     connection.socket.settimeout(SILENCE_LIMIT_S)
     pool = BufferPool()
     arrivals: list[tuple[float, int]] = []
     while True:
-        message = connection.receive(pool, BULK_PIECE_BYTES)
+        message = connection.receive(pool, ECHO_SIZES_BYTES[-1])
         if message.header.kind is Kind.PING:
-            connection.send(Kind.ECHO, message.header.sequence)
+            clock = _CLOCK.pack(message.end_s, time.monotonic())
+            connection.send(Kind.ECHO, message.header.sequence, payload=(clock,))
         elif message.header.kind is Kind.BULK:
             # Two numbers a piece: a probe of 32 MiB keeps 512 of them.
             arrivals.append((message.end_s, message.header.payload_bytes))
         else:
-            decode_control(message)
+            request = decode_control(message)
+            if not isinstance(request, BulkEnd):
+                send_control(connection, ProbeEnded(tcp_info=tcp_info(connection.socket)))
+                return
             send_control(connection, BulkMeasured(goodput_bps=second_half_goodput_bps(arrivals)))
-            return
         pool.give(message.buffer)
 
 

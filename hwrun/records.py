@@ -1,8 +1,9 @@
 """Records: the schema of a run folder, its writer and its reader. Pure: no torch, no sockets.
 
-A run is a folder with `manifest.json` (what it ran on) and `cells.jsonl` (one line per measured cell, appended
-and fsynced). Raw timestamps are kept; every statistic below is computed from them on read. Each timestamp is of
-the monotonic clock of the process that took it; only differences within one process mean anything.
+A run is a folder with `manifest.json` (what it ran on), `cells.jsonl` (one line per measured cell, appended
+and fsynced) and `probes.jsonl` (one line per probe of a link, before its cells and after). Raw timestamps are kept;
+every statistic below is computed from them on read. Each timestamp is of the monotonic clock of the process that took
+it; only differences within one process mean anything.
 """
 
 from __future__ import annotations
@@ -12,17 +13,51 @@ import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
 from hwrun.errors import RecordError
+from hwrun.link_records import (  # readers of a run take all of it from this module
+    ClockExchange as ClockExchange,
+)
+from hwrun.link_records import (
+    ClockOffset as ClockOffset,
+)
+from hwrun.link_records import (
+    EchoCost as EchoCost,
+)
+from hwrun.link_records import (
+    EchoSample as EchoSample,
+)
+from hwrun.link_records import (
+    LinkMeasured as LinkMeasured,
+)
+from hwrun.link_records import (
+    LinkProbe as LinkProbe,
+)
+from hwrun.link_records import (
+    Medium as Medium,
+)
+from hwrun.link_records import (
+    Scalar as Scalar,
+)
+from hwrun.link_records import (
+    WorkerClock as WorkerClock,
+)
+from hwrun.link_records import (
+    clock_offset as clock_offset,
+)
+from hwrun.link_records import (
+    echo_cost as echo_cost,
+)
 from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.plan import Plan
 
 SCHEMA_VERSION = 1
-Scalar = str | int | float | bool | None
+# How a worker shares its time: receiving and sending beside computing, or one after the other (the paper's).
+WorkerKind = Literal["overlapped", "serial"]
 
 
 class Phases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,17 +101,15 @@ class SubRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batches: tuple[BatchRecord, ...]
 
 
-class LinkMeasured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a probe of the data path found: raw round trips of an empty message, and goodput of a long one.
+class SocketBuffers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """SO_SNDBUF of a hop's sending and SO_RCVBUF of its receiving socket after the last batch, as the kernel says them.
 
-    `medium` is what carried the bytes: `loopback`, `veth` (unshaped) or `relay` (shaped). `goodput_bps` counts
-    payload bits received per second in steady state, None where the probe could not tell.
+    It counts its own bookkeeping too (socket(7)) and tunes both while data flow, so the payload that fits is less.
+    None where the hop has no such socket, or the backend does not show it.
     """
 
-    medium: Literal["loopback", "veth", "relay", "network"]
-    rtt_samples_s: tuple[float, ...]
-    goodput_bps: float | None
-    probe_bytes: int
+    send_bytes: int | None = None
+    receive_bytes: int | None = None
 
 
 class OutputCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,13 +121,19 @@ class OutputCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One measured (or skipped, or failed) combination of plan, mode, link and repeat.
+    """One measured (or skipped, or failed) combination of plan, mode, links, workers and repeat.
 
-    `link_asked` is None for an unshaped link. `stage_targets_s` are the emulated stages' target times, already
-    divided by `speed`; None where stages compute for real. Skipped and failed cells carry `reason` and `remedy`.
-    `tcp_info` is of each stage's sending socket after the last batch, empty where that is a unix socket. `relay` is
-    what a shaped link's relay counted meanwhile, `load` the machine's use. `queue_depth` batches may wait before
-    computing, and before sending, in each stage.
+    A hop lies between two stages. `link_asked` is that of the first hop, the only one of two stages;
+    `later_links_asked` are those of the hops after it and then, where a chain of more than two stages needs a way back
+    from its last host to its first (or inputs travel to it), that of this way, seen from the first host. None is an
+    unshaped link, and a hop within one host. `hosts` names the host of each stage of the plan; empty is a host for
+    each. `link_measured` and `later_links_measured` are what probes found of the hops.
+
+    `stage_targets_s` are the emulated stages' target times, already divided by `speed`; None where stages compute for
+    real. Skipped and failed cells carry `reason` and `remedy`. `tcp_info` is of each stage's sending socket after the
+    last batch, empty where that is no TCP socket; `buffers` has an entry for each hop between stages that take part.
+    `relay` is what a shaped link's relay counted meanwhile, `load` the machine's use. `queue_depth` batches may wait
+    before computing, and before sending, in each stage of overlapped workers.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -102,9 +141,12 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     mode: Mode
     link_name: str
     link_asked: Link | None
+    later_links_asked: tuple[Link | None, ...] = ()
+    hosts: tuple[str, ...] = ()
     source: Literal["stage1", "sink"] = "stage1"
     sink: Literal["last", "first"] = "last"
     tcp_state: Literal["warm", "cold"] = "warm"
+    workers: WorkerKind = "overlapped"
     repeat: int
     emulated: bool
     speed: float
@@ -114,10 +156,12 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     remedy: str | None = None
     started_utc: str | None = None
     link_measured: LinkMeasured | None = None
+    later_links_measured: tuple[LinkMeasured | None, ...] = ()
     control_delay_s: float | None = None
     output_check: OutputCheck | None = None
     subruns: tuple[SubRun, ...] = ()
     tcp_info: tuple[dict[str, Scalar], ...] = ()
+    buffers: tuple[SocketBuffers, ...] = ()
     load: tuple[dict[str, Scalar], ...] = ()
     relay: dict[str, Scalar] = {}
     queue_depth: int | None = None
@@ -126,8 +170,22 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def cell_id(self) -> str:
         """The same for the same combination, in any run."""
         return cell_id(
-            Plan.parse(self.plan), self.mode, self.link_name, self.link_asked, self.source, self.sink, self.repeat
+            Plan.parse(self.plan),
+            self.mode,
+            link_name=self.link_name,
+            links=self.links_asked,
+            hosts=self.hosts,
+            source=self.source,
+            sink=self.sink,
+            tcp_state=self.tcp_state,
+            workers=self.workers,
+            repeat=self.repeat,
         )
+
+    @property
+    def links_asked(self) -> tuple[Link | None, ...]:
+        """Of every hop in order, and then of the way back where there is one of its own."""
+        return (self.link_asked, *self.later_links_asked)
 
     def subrun(self, name: str) -> SubRun:
         """The sub-run of that name."""
@@ -169,9 +227,24 @@ def completion_period_s(batches: Sequence[BatchRecord]) -> float:
     return (completions[-1] - completions[0]) / (len(completions) - 1)
 
 
-def cell_id(plan: Plan, mode: Mode, link_name: str, link: Link | None, source: str, sink: str, repeat: int) -> str:
-    """Identity of a combination: equal for equal conditions, so that a resumed sweep measures none twice."""
-    conditions = (str(plan), mode, link_name, link, source, sink, repeat)
+def cell_id(
+    plan: Plan,
+    mode: Mode,
+    *,
+    link_name: str,
+    links: Sequence[Link | None],
+    hosts: Sequence[str],
+    source: str,
+    sink: str,
+    tcp_state: str,
+    workers: str,
+    repeat: int,
+) -> str:
+    """Identity of a combination: equal for equal conditions, so that a resumed sweep measures none twice.
+
+    The backend and the wire's dtype are the plan's. `links` are those of `Cell.links_asked`.
+    """
+    conditions = (str(plan), mode, link_name, tuple(links), tuple(hosts), source, sink, tcp_state, workers, repeat)
     return hashlib.sha256(msgspec.json.encode(conditions, order="sorted")).hexdigest()[:16]
 
 
@@ -203,6 +276,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     manifest: Manifest
     cells: tuple[Cell, ...]
+    probes: tuple[LinkProbe, ...] = ()
     dropped_lines: int = 0
 
     def latest_cells(self) -> tuple[Cell, ...]:
@@ -212,6 +286,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 MANIFEST_NAME = "manifest.json"
 CELLS_NAME = "cells.jsonl"
+PROBES_NAME = "probes.jsonl"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -226,16 +301,23 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def append_cell(folder: Path, cell: Cell) -> None:
-    """Append one cell and wait until it is on the disk.
+    """Append one cell and wait until it is on the disk."""
+    _append(folder / CELLS_NAME, msgspec.json.encode(cell))
 
-    A half-written last line, left by a crash, is ended first, so that it cannot swallow this one.
-    """
-    with (folder / CELLS_NAME).open("ab+") as file:
+
+def append_probe(folder: Path, probe: LinkProbe) -> None:
+    """Append one probe and wait until it is on the disk."""
+    _append(folder / PROBES_NAME, msgspec.json.encode(probe))
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Append a line. A half-written last one, left by a crash, is ended first, so that it cannot swallow this one."""
+    with path.open("ab+") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-        file.write(msgspec.json.encode(cell) + b"\n")
+        file.write(line + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -257,16 +339,31 @@ def read_run(folder: Path) -> Run:
         raise RecordError(f"{folder / MANIFEST_NAME}: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise RecordError(f"{folder}: schema_version: got {manifest.schema_version}, expected {SCHEMA_VERSION}")
-    cells: list[Cell] = []
+    cells, dropped_cells = _read_lines(folder / CELLS_NAME, Cell)
+    probes, dropped_probes = _read_lines(folder / PROBES_NAME, LinkProbe)
+    return Run(
+        path=folder,
+        manifest=manifest,
+        cells=tuple(cells),
+        probes=tuple(probes),
+        dropped_lines=dropped_cells + dropped_probes,
+    )
+
+
+_Line = TypeVar("_Line")
+
+
+def _read_lines(path: Path, kind: type[_Line]) -> tuple[list[_Line], int]:
+    """What a file of JSON lines holds, and how many half-written ones were dropped; nothing where there is no file."""
+    found: list[_Line] = []
     dropped = 0
-    path = folder / CELLS_NAME
     for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
         if not line:
             continue
         try:
-            cells.append(msgspec.json.decode(line, type=Cell))
+            found.append(msgspec.json.decode(line, type=kind))
         except msgspec.ValidationError as error:
             raise RecordError(f"{path}, line {number}: {error}") from error
         except msgspec.DecodeError:
             dropped += 1
-    return Run(path=folder, manifest=manifest, cells=tuple(cells), dropped_lines=dropped)
+    return found, dropped

@@ -9,6 +9,7 @@ what they would see.
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -104,6 +105,8 @@ class StageRunner:
     target_s : compute time to emulate, seconds per batch; None to take the time that computing takes.
     compute_each : an emulated stage computes every batch before it waits.
     keeps_inputs : the inputs are used again for the next batch, so they must survive it.
+    turn : held while an emulated stage takes its time, so that two stages of one device take turns as they would
+        on that device. Its wait for the turn is before its compute phase.
     cache, key : where an emulated stage's activation is kept, and under what.
     """
 
@@ -114,6 +117,7 @@ class StageRunner:
         target_s: float | None,
         compute_each: bool = False,
         keeps_inputs: bool = False,
+        turn: threading.Lock | None = None,
         cache: ActivationCache,
         key: Hashable,
     ) -> None:
@@ -122,6 +126,7 @@ class StageRunner:
         self._target_s = target_s
         self._compute_each = compute_each
         self._keeps_inputs = keeps_inputs
+        self._turn = turn or threading.Lock()
         self._cache = cache
         self._key = key
         self._activation = cache.get(key) if target_s is not None and not compute_each else None
@@ -142,17 +147,25 @@ class StageRunner:
         # A stage may begin with an in-place operation; copying is the dispatcher's doing, not the stage's.
         if self._keeps_inputs and self._module is not None:
             inputs = tuple(tensor.clone() for tensor in inputs)
-        start_s = time.monotonic()
-        tensors = self._tensors(inputs)
         if self._target_s is None or self._load is None:
+            start_s = time.monotonic()
+            tensors = self._tensors(inputs)
             end_s = time.monotonic()
             return StageResult(tensors, start_s, end_s, False, share_memory(tensors, inputs))
+        with self._turn:
+            return self._paced(inputs, self._target_s, is_cancelled)
+
+    def _paced(
+        self, inputs: tuple[torch.Tensor, ...], target_s: float, is_cancelled: Callable[[], bool]
+    ) -> StageResult:
+        start_s = time.monotonic()
+        tensors = self._tensors(inputs)
         # Within the time there is to wait: after it, it would add to every batch's latency.
         holds_inputs = share_memory(tensors, inputs)
-        wait_until(start_s + self._target_s, is_cancelled)
+        wait_until(start_s + target_s, is_cancelled)
         end_s = time.monotonic()
-        late_s = end_s - start_s - self._target_s
-        overrun = late_s > max(OVERRUN_S, OVERRUN_SHARE * self._target_s)
+        late_s = end_s - start_s - target_s
+        overrun = late_s > max(OVERRUN_S, OVERRUN_SHARE * target_s)
         return StageResult(tensors, start_s, end_s, overrun, holds_inputs)
 
     def _tensors(self, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

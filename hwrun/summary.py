@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 from hwrun.records import Cell, Scalar
 from paretosim.plan import Plan
@@ -14,17 +15,19 @@ def summary_rows(cells: Sequence[Cell]) -> list[dict[str, Scalar]]:
 
     `latency_s` and `throughput_per_s` are medians over repeats, `…_spread` half the range over them relative to
     that (None with one repeat); both are None where no repeat was done. `overruns` counts measured batches in
-    which an emulated stage was late.
+    which an emulated stage was late. `split` is None of plans over other than two stages; `cuts` has them all.
     """
-    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.plan, str(cell.mode), cell.link_name), []).append(cell)
+        alike = (cell.plan, str(cell.mode), cell.link_name, cell.hosts, cell.workers, cell.tcp_state)
+        groups.setdefault(alike, []).append(cell)
     return sorted((_row(group) for group in groups.values()), key=_order)
 
 
-def _order(row: dict[str, Scalar]) -> tuple[str, str, str, int]:
-    split = row["split"]
-    return str(row["model"]), str(row["link"]), str(row["mode"]), split if isinstance(split, int) else 0
+def _order(row: dict[str, Scalar]) -> tuple[Any, ...]:
+    cuts = Plan.parse(str(row["plan"])).cuts
+    runs = tuple(str(row[name]) for name in ("backend", "workers", "tcp_state", "hosts"))
+    return str(row["model"]), str(row["link"]), str(row["mode"]), len(cuts), cuts, runs
 
 
 def _row(cells: Sequence[Cell]) -> dict[str, Scalar]:
@@ -36,8 +39,13 @@ def _row(cells: Sequence[Cell]) -> dict[str, Scalar]:
     checks = [cell.output_check for cell in done if cell.output_check is not None]
     return {
         "model": plan.model,
-        "split": plan.split,
+        "split": plan.split if len(plan.stages) == 2 else None,
+        "cuts": "+".join(map(str, plan.cuts)),
         "plan": str(plan),
+        "hosts": ",".join(cells[0].hosts),
+        "backend": plan.backend,
+        "workers": cells[0].workers,
+        "tcp_state": cells[0].tcp_state,
         "mode": str(cells[0].mode),
         "link": cells[0].link_name,
         "repeats_done": len(done),

@@ -13,21 +13,21 @@ from msgspec import structs
 from hwrun.bench import Bench
 from hwrun.conditions import host, sysctls, versions
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, RecordError
-from hwrun.local.namespaces import availability
-from hwrun.local.testbed import LocalTestbed
-from hwrun.local.workers import LocalWorkers
 from hwrun.records import (
     CELLS_NAME,
     MANIFEST_NAME,
     Cell,
+    LinkProbe,
     Manifest,
     append_cell,
+    append_probe,
     read_run,
     write_manifest,
 )
 from hwrun.reference import References
-from hwrun.sweep_cells import PlannedCell, cells_identity
-from hwrun.sweep_plan import SweepPlan, skipped
+from hwrun.sweep_cells import Crossing, PlannedCell, cells_identity
+from hwrun.sweep_plan import SweepPlan, recorded
+from hwrun.testbed import Testbed, Workers
 
 # What a resumed sweep must have in common with what it continues; host names and load may differ.
 _MATTERS = ("emulated", "speed", "timings", "versions", "seed", "cells_planned", "cells_identity", "batches_per_cell")
@@ -40,6 +40,7 @@ class Sweep:
     ----------
     folder : the run folder; a new one must not exist or be empty.
     on_start, on_cell : told before a cell is measured, and of each record as it is written.
+    on_note : told what went wrong beside the cells, in a line.
     on_workers : given the workers while they run, None afterwards (for whoever has to kill them).
     """
 
@@ -50,12 +51,14 @@ class Sweep:
         *,
         on_start: Callable[[PlannedCell, int], None],
         on_cell: Callable[[Cell], None],
-        on_workers: Callable[[LocalWorkers | None], None],
+        on_note: Callable[[str], None],
+        on_workers: Callable[[Workers | None], None],
     ) -> None:
         self._plan = plan
         self._folder = folder
         self._on_start = on_start
         self._on_cell = on_cell
+        self._on_note = on_note
         self._on_workers = on_workers
 
     def run(self, command_line: Sequence[str], run_id: str, created_utc: str, *, resume: bool) -> None:
@@ -79,13 +82,7 @@ class Sweep:
             self._make_folder()
         left = [cell for cell in self._plan.cells if previous.get(cell.cell_id) != "done"]
         reasons = {cell.cell_id: self._plan.skip_reason(cell) for cell in left}
-        permitted = availability()
-        is_shaped = permitted.how != "none" and not permitted.needs_reexec
-        with (
-            _held(self._folder),
-            LocalTestbed(shaped=is_shaped, seed=self._plan.settings.seed) as testbed,
-            contextlib.ExitStack() as started,
-        ):
+        with _held(self._folder), self._plan.site.testbed() as testbed, contextlib.ExitStack() as started:
             # Workers take seconds to start, and cells that are only skipped need none.
             workers = started.enter_context(self._workers(testbed)) if None in reasons.values() else None
             manifest = self._manifest(testbed, workers, command_line, run_id, created_utc)
@@ -94,18 +91,30 @@ class Sweep:
             else:
                 self._write(lambda: write_manifest(self._folder, manifest))
             bench = None if workers is None else self._bench(testbed, workers)
+            last_over = {hop: cell for cell in left if reasons[cell.cell_id] is None for hop in cell.hops}
             for position, cell in enumerate(left):
                 reason = reasons[cell.cell_id]
                 if reason is not None:
                     if previous.get(cell.cell_id) != "skipped":
-                        self._record(skipped(cell, self._plan, *reason))
+                        self._record(recorded(cell, self._plan, "skipped", reason=reason[0], remedy=reason[1]))
                     continue
                 assert bench is not None  # there is a cell without a reason to skip it
                 self._on_start(cell, len(left) - position)
-                self._record(bench.measure(cell, self._plan.targets_s(cell)))
+                self._record(bench.measure(cell))
                 self._require_path(testbed)
+                for hop in cell.hops:
+                    if last_over[hop] is cell:
+                        self._probe_after(bench, hop)
 
-    def _require_path(self, testbed: LocalTestbed) -> None:
+    def _probe_after(self, bench: Bench, hop: Crossing) -> None:
+        try:
+            bench.probe_after(hop)
+        except (BadUsageError, RecordError):
+            raise
+        except HwrunError as error:
+            self._on_note(f"link from {hop.start} to {hop.end}: its probe after the last cell failed: {error}")
+
+    def _require_path(self, testbed: Testbed) -> None:
         """End the sweep where the testbed has broken down: without its relay every cell would fail."""
         try:
             testbed.check_usable()
@@ -127,9 +136,9 @@ class Sweep:
         if manifest.workers and not recorded.workers:
             self._write(lambda: write_manifest(self._folder, structs.replace(recorded, workers=manifest.workers)))
 
-    def _bench(self, testbed: LocalTestbed, workers: LocalWorkers) -> Bench:
+    def _bench(self, testbed: Testbed, workers: Workers) -> Bench:
         references = References(workers.store, self._plan.threads, self._plan.settings.seed, self._plan.allowed)
-        return Bench(testbed, workers, references, self._plan.models, self._plan.settings)
+        return Bench(testbed, workers, references, self._plan, self._record_probe)
 
     def _write(self, write: Callable[[], None]) -> None:
         try:
@@ -141,31 +150,25 @@ class Sweep:
             ) from error
 
     @contextlib.contextmanager
-    def _workers(self, testbed: LocalTestbed) -> Iterator[LocalWorkers]:
-        # Stages that only wait share the cores with everything else; those that compute get their own.
-        pinned = not self._plan.settings.emulated or self._plan.settings.compute_each
-        workers = LocalWorkers(
-            testbed,
-            threads=self._plan.threads,
-            pinned=pinned,
-            log_folder=self._folder,
-            allowed=self._plan.allowed,
-        )
-        self._on_workers(workers)
-        try:
-            with workers:
+    def _workers(self, testbed: Testbed) -> Iterator[Workers]:
+        with self._plan.site.workers(testbed, self._folder) as workers:
+            self._on_workers(workers)
+            try:
                 yield workers
-        finally:
-            self._on_workers(None)
+            finally:
+                self._on_workers(None)
 
     def _record(self, cell: Cell) -> None:
         self._write(lambda: append_cell(self._folder, cell))
         self._on_cell(cell)
 
+    def _record_probe(self, probe: LinkProbe) -> None:
+        self._write(lambda: append_probe(self._folder, probe))
+
     def _manifest(
         self,
-        testbed: LocalTestbed,
-        workers: LocalWorkers | None,
+        testbed: Testbed,
+        workers: Workers | None,
         command_line: Sequence[str],
         run_id: str,
         created_utc: str,
@@ -176,7 +179,7 @@ class Sweep:
             created_utc=created_utc,
             command_line=tuple(command_line),
             testbed=testbed.description(),
-            workers=() if workers is None else tuple(client.welcome.conditions for client in workers.clients),
+            workers=() if workers is None else tuple(workers.client(host).welcome.conditions for host in workers.hosts),
             emulated=settings.emulated,
             speed=settings.speed,
             timings=self._plan.timings,
@@ -221,7 +224,7 @@ def refuse_unlike(recorded: Manifest, now: Manifest, folder: Path) -> None:
     ]
     differences += [
         f"testbed {name}: the folder's is {recorded.testbed.get(name)}, this one's {now.testbed.get(name)}"
-        for name in ("kind", "shaped")
+        for name in ("kind", "shaped", "hosts")
         if recorded.testbed.get(name) != now.testbed.get(name)
     ]
     if differences:

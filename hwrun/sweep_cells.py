@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
+import string
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
 from hwrun.errors import BadUsageError
 from hwrun.feeding import fed_batches
-from hwrun.records import cell_id
+from hwrun.records import WorkerKind, cell_id
 from paretosim.block import Model
 from paretosim.errors import UnknownNameError
 from paretosim.link import HEADER_BYTES_SHAPED, Link, parse_link
@@ -23,27 +26,51 @@ from paretosim.units import format_duration
 UNSHAPED = "unshaped"
 Source = Literal["stage1", "sink"]
 Sink = Literal["last", "first"]
+TcpState = Literal["warm", "cold"]
 # What a rate and a delay are set over: the testbed's own path, whose delay is nothing beside any that is asked for.
 _BARE = Link(
     schema_version=1, name="veth", rate_bps=1e10, one_way_delay_s=0.0, return_rate_bps=1e10, return_delay_s=0.0
 )
 
 
+@dataclass(frozen=True)
+class Crossing:
+    """A path that batches take from one host to another, and the link asked of it (None unshaped)."""
+
+    start: str
+    end: str
+    link: Link | None
+
+
 class PlannedCell(msgspec.Struct, frozen=True, kw_only=True):
-    """A combination to measure."""
+    """A combination to measure. `hosts` is where each stage of the plan runs; `links` as `Cell.links_asked`."""
 
     plan: Plan
     mode: Mode
     link_name: str
-    link: Link | None
+    links: tuple[Link | None, ...]
+    hosts: tuple[str, ...]
     source: Source
     sink: Sink
+    workers: WorkerKind = "overlapped"
+    tcp_state: TcpState = "warm"
     repeat: int
 
     @property
     def cell_id(self) -> str:
         """The same as that of the record it becomes."""
-        return cell_id(self.plan, self.mode, self.link_name, self.link, self.source, self.sink, self.repeat)
+        return cell_id(
+            self.plan,
+            self.mode,
+            link_name=self.link_name,
+            links=self.links or (None,),
+            hosts=self.hosts,
+            source=self.source,
+            sink=self.sink,
+            tcp_state=self.tcp_state,
+            workers=self.workers,
+            repeat=self.repeat,
+        )
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -53,8 +80,92 @@ class PlannedCell(msgspec.Struct, frozen=True, kw_only=True):
             stages.pop()
         return tuple(stages)
 
+    @property
+    def stage_hosts(self) -> tuple[str, ...]:
+        """Hosts of the stages that take part."""
+        return self.hosts[: len(self.stages)]
+
+    @property
+    def sink_host(self) -> str:
+        """Where results are wanted: the first or the last device's host."""
+        return self.hosts[0 if self.sink == "first" else -1]
+
+    @property
+    def way_back(self) -> Link | None:
+        """The link between the sink and the chain's other end, seen from the first host; None where it is unshaped."""
+        if len(self.links) >= len(self.plan.stages):
+            return self.links[len(self.plan.stages) - 1]
+        return self.links[0] if len(self.plan.stages) == 2 else None
+
+    @property
+    def is_shaped(self) -> bool:
+        """Whether any hop is."""
+        return any(link is not None for link in self.links)
+
+    @property
+    def hops(self) -> tuple[Crossing, ...]:
+        """From stage to stage of the whole plan, within a host too: a condition that all cuts of a chain share."""
+        ends = itertools.pairwise(self.hosts)
+        return tuple(Crossing(a, b, link) for (a, b), link in zip(ends, self.links, strict=False))
+
+    def crossings(self) -> tuple[Crossing, ...]:
+        """Paths between hosts that a batch takes, in order: its input's, from stage to stage, its result's."""
+        hosts = self.stage_hosts
+        found = [
+            Crossing(a, b, link) for a, b, link in zip(hosts, hosts[1:], self.links, strict=False) if a != b
+        ]  # fmt: skip
+        back = None if self.way_back is None else self.way_back.reverse()
+        if self.source == "sink" and self.sink_host != hosts[0]:
+            found.insert(0, Crossing(self.sink_host, hosts[0], back))
+        if hosts[-1] != self.sink_host:
+            # A chain that was cut short by trailing empty stages returns over its last hop's own path.
+            direct = self.links[len(hosts) - 2] if len(self.hosts) > len(hosts) > 1 else None
+            found.append(Crossing(hosts[-1], self.sink_host, direct.reverse() if direct is not None else back))
+        return tuple(found)
+
+    def pair_links(self) -> dict[tuple[str, str], Link]:
+        """The link of each shaped pair of hosts, seen from the first of the pair.
+
+        Raises
+        ------
+        BadUsageError : the two directions of one pair are asked to be of different links.
+        """
+        found: dict[tuple[str, str], Link] = {}
+        for crossing in self.crossings():
+            if crossing.link is None:
+                continue
+            there, back = (crossing.start, crossing.end), (crossing.end, crossing.start)
+            known = found.get(there) or (found[back].reverse() if back in found else None)
+            if known is not None and _shape(known) != _shape(crossing.link):
+                raise BadUsageError(
+                    f"plan {self.plan}: {crossing.start} to {crossing.end} is crossed in both directions, and link"
+                    f" {self.link_name} asks for two different links between them; use one that is the same both ways"
+                )
+            if known is None:
+                found[there] = crossing.link
+        return found
+
     def __str__(self) -> str:
-        return f"{self.plan} {self.mode} {self.link_name} #{self.repeat}"
+        parts = [str(self.plan), str(self.mode), self.link_name]
+        if self.hosts != default_hosts(len(self.hosts)):
+            parts.append(f"on {','.join(self.hosts)}")
+        parts += [self.workers] if self.workers != "overlapped" else []
+        parts += [self.tcp_state] if self.tcp_state != "warm" else []
+        return f"{' '.join(parts)} #{self.repeat}"
+
+
+def _shape(link: Link) -> Link:
+    """The link without what it is called."""
+    return msgspec.structs.replace(link, name="", title="", source="")
+
+
+def default_hosts(count: int) -> tuple[str, ...]:
+    """Names of the local testbed's hosts: A, B, C …
+
+    >>> default_hosts(3)
+    ('A', 'B', 'C')
+    """
+    return tuple(string.ascii_uppercase[:count])
 
 
 def parse_splits(text: str, blocks: int) -> tuple[int, ...]:
@@ -95,43 +206,119 @@ def parse_asked_link(text: str, store: ProfileStore) -> tuple[str, Link | None]:
     return link.name, msgspec.structs.replace(link, header_bytes=HEADER_BYTES_SHAPED)
 
 
+@dataclass(frozen=True)
+class AskedLinks:
+    """Links as asked: one for every hop, or one each. `links` are in the order of `Cell.links_asked`."""
+
+    name: str
+    links: tuple[Link | None, ...]
+
+    def of(self, plan: Plan, hosts: Sequence[str], source: Source, sink: Sink) -> tuple[Link | None, ...]:
+        """The link of every hop of the plan, and of its way back where it has one of its own.
+
+        Raises
+        ------
+        BadUsageError : another number of links than hops, or a shaped link within a host.
+        """
+        hops = len(plan.stages) - 1
+        returns = hops > 1 and hosts[0] != hosts[-1] and (source == "sink" or sink == "first")
+        if len(self.links) == 1:
+            within = [a == b for a, b in itertools.pairwise(hosts)]
+            return tuple(None if same else self.links[0] for same in (*within, *([False] if returns else [])))
+        if len(self.links) != hops + returns:
+            way_back = f" and one back between {hosts[-1]} and {hosts[0]}" if returns else ""
+            raise BadUsageError(
+                f"--link: {self.name} is of {len(self.links)} hops, expected {hops} of plan {plan}{way_back}, or one"
+                " link for every hop"
+            )
+        for a, b, link in zip(hosts, hosts[1:], self.links, strict=False):
+            if a == b and link is not None:
+                raise BadUsageError(f"--link: {self.name} shapes a hop within host {a}; write {UNSHAPED} for it")
+        return self.links
+
+
+def parse_asked_links(text: str, store: ProfileStore) -> AskedLinks:
+    """One link for every hop, or one a hop joined by `+`, such as `5mbit,20ms+unshaped`."""
+    named = [parse_asked_link(part, store) for part in text.split("+")]
+    return AskedLinks("+".join(name for name, _ in named), tuple(link for _, link in named))
+
+
 def plan_cells(
     *,
-    models: Sequence[tuple[Model, tuple[int, ...]]],
-    devices: tuple[str, str],
-    batch: int,
-    links: Sequence[tuple[str, Link | None]],
+    plans: Sequence[Plan],
+    links: Sequence[AskedLinks],
     modes: Sequence[Mode],
     source: Source,
     sink: Sink,
     repeats: int,
     seed: int,
+    hosts: Sequence[str] | None = None,
+    workers: Sequence[WorkerKind] = ("overlapped",),
+    backends: Sequence[str] = ("tcp",),
+    tcp_states: Sequence[TcpState] = ("warm",),
 ) -> tuple[PlannedCell, ...]:
     """Every combination once a repeat: repeats one after the other, each in a random order of its own.
 
     So drift of the machine meets every split alike, and a sweep that is cut short has whole repeats.
+
+    Parameters
+    ----------
+    plans : their windows are set by the mode, and their backends to each of `backends`.
+    hosts : of each stage, in every plan; by default a host of its own for each.
+
+    Raises
+    ------
+    BadUsageError : `hosts` or links do not fit a plan.
     """
     order = random.Random(seed)
     cells: list[PlannedCell] = []
     for repeat in range(repeats):
         round_of_cells = [
             PlannedCell(
-                plan=Plan.two_devices(model.name, len(model.blocks), split, devices, batch=batch, window=mode.window),
+                plan=(placed := msgspec.structs.replace(plan, window=mode.window, backend=backend)),
                 mode=mode,
-                link_name=name,
-                link=link,
+                link_name=asked.name,
+                links=asked.of(placed, own := hosts_of(plan, hosts), source, sink),
+                hosts=own,
                 source=source,
                 sink=sink,
+                workers=kind,
+                tcp_state=tcp_state,
                 repeat=repeat,
             )
-            for model, splits in models
-            for split in splits
-            for name, link in links
+            for plan in plans
+            for asked in links
             for mode in modes
+            for backend in backends
+            for kind in workers
+            for tcp_state in tcp_states
         ]
         order.shuffle(round_of_cells)
         cells += round_of_cells
+    for cell in cells:
+        cell.pair_links()  # raises where a pair of hosts would need two different links
     return tuple(cells)
+
+
+def hosts_of(plan: Plan, hosts: Sequence[str] | None) -> tuple[str, ...]:
+    """The host of each stage of a plan: as given, or a host of its own for each.
+
+    Raises
+    ------
+    BadUsageError : another number of hosts than stages, or one host for two devices.
+    """
+    if hosts is None:
+        return default_hosts(len(plan.stages))
+    if len(hosts) != len(plan.stages):
+        raise BadUsageError(
+            f"--hosts: got {len(hosts)} hosts ({','.join(hosts)}), expected {len(plan.stages)}, one for each stage"
+            f" of plan {plan}"
+        )
+    devices: dict[str, str] = {}
+    for host, stage in zip(hosts, plan.stages, strict=True):
+        if devices.setdefault(host, stage.device) != stage.device:
+            raise BadUsageError(f"--hosts: {host} is to be {devices[host]} and {stage.device} in plan {plan}")
+    return tuple(hosts)
 
 
 def cells_identity(cells: Sequence[PlannedCell]) -> str:
@@ -147,23 +334,32 @@ def time_floor_s(cell: PlannedCell, model: Model, targets_s: tuple[float, ...] |
     targets_s : of each stage, 0 for an empty one; None where stages compute and nothing is known.
     batches : measured batches a sub-run.
     """
-    stage_s = list(targets_s or ())
-    cuts = [size * cell.plan.batch for size in model.cut_bytes()]
+    busy_s: dict[str, float] = {}  # stages on one host take turns
+    for host, target_s in zip(cell.stage_hosts, targets_s or (), strict=False):
+        busy_s[host] = busy_s.get(host, 0.0) + target_s
     link_s: list[float] = []
     delay_s = 0.0
-    if cell.link is not None:
-        if len(cell.stages) > 1:
-            link_s.append(cuts[cell.plan.split] * 8 / cell.link.rate_bps)
-            delay_s += cell.link.one_way_delay_s
-        travels_back = [cuts[-1]] if cell.sink == "first" and len(cell.stages) > 1 else []
-        travels_back += [cuts[0]] if cell.source == "sink" and cell.sink == "last" else []
-        link_s += [size * 8 / cell.link.return_rate_bps for size in travels_back]
-        delay_s += cell.link.return_delay_s * len(travels_back)
-    alone_s = sum(stage_s) + sum(link_s) + delay_s
+    for size, crossing in zip(_crossed_bytes(cell, model), cell.crossings(), strict=True):
+        if crossing.link is not None:
+            link_s.append(size * 8 / crossing.link.rate_bps)
+            delay_s += crossing.link.one_way_delay_s
+    alone_s = sum(busy_s.values()) + sum(link_s) + delay_s
     count = fed_batches(cell.mode, batches)
     if cell.mode.name == "single":
         return count * alone_s
-    return alone_s + (count - 1) * max((*stage_s, *link_s), default=0.0)
+    return alone_s + (count - 1) * max((*busy_s.values(), *link_s), default=0.0)
+
+
+def _crossed_bytes(cell: PlannedCell, model: Model) -> list[int]:
+    """Bytes of a batch over each of the cell's crossings."""
+    cuts = [size * cell.plan.batch for size in model.cut_bytes()]
+    hosts = cell.stage_hosts
+    sizes = [cuts[stage.last] for stage, a, b in zip(cell.stages, hosts, hosts[1:], strict=False) if a != b]
+    if cell.source == "sink" and cell.sink_host != hosts[0]:
+        sizes.insert(0, cuts[0])
+    if hosts[-1] != cell.sink_host:
+        sizes.append(cuts[-1])
+    return sizes
 
 
 def too_long(floor_s: float, limit_s: float) -> tuple[str, str] | None:

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hwrun.local.workers import LocalWorkers
 from hwrun.records import MANIFEST_NAME, Cell, Scalar, read_run
 from hwrun.summary import summary_rows
 from hwrun.sweep import Sweep
 from hwrun.sweep_cells import PlannedCell
 from hwrun.sweep_plan import SweepPlan
+from hwrun.testbed import Workers
 from paretosim.command_line import DONE, FAILED, INTERRUPTED
 from paretosim.units import format_duration
 
@@ -43,7 +43,14 @@ def run_and_show(
     """
     interrupts = _Interrupts()
     with interrupts, _Display(len(plan.cells)) as display:
-        sweep = Sweep(plan, folder, on_start=display.start, on_cell=display.finish, on_workers=interrupts.watch)
+        sweep = Sweep(
+            plan,
+            folder,
+            on_start=display.start,
+            on_cell=display.finish,
+            on_note=display.note,
+            on_workers=interrupts.watch,
+        )
         try:
             sweep.run(command_line, run_id, created_utc, resume=resume)
         except KeyboardInterrupt:
@@ -72,9 +79,9 @@ class _Interrupts:
 
     def __init__(self) -> None:
         self.happened = False
-        self._workers: LocalWorkers | None = None
+        self._workers: Workers | None = None
 
-    def watch(self, workers: LocalWorkers | None) -> None:
+    def watch(self, workers: Workers | None) -> None:
         """These workers are to be killed by a second interrupt."""
         self._workers = workers
 
@@ -129,9 +136,18 @@ class _Display:
         if cell.status == "failed":
             self._progress.console.print(_line(cell), markup=False)
 
+    def note(self, text: str) -> None:
+        """Something beside the cells went wrong."""
+        if self._progress is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._progress.console.print(text, markup=False)
+
 
 def _line(cell: Cell) -> str:
-    text = f"{cell.status}: {cell.plan} {cell.mode} {cell.link_name} #{cell.repeat}"
+    text = f"{cell.status}: {cell.plan} {cell.mode} {cell.link_name}"
+    unusual = [word for word in (cell.workers, cell.tcp_state) if word not in ("overlapped", "warm")]
+    text = f"{' '.join([text, *unusual])} #{cell.repeat}"
     if cell.status != "done":
         return f"{text}: {cell.reason}; {cell.remedy}"
     return f"{text}: {format_duration(cell.latency_s())}, {cell.throughput_per_s():.4g} images/s"
@@ -147,18 +163,25 @@ def show_summary(rows: Sequence[dict[str, Scalar]], folder: Path, *, as_json: bo
     table = Table(title=f"measured: {folder}")
     for heading in ("model", "link", "mode"):
         table.add_column(heading, overflow="fold")
+    # A column of nothing but "tcp" says nothing.
+    usual = all((row["backend"], row["workers"], row["tcp_state"]) == ("tcp", "overlapped", "warm") for row in rows)
+    if not usual:
+        table.add_column("workers", overflow="fold")
     for heading in ("split", "repeats", "latency", "images/s", "output", "overruns"):
         table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row(*_cells_of(row))
+        table.add_row(*_cells_of(row, usual=usual))
     console.print(table)
     for reason in dict.fromkeys(f"{row['status']}: {row['reason']}; {row['remedy']}" for row in rows if row["reason"]):
         console.print(reason, markup=False, highlight=False, soft_wrap=True)
     console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _cells_of(row: dict[str, Scalar]) -> Iterator[str]:
-    yield from (str(row["model"]), str(row["link"]), str(row["mode"]), str(row["split"]))
+def _cells_of(row: dict[str, Scalar], *, usual: bool) -> Iterator[str]:
+    yield from (str(row["model"]), str(row["link"]), str(row["mode"]))
+    if not usual:
+        yield " ".join(str(row[name]) for name in ("backend", "workers", "tcp_state"))
+    yield str(row["cuts"])
     yield f"{row['repeats_done']}/{row['repeats']}"
     latency_s, throughput = row["latency_s"], row["throughput_per_s"]
     if not isinstance(latency_s, float) or not isinstance(throughput, float):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from hwrun.errors import BadUsageError
-from hwrun.local.namespaces import availability
 from hwrun.records import Cell
 from hwrun.sweep_cells import PlannedCell, time_floor_s, too_long
+from hwrun.testbed import Site
 from paretosim.block import Model
+from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore, identity
 
 
@@ -28,73 +30,77 @@ class BenchSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPlan:
-    """What is to be measured, and how.
+    """What is to be measured, where and how.
 
-    `timings` are the identities of the timings that emulated stages take their targets from; `block_s` the
-    seconds of each block, by device and model, already divided by the speed. `allowed` are factories of networks
+    `timings` are the identities of the timings that emulated stages take their targets from; `block_s` the seconds of
+    each block, by device, model and batch size, already divided by the speed. `allowed` are factories of networks
     outside the catalogue that may be imported and called, here and by the workers.
     """
 
     cells: tuple[PlannedCell, ...]
+    site: Site
     models: dict[str, Model]
     settings: BenchSettings
     threads: int
     timings: dict[str, str]
-    block_s: dict[tuple[str, str], tuple[float, ...]]
+    block_s: dict[tuple[str, str, int], tuple[float, ...]]
     allowed: tuple[str, ...] = ()
 
     def targets_s(self, cell: PlannedCell) -> tuple[float, ...] | None:
         """Emulated compute time of each stage that takes part, None where stages compute."""
         if not self.settings.emulated:
             return None
+        plan = cell.plan
         return tuple(
-            sum(self.block_s[stage.device, cell.plan.model][stage.first : stage.last]) for stage in cell.stages
+            sum(self.block_s[stage.device, plan.model, plan.batch][stage.first : stage.last]) for stage in cell.stages
         )
 
     def skip_reason(self, cell: PlannedCell) -> tuple[str, str] | None:
         """Reason and remedy where the cell cannot be measured here or would take too long, else None."""
-        permitted = availability()
-        if cell.link is not None and permitted.how == "none":
-            return permitted.reason or "shaping is not permitted", permitted.remedy or "run as root"
+        if (refused := self.site.refuses(cell)) is not None:
+            return refused
         model = self.models[cell.plan.model]
         floor_s = time_floor_s(cell, model, self.targets_s(cell), self.settings.batches)
         return too_long(floor_s, self.settings.max_cell_time_s)
 
 
 def emulated_blocks(
-    store: ProfileStore, devices: Sequence[str], models: Sequence[Model], batch: int, speed: float
-) -> tuple[dict[tuple[str, str], tuple[float, ...]], dict[str, str]]:
-    """Seconds of each block by device and model at `batch`, divided by `speed`; and the timings' identities."""
-    block_s: dict[tuple[str, str], tuple[float, ...]] = {}
+    store: ProfileStore, plans: Sequence[Plan], models: Mapping[str, Model], speed: float
+) -> tuple[dict[tuple[str, str, int], tuple[float, ...]], dict[str, str]]:
+    """Seconds of each block by device, model and batch, divided by `speed`; and the timings' identities."""
+    block_s: dict[tuple[str, str, int], tuple[float, ...]] = {}
     identities: dict[str, str] = {}
-    for device in dict.fromkeys(devices):
-        for model in models:
-            timing = store.timing(device, model.name)
-            seconds, _ = timing.at_batch(batch)
-            if len(seconds) != len(model.blocks):
-                raise BadUsageError(
-                    f"timing of {model.name} on {device}: has {len(seconds)} blocks, the model {len(model.blocks)};"
-                    " profile it again"
-                )
-            block_s[device, model.name] = tuple(value / speed for value in seconds)
-            identities[f"{device}/{model.name}"] = identity(timing)
+    for key in dict.fromkeys((stage.device, plan.model, plan.batch) for plan in plans for stage in plan.stages):
+        device, name, batch = key
+        timing = store.timing(device, name)
+        seconds, _ = timing.at_batch(batch)
+        if len(seconds) != len(models[name].blocks):
+            raise BadUsageError(
+                f"timing of {name} on {device}: has {len(seconds)} blocks, the model {len(models[name].blocks)};"
+                " profile it again"
+            )
+        block_s[key] = tuple(value / speed for value in seconds)
+        identities[f"{device}/{name}"] = identity(timing)
     return block_s, identities
 
 
-def skipped(cell: PlannedCell, plan: SweepPlan, reason: str, remedy: str) -> Cell:
-    """The record of a cell that was not measured."""
+def recorded(cell: PlannedCell, plan: SweepPlan, status: Literal["done", "skipped", "failed"], **found: Any) -> Cell:
+    """The record of a cell: what was planned, and what was `found` of it, by the names of Cell's fields."""
     return Cell(
         plan=str(cell.plan),
         mode=cell.mode,
         link_name=cell.link_name,
-        link_asked=cell.link,
+        link_asked=cell.links[0] if cell.links else None,
+        later_links_asked=cell.links[1:],
+        hosts=cell.hosts,
         source=cell.source,
         sink=cell.sink,
+        workers=cell.workers,
+        tcp_state=cell.tcp_state,
         repeat=cell.repeat,
         emulated=plan.settings.emulated,
         speed=plan.settings.speed,
         stage_targets_s=plan.targets_s(cell),
-        status="skipped",
-        reason=reason,
-        remedy=remedy,
+        status=status,
+        **found,
     )

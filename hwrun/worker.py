@@ -13,6 +13,7 @@ import queue
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 
 import torch
@@ -21,7 +22,7 @@ from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
 from hwrun.models.weights import WeightStore, load_stage
 from hwrun.overlapped_stage import OverlappedStage
-from hwrun.probe import answer_probe, run_probe
+from hwrun.probe import MAX_ECHO_S, answer_probe, run_probe
 from hwrun.records import Scalar
 from hwrun.stage_runner import ActivationCache, StageRunner
 from hwrun.wire import control
@@ -79,7 +80,10 @@ class Worker:
         self._pool = BufferPool()
         self._activations = ActivationCache()
         self._session = threading.Lock()
-        self._stage: tuple[str, int, OverlappedStage] | None = None
+        # Stages by position, all of one pipeline, and whose turn it is among emulated ones: a device computes one.
+        self._pipeline = ""
+        self._stages: dict[int, OverlappedStage] = {}
+        self._turn = threading.Lock()
         self._stop_requests: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._unproved = threading.BoundedSemaphore(_MAX_UNPROVED)
@@ -164,13 +168,13 @@ class Worker:
 
     def _take_data(self, connection: Connection) -> None:
         hello = receive_hello(connection, control.DataHello)
-        stage = self._stage
-        if stage is None or stage[:2] != (hello.pipeline, hello.position):
+        stage = self._stages.get(hello.position) if hello.pipeline == self._pipeline else None
+        if stage is None:
             reason = f"stage {hello.position} of pipeline {hello.pipeline} is not deployed here"
             send_control(connection, control.Failed(reason))
             raise ProtocolError(f"data: {reason}")
         try:
-            stage[2].take_upstream(connection)
+            stage.take_upstream(connection)
         except ProtocolError as error:
             send_control(connection, control.Failed(str(error)))
             raise
@@ -179,7 +183,7 @@ class Worker:
     def _control(self, connection: Connection) -> None:
         if not self._session.acquire(blocking=False):
             reason = f"worker {os.getpid()} serves another orchestrator; wait until it is done, or use another worker"
-            send_control(connection, control.Refused(reason))
+            send_control(connection, control.Refused(reason, busy=True))
             raise ProtocolError("control: a second orchestrator was turned away")
         try:
             hello = receive_hello(connection, control.Hello)
@@ -206,9 +210,9 @@ class Worker:
             except PeerGoneError:
                 return  # the orchestrator is done, or gone: both end the session
             if message.header.kind is Kind.DISPATCH:
-                if self._stage is None:
-                    raise ProtocolError("dispatch: no stage is deployed")
-                self._stage[2].dispatch(message.header.sequence)
+                if 0 not in self._stages:
+                    raise ProtocolError("dispatch: no first stage is deployed")
+                self._stages[0].dispatch(message.header.sequence)
                 continue
             request = decode_control(message)
             self._pool.give(message.buffer)
@@ -225,7 +229,7 @@ class Worker:
     def _answer(self, request: control.ControlMessage, connection: Connection) -> control.ControlMessage:
         match request:
             case control.Ping():
-                return control.Done()
+                return control.Pong(time.monotonic())
             case control.MissingBlocks():
                 return control.Missing(tuple(d for d in request.digests if not self._store.has(d)))
             case control.StoreBlock():
@@ -240,12 +244,19 @@ class Worker:
                 stream = dial_peer(Address.parse(request.address), self._credentials, Purpose.PROBE)
                 probe = Connection(stream, request.address)
                 try:
-                    return run_probe(probe, request.pings, request.bulk_bytes)
+                    return control.Probed(
+                        run_probe(
+                            probe,
+                            medium=request.medium,
+                            pings=request.pings,
+                            bulk_bytes=request.bulk_bytes,
+                            echo_s=min(request.echo_s, MAX_ECHO_S),
+                        )
+                    )
                 finally:
                     probe.close()
             case control.Collect():
-                phases, info = self._deployed(request.pipeline).collect()
-                return control.Collected(phases=phases, tcp_info=info)
+                return self._deployed(request.pipeline, request.position).collect()
             case control.TearDown():
                 self._tear_down()
                 return control.Done()
@@ -270,7 +281,8 @@ class Worker:
             raise ProtocolError(f"deploy: got messages of {request.limit_bytes} bytes, at most {MAX_LIMIT_BYTES}")
         if not 1 <= request.queue_depth <= MAX_QUEUE_DEPTH:
             raise ProtocolError(f"deploy: got queue depth {request.queue_depth}, expected 1 to {MAX_QUEUE_DEPTH}")
-        self._tear_down()
+        if request.pipeline != self._pipeline or request.position in self._stages:
+            self._tear_down()
         kept_input: tuple[torch.Tensor, ...] | None = None
         if request.keeps_input:
             message = connection.receive(BufferPool(), request.limit_bytes)
@@ -286,11 +298,13 @@ class Worker:
             target_s=request.target_s,
             compute_each=request.compute_each,
             keeps_inputs=request.keeps_input,
+            turn=self._turn,
             cache=self._activations,
             key=(request.model, request.first, request.last, request.digests, request.batch, request.seed),
         )
         runner.load()
-        stage = OverlappedStage(
+        self._pipeline = request.pipeline
+        self._stages[request.position] = OverlappedStage(
             runner,
             kept_input=kept_input,
             limit_bytes=request.limit_bytes,
@@ -300,18 +314,17 @@ class Worker:
             threads=self._threads,
             on_failure=lambda reason: self._report(connection, request.pipeline, reason),
         )
-        self._stage = (request.pipeline, request.position, stage)
         return control.Done()
 
     def _connect(self, request: control.Connect) -> None:
-        stage = self._deployed(request.pipeline)
-        position = self._stage[1] + 1 if self._stage else 0
-        stage.start(dial_data(Address.parse(request.address), self._credentials, request.pipeline, position))
+        stage = self._deployed(request.pipeline, request.position)
+        address = Address.parse(request.address)
+        stage.start(dial_data(address, self._credentials, request.pipeline, request.position + 1))
 
-    def _deployed(self, pipeline: str) -> OverlappedStage:
-        if self._stage is None or self._stage[0] != pipeline:
-            raise HwrunError(f"pipeline {pipeline}: no stage of it is deployed here")
-        return self._stage[2]
+    def _deployed(self, pipeline: str, position: int) -> OverlappedStage:
+        if pipeline != self._pipeline or position not in self._stages:
+            raise HwrunError(f"pipeline {pipeline}: no stage {position} of it is deployed here")
+        return self._stages[position]
 
     def _report(self, connection: Connection, pipeline: str, reason: str) -> None:
         self._log(f"pipeline {pipeline}: {reason}")
@@ -320,6 +333,9 @@ class Worker:
             send_control(connection, control.StageFailed(pipeline=pipeline, reason=reason))
 
     def _tear_down(self) -> None:
-        stage, self._stage = self._stage, None
-        if stage is not None:
-            stage[2].stop()
+        stages, self._stages = self._stages, {}
+        self._pipeline = ""
+        for stage in stages.values():
+            stage.cancel()
+        for position in sorted(stages, reverse=True):  # none is to see the one before it leave while it is at work
+            stages[position].stop()

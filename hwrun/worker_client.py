@@ -11,6 +11,7 @@ from typing import TypeVar
 from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
 from hwrun.models.weights import WeightStore
+from hwrun.records import ClockExchange
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials, dial_peer
 from hwrun.wire.authentication import Purpose
@@ -96,11 +97,11 @@ class WorkerClient:
                     self._connection.send(Kind.CHUNK, payload=(chunk,))
             self._reply(control.Done, REQUEST_LIMIT_S)
 
-    def round_trip_s(self) -> float:
-        """Seconds of one empty request and its answer on the control path."""
-        start_s = time.monotonic()
-        self.request(control.Ping(), control.Done)
-        return time.monotonic() - start_s
+    def exchange(self) -> ClockExchange:
+        """One empty request and its answer on the control path: a round trip, and the two clocks compared."""
+        sent_s = time.monotonic()
+        far_s = self.request(control.Ping(), control.Pong).time_s
+        return ClockExchange(sent_s=sent_s, arrived_s=far_s, answered_s=far_s, returned_s=time.monotonic())
 
     def close(self) -> None:
         """Leave the worker; it ends what it runs for us."""

@@ -16,8 +16,9 @@ from paretosim.errors import BadInputError
 Backend = Literal["tcp", "rpc", "memory"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 CalibrationTerm = Literal[
-    "scale", "overhead", "launch", "copies", "contention", "framing", "sending", "receiving", "rpc", "relay"
-]
+    "scale", "overhead", "launch", "copies", "contention", "framing", "sending", "receiving", "copying", "dispatch",
+    "handover", "returning", "rpc", "relay",
+]  # fmt: skip
 CALIBRATION_TERMS: tuple[CalibrationTerm, ...] = get_args(CalibrationTerm)
 # Those of the link, which need no calibration.
 LinkTerm = Literal["headers", "window-cap", "slow-start", "delay"]
@@ -72,9 +73,11 @@ class MessageCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class DeviceTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of a device: γ, o, κ, its side of a transfer, and those of its accelerator.
+    """Of a device: γ, o, κ, its side of a transfer, what passing a batch on takes, and those of its accelerator.
 
-    `pcie_bytes_per_s` None is infinitely fast.
+    A socket takes or gives at most `copying_bytes_per_s`, beside the wire. A batch waits `arriving_s` from its last
+    byte until it is computed, and `leaving_s` from then until it is sent; its result's way to an orchestrator on the
+    same host takes `returning`. Rates of None are infinitely fast.
     """
 
     gamma: float = 1.0
@@ -82,12 +85,16 @@ class DeviceTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     kappa: float = 0.0
     sending: MessageCost = MessageCost()
     receiving: MessageCost = MessageCost()
+    copying_bytes_per_s: float | None = None
+    arriving_s: float = 0.0
+    leaving_s: float = 0.0
+    returning: MessageCost = MessageCost()
     launch_s: float = 0.0
     pcie_bytes_per_s: float | None = None
 
     def __post_init__(self) -> None:
-        _check_above_zero(self, "gamma", "pcie_bytes_per_s")
-        _check_not_negative(self, "overhead_s", "kappa", "launch_s")
+        _check_above_zero(self, "gamma", "copying_bytes_per_s", "pcie_bytes_per_s")
+        _check_not_negative(self, "overhead_s", "kappa", "arriving_s", "leaving_s", "launch_s")
 
 
 class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,7 +112,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Parameters of one backend, with what they were fitted on.
 
     `devices` are by name; `ANY_DEVICE` among them is every one that is not named, else those have the defaults.
-    `framing_bytes` go with every message beside its tensors. A batch takes `rpc_round_trips` round trips of `rpc_s`
+    `framing_bytes` go with every message beside its tensors. A dispatch takes `dispatch_s` beside its control delay. A
+    batch takes `rpc_round_trips` round trips of `rpc_s`
     each beside the link's own. `intervals` are by a parameter's path (`devices.rpi4b.sending.message_s`), lower end
     first, and hold the true value with probability `interval_level`; `hashes` are of what it was fitted on, by name.
     """
@@ -115,6 +123,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     backend: Backend
     devices: dict[str, DeviceTerms] = {}
     framing_bytes: int = 0
+    dispatch_s: float = 0.0
     rpc_round_trips: float = 0.0
     rpc_s: float = 0.0
     relay: Relay | None = None
@@ -128,7 +137,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         check_schema_version(self.schema_version)
         if not self.name:
             raise BadInputError("name: got none, expected that of the file without .json")
-        _check_not_negative(self, "framing_bytes", "rpc_round_trips", "rpc_s")
+        _check_not_negative(self, "framing_bytes", "dispatch_s", "rpc_round_trips", "rpc_s")
         if self.intervals and self.interval_level is None:
             raise BadInputError(
                 "interval_level: got none beside intervals, expected how probably they hold the true value, such as 0.9"
@@ -169,6 +178,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "framing": self.framing_bytes > 0,
             "sending": any(found.sending != MessageCost() for found in devices),
             "receiving": any(found.receiving != MessageCost() for found in devices),
+            "copying": any(found.copying_bytes_per_s is not None for found in devices),
+            "dispatch": self.dispatch_s > 0,
+            "handover": any(found.arriving_s or found.leaving_s for found in devices),
+            "returning": any(found.returning != MessageCost() for found in devices),
             "rpc": self.rpc_round_trips > 0,
             "relay": self.relay is not None,
         }
@@ -179,9 +192,11 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 _OF_DEVICES: tuple[tuple[Term, str], ...] = (
     ("scale", "gamma"), ("overhead", "overhead_s"), ("contention", "kappa"), ("launch", "launch_s"),
     ("copies", "pcie_bytes_per_s"), ("sending", "sending"), ("receiving", "receiving"),
+    ("returning", "returning"), ("copying", "copying_bytes_per_s"), ("handover", "arriving_s"),
+    ("handover", "leaving_s"),
 )  # fmt: skip
 _OF_ALL: tuple[tuple[Term, str], ...] = (
-    ("framing", "framing_bytes"), ("rpc", "rpc_round_trips"), ("relay", "relay"),
+    ("framing", "framing_bytes"), ("dispatch", "dispatch_s"), ("rpc", "rpc_round_trips"), ("relay", "relay"),
 )  # fmt: skip
 # What a prediction without a calibration has.
 NEUTRAL = Calibration(schema_version=SCHEMA_VERSION, name="none", backend="tcp")

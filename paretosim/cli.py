@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from paretosim.command_line import Subcommand, dispatch
+try:
+    from paretosim.command_line import Subcommand, dispatch
+    from paretosim.errors import BadInputError, ParetosimError
+except KeyboardInterrupt:  # Ctrl-C while the first modules load, before anything could turn it into a message
+    print("paretosim: interrupted", file=sys.stderr)
+    sys.exit(130)  # as dispatch would
 
 SUBCOMMANDS = (
     Subcommand("predict", "paretosim.commands.predict", "latency, throughput and front of every split"),
@@ -20,8 +25,6 @@ SUBCOMMANDS = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run `paretosim` with `argv` (default: the process's own) and return its exit code."""
-    from paretosim.errors import BadInputError, ParetosimError
-
     return dispatch(
         "paretosim",
         "Where to split a neural network over devices: predicted in milliseconds, for any bandwidth and delay.",

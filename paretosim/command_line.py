@@ -75,9 +75,25 @@ def dispatch(
         print(f"{program}: {error.name} is not installed; pip install 'paretosim[{extra}]'", file=sys.stderr)
         return BAD_USAGE
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted(program)
+    except Exception as error:
+        # Extension modules that are interrupted while they load raise errors of their own about it.
+        if not _was_interrupted(error):
+            raise
+        return _interrupted(program)
     return code
+
+
+def _interrupted(program: str) -> int:
+    print(f"{program}: interrupted", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether the error came of a Ctrl-C: raised from one, or while handling one."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _run(program: str, description: str, subcommands: Sequence[Subcommand], arguments: Sequence[str]) -> int:

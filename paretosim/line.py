@@ -27,8 +27,8 @@ HOP_NAMES = ("input", "link1", "relay", "return")
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """The stations of all plans in chain order, (plans, stations) each; zeros where a stage has no such thing.
 
-    A link serialises for `services_s` after a stall (and what its sender and RPC wait before the first byte), is
-    `delays_s` long, and its way back `back_s`.
+    A link serialises (or copies, where that takes longer) for `services_s` after a stall (and what its sender and RPC
+    wait before the first byte), is `delays_s` long, and its way back `back_s`. Handing over is among the delays.
     `payload_bytes` is what a batch is on it, and `window_bytes` what its receiver offers.
     """
 
@@ -100,16 +100,18 @@ def line_of(
     """
     none = np.zeros(len(stages_s))
     serial = workers == "serial"
-    receives, sends = bool(transfers.receiving_s.any()), bool((transfers.sending_s + transfers.rpc_s).any())
+    senders_s, waits_s = transfers.sending_s + transfers.rpc_s, transfers.waits_s
+    receives, sends = bool(transfers.receiving_s.any()), bool(senders_s.any())
     names_of_hops = [hop.name for hop in hops]
     stage_behind = names_of_hops.index("relay" if "relay" in names_of_hops else "link1")
+    last_s = transfers.last_s[:, 0]
     columns: list[tuple[str, Array, Array, Array, Array, Array]] = []
 
     def works(name: str, time_s: Array) -> None:
         columns.append((name, time_s, none, none, none, none))
 
     for j, hop in enumerate(hops):
-        sent_s, received_s = transfers.sending_s[:, j] + transfers.rpc_s[:, j], transfers.receiving_s[:, j]
+        sent_s, received_s = senders_s[:, j], transfers.receiving_s[:, j]
         back_s = np.asarray(
             (link.return_delay_s if hop.forward else link.one_way_delay_s) * hop.crossed, dtype=np.float64
         )
@@ -123,18 +125,21 @@ def line_of(
         elif serial and hop.name == "relay":
             works("master", held_s)
         stall_s = transfers.stalls_s[:, j] if serial else transfers.stalls_s[:, j] + sent_s
-        entry = (transfers.serialisation_s[:, j], stall_s, transfers.delays_s[:, j], back_s)
+        carried_s = transfers.serialisation_s[:, j] + transfers.copying_s[:, j]
+        entry = (carried_s, stall_s, waits_s[:, j], back_s)
         columns.append((hop.name, *entry, hop.payload_bytes.astype(np.float64)))
         if receives and not serial:
             works(f"{hop.name}.receive", received_s)
         if j == stage_behind:
             # What comes after stage 2 is sent by it.
-            more_s = transfers.sending_s[:, j + 1] + transfers.rpc_s[:, j + 1] if j + 1 < len(hops) else none
-            works("stage2", stages_s[:, 1] + received_s + more_s if serial else stages_s[:, 1])
+            more_s = senders_s[:, j + 1] if j + 1 < len(hops) else none
+            works("stage2", stages_s[:, 1] + received_s + more_s + last_s if serial else stages_s[:, 1])
         elif serial and receives and hop.name == "return":
             works(f"{hop.name}.receive", received_s)
     names, *times = zip(*columns, strict=True)
     services, stalls, delays, back, payloads = (np.stack(values, axis=1) for values in times)
+    if not serial:  # whose last worker sends the result itself
+        delays[:, -1] += last_s
     return Line(
         names=names,
         services_s=services,

@@ -21,6 +21,7 @@ from paretosim.operation import Operation
 from paretosim.terms import (
     HopTerms,
     check_calibration,
+    control_s,
     hop_terms,
     hops_of_setting,
     lone_s,
@@ -110,8 +111,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     A link is occupied for its `links_s`, which is serialisation alone, and its `stalls_s`, slow start on a cold
     connection; after that comes its delay. Latency is on the setting's clock, the mean where it differs between
     batches, and infinite where batches arrive faster than they can leave. Percentiles exist in `open`. With a
-    calibration, `stages_s` holds its terms, `sending_s` (round trips of RPC among it) occupies a link too, and
-    `receiving_s` is a station behind it; None where there is no such term.
+    calibration, `stages_s` holds its terms, `sending_s` (round trips of RPC and copying among it) occupies a link too,
+    and `receiving_s` is a station behind it. `handovers_s` hold nothing: what a batch waits at its dispatch, beside the
+    delay of each hop, and behind the last station. None where there is no such term.
     """
 
     split: int
@@ -134,6 +136,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     latency_p99_s: float | None = None
     sending_s: tuple[float, ...] | None = None
     receiving_s: tuple[float, ...] | None = None
+    handovers_s: tuple[float, ...] | None = None
 
 
 class Recommended(msgspec.Struct, frozen=True):
@@ -208,6 +211,8 @@ def predict(setting: Setting) -> Prediction:
     hops = hops_of_setting(setting, splits)
     transfers = hop_terms(setting, hops)
     stages_s = stage_terms(setting, splits, stage_times_s(block_s, splits, setting.speed), hops, transfers).total_s
+    dispatch_s = np.full((len(splits), 1), control_s(setting) - setting.control_delay_s)
+    handovers_s = np.hstack([dispatch_s, transfers.handover_s, transfers.last_s])
     found, stations, bottlenecks, percentiles_s = objectives_of(setting, stages_s, transfers, hops)
     if bottlenecks is None:
         services_s, _ = services_in_order(stages_s, transfers, hops)
@@ -242,8 +247,9 @@ def predict(setting: Setting) -> Prediction:
             on_front=bool(on_front[i]),
             latency_from_start_s=None if found.latency_from_start_s is None else float(found.latency_from_start_s[i]),
             **_percentiles(percentiles_s, i),
-            sending_s=_unless_zero(transfers.sending_s + transfers.rpc_s, i),
+            sending_s=_unless_zero(transfers.sender_s, i),
             receiving_s=_unless_zero(transfers.receiving_s, i),
+            handovers_s=_unless_zero(handovers_s, i),
         )
         for i, split in enumerate(splits.tolist())
     )
@@ -284,20 +290,20 @@ def objectives_of(
     transfers : what every hop takes, (plans, hops) each.
     hops : their arrays are of shape (plans,).
     """
-    delays_s = transfers.delays_s
+    delays_s = transfers.waits_s
     services_s, stations = services_in_order(stages_s, transfers, hops)
     if setting.has_closed_form:
-        control_s = np.full((len(stages_s), 1), setting.control_delay_s)
+        dispatched_s = np.full((len(stages_s), 1), control_s(setting))
         with np.errstate(over="ignore", invalid="ignore"):  # what is too large is the caller's to refuse
-            starts = _starts_of(control_s, services_s, delays_s, stations, hops)
-            found = pipeline.objectives(services_s, np.hstack([control_s, delays_s]), setting.mode, starts)
+            starts = _starts_of(dispatched_s, services_s, delays_s, stations, hops)
+            found = pipeline.objectives(services_s, np.hstack([dispatched_s, delays_s]), setting.mode, starts)
         return Judged(found, stations, None, None)
     # Imported here, as most predictions never need it.
     from paretosim.line import line_of
     from paretosim.queueing import objectives
 
     _check_finite(setting, services_s, delays_s)
-    line = line_of(stages_s, transfers, hops, setting.link, setting.control_delay_s, workers=setting.operation.workers)
+    line = line_of(stages_s, transfers, hops, setting.link, control_s(setting), workers=setting.operation.workers)
     queued = objectives(line, setting.mode, setting.operation)
     found = pipeline.Objectives(queued.latency_s, queued.period_s, queued.latency_from_start_s)
     return Judged(found, line.names, queued.binding, queued.percentiles_s)
@@ -319,13 +325,13 @@ def _check_finite(setting: Setting, *times_s: NDArray[np.float64]) -> None:
 
 
 def _starts_of(
-    control_s: NDArray[np.float64], services_s: NDArray[np.float64], delays_s: NDArray[np.float64],
+    dispatched_s: NDArray[np.float64], services_s: NDArray[np.float64], delays_s: NDArray[np.float64],
     stations: tuple[str, ...], hops: Sequence[Hop],
 ) -> pipeline.Starts:  # fmt: skip
     """When stage 1 starts: after the dispatch and, where there is one, the input's hop."""
     before = stations.index("stage1")
     crossed = [hop.name for hop in hops].index("link1")
-    first_s = control_s[:, 0] + services_s[:, :before].sum(axis=1) + delays_s[:, :crossed].sum(axis=1)
+    first_s = dispatched_s[:, 0] + services_s[:, :before].sum(axis=1) + delays_s[:, :crossed].sum(axis=1)
     return pipeline.Starts(first_s, services_s[:, : before + 1].max(axis=1))
 
 

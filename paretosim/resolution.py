@@ -89,7 +89,7 @@ def _slowest_s(row: Row) -> float:
 
 
 def _unloaded_s(row: Row) -> float:
-    more = (*(row.sending_s or ()), *(row.receiving_s or ()))
+    more = (*(row.sending_s or ()), *(row.receiving_s or ()), *(row.handovers_s or ()))
     return sum((*row.stages_s, *row.links_s, *row.stalls_s, *row.delays_s, *more))
 
 

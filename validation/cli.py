@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from paretosim.command_line import Subcommand, dispatch
+try:
+    from hwrun.errors import RecordError
+    from paretosim.command_line import Subcommand, dispatch
+    from paretosim.errors import BadInputError, ParetosimError
+    from validation.errors import PublishedTableError, ValidationError
+except KeyboardInterrupt:  # Ctrl-C while the first modules load, before anything could turn it into a message
+    print("paretosim-validate: interrupted", file=sys.stderr)
+    sys.exit(130)  # as dispatch would
 
 SUBCOMMANDS = (
     Subcommand(
@@ -18,10 +25,6 @@ SUBCOMMANDS = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run `paretosim-validate` with `argv` (default: the process's own) and return its exit code."""
-    from hwrun.errors import RecordError
-    from paretosim.errors import BadInputError, ParetosimError
-    from validation.errors import PublishedTableError, ValidationError
-
     return dispatch(
         "paretosim-validate",
         "Hold predictions against measurements and published figures, and say how far off they are.",

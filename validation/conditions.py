@@ -81,6 +81,7 @@ def condition_of(cell: Cell, manifest: Manifest) -> Condition:
     for what, named, predicted in (
         ("stages", str(len(plan.stages)), "2"),
         ("backend", plan.backend, "tcp"),
+        ("workers", cell.workers, "overlapped"),
         ("wire dtype", plan.wire_dtype, "f32"),
     ):
         if named != predicted:

@@ -10,20 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
+from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError, RecordError
-from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
-from hwrun.models.model_source import reference_of
-from hwrun.steady import restart_if_unsteady, usable_cores
-from hwrun.sweep_cells import Sink, Source, parse_asked_link, parse_splits, plan_cells
-from hwrun.sweep_plan import BenchSettings, SweepPlan, emulated_blocks
-from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
-from paretosim.block import Model
+from hwrun.models.catalogue import MODEL_NAMES
+from hwrun.steady import restart_if_unsteady
+from hwrun.sweep_cells import Sink, Source
+from hwrun.sweep_plan import SweepPlan
 from paretosim.command_line import DONE
-from paretosim.errors import BadInputError
-from paretosim.mode import MODE_NAMES, Mode
-from paretosim.plan import Plan
-from paretosim.profiles import ProfileStore
-from paretosim.units import parse_duration_s
+from paretosim.mode import MODE_NAMES
 
 # What a bare `hwrun sweep` (or `hwrun sweep --local`) does: small enough for a minute, large enough to show what a
 # slow link changes.
@@ -46,6 +40,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PKG.MOD:FACTORY",
         help="a traced network outside the catalogue that --model may name: its code runs here; repeatable",
     )
+    parser.add_argument(
+        "--plan", action="append", metavar="PLAN", help="a plan as paretosim plan prints it, of any stages; repeatable"
+    )
+    parser.add_argument("--hosts", metavar="A,B,…", help="where each stage runs (default: a host for each)")
     parser.add_argument("--splits", metavar="LIST", help="all (default), interior, or numbers such as 14,18-21")
     parser.add_argument("--emulate", metavar="A,B", help="let the workers stand in for these devices, at their pace")
     parser.add_argument("--devices", metavar="A,B", help="names the workers are recorded under (x86-core,x86-core)")
@@ -54,8 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--link",
         action="append",
-        metavar="LINK",
-        help="unshaped (default), a preset, or RATE,DELAY[,jitter=TIME][,loss=SHARE%%][,limit=SIZE]; repeatable",
+        metavar="LINK[+LINK…]",
+        help="unshaped (default), a preset, or RATE,DELAY[,jitter=TIME][,loss=SHARE%%][,limit=SIZE], of every hop, or"
+        " one a hop joined by +; repeatable",
     )
     parser.add_argument("--bw", metavar="RATE", help="with --delay, one link: its rate each way, such as 5mbit")
     parser.add_argument("--delay", metavar="TIME", help="with --bw, its one-way delay, such as 200ms")
@@ -170,126 +169,6 @@ def resumed(arguments: argparse.Namespace, defaults: argparse.Namespace) -> argp
     return _with_run_options(parsed(recorded[2:]), arguments)
 
 
-def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
-    """What these options ask for.
-
-    Raises
-    ------
-    BadUsageError, BadInputError : options that cannot be, models, devices or links that are not known.
-    """
-    for name, least in (("batch", 1), ("repeats", 1), ("batches_per_cell", 2), ("queue_depth", 1), ("threads", 1)):
-        if getattr(arguments, name) < least:
-            raise BadUsageError(f"--{name.replace('_', '-')}: got {getattr(arguments, name)}, expected {least} or more")
-    for name, most, what in (
-        ("queue_depth", MAX_QUEUE_DEPTH, "the most that a worker agrees to"),
-        ("threads", len(usable_cores()), "the number of cores: more would only wait for one another"),
-    ):
-        if getattr(arguments, name) > most:
-            raise BadUsageError(f"--{name.replace('_', '-')}: got {getattr(arguments, name)}, at most {most}, {what}")
-    store = ProfileStore(arguments.profiles or ())
-    emulated = arguments.emulate is not None
-    if emulated and arguments.devices is not None:
-        raise BadUsageError("--devices: got it with --emulate, which names the devices already; leave one out")
-    if not emulated and (arguments.speed is not None or arguments.emulate_compute):
-        raise BadUsageError("--speed, --emulate-compute: only emulated devices have a pace; add --emulate A,B")
-    speed = 1.0 if arguments.speed is None else arguments.speed
-    if not 0 < speed < float("inf"):
-        raise BadUsageError(f"--speed: got {speed}, expected a number above zero")
-    named = arguments.emulate if emulated else arguments.devices
-    devices = _two_devices("x86-core,x86-core" if named is None else named)
-    names = list(dict.fromkeys(arguments.model or ["mobilenet_v2"]))
-    allowed = tuple(dict.fromkeys(arguments.allow_module or ()))
-    models = {name: _model(name, store, allowed) for name in names}
-    for model in models.values():
-        if (message_bytes := max(model.cut_bytes()) * arguments.batch) > MAX_LIMIT_BYTES:
-            raise BadUsageError(
-                f"--batch: got {arguments.batch}, with which {model.name} has activations of {message_bytes} bytes;"
-                f" expected {MAX_LIMIT_BYTES // max(model.cut_bytes())} or fewer, so that they fit in one message"
-            )
-    block_s, timings = (
-        emulated_blocks(store, devices, list(models.values()), arguments.batch, speed) if emulated else ({}, {})
-    )
-    splits = "all" if arguments.splits is None else arguments.splits
-    cells = plan_cells(
-        models=[(model, parse_splits(splits, len(model.blocks))) for model in models.values()],
-        devices=devices,
-        batch=arguments.batch,
-        links=[parse_asked_link(text, store) for text in _link_texts(arguments)],
-        modes=_modes(arguments),
-        source=arguments.source,
-        sink=arguments.sink,
-        repeats=arguments.repeats,
-        seed=arguments.seed,
-    )
-    max_cell_time_s = parse_duration_s(
-        "60s" if arguments.max_cell_time is None else arguments.max_cell_time, "--max-cell-time"
-    )
-    settings = BenchSettings(
-        emulated=emulated,
-        compute_each=arguments.emulate_compute,
-        speed=speed,
-        batches=arguments.batches_per_cell,
-        seed=arguments.seed,
-        queue_depth=arguments.queue_depth,
-        max_cell_time_s=max_cell_time_s,
-    )
-    return SweepPlan(
-        cells=cells,
-        models=models,
-        settings=settings,
-        threads=arguments.threads,
-        timings=timings,
-        block_s=block_s,
-        allowed=allowed,
-    )
-
-
-def _model(name: str, store: ProfileStore, allowed: Sequence[str]) -> Model:
-    """The profile of a model that can be built here: of the catalogue, or a network that the user allows."""
-    if name in MODEL_NAMES or name not in store.names("models"):
-        name = catalogue_entry(name).name
-    model = store.model(name)
-    reference_of(model, allowed)
-    return model
-
-
-def _two_devices(text: str) -> tuple[str, str]:
-    names = [name.strip() for name in text.split(",")]
-    if len(names) != 2 or not all(names):
-        raise BadUsageError(f"devices: got {text!r}, expected two names such as rpi4b,rpi4b")
-    devices = names[0], names[1]
-    try:  # a record names its devices by its plan, which has to parse again
-        Plan.parse(str(Plan.two_devices("model", 1, 1, devices)))
-    except BadInputError as error:
-        raise BadUsageError(f"devices: got {text!r}, expected names without white space or any of []+@/") from error
-    return devices
-
-
-def _link_texts(arguments: argparse.Namespace) -> list[str]:
-    if arguments.bw is None and arguments.delay is None:
-        return list(dict.fromkeys(arguments.link or ["unshaped"]))
-    if arguments.link is not None:
-        raise BadUsageError("--bw, --delay: got them with --link; write the link as --link RATE,DELAY instead")
-    if arguments.bw is None:
-        raise BadUsageError("--delay: got no --bw with it; the testbed's relay needs a rate, such as --bw 1gbit")
-    return [f"{arguments.bw},{arguments.delay or '0s'}"]
-
-
-def _modes(arguments: argparse.Namespace) -> list[Mode]:
-    names = list(dict.fromkeys(arguments.mode or ["paced"]))
-    for option, name in (("window", "closed"), ("burst", "burst")):
-        if getattr(arguments, option) is not None and name not in names:
-            raise BadUsageError(f"--{option}: only mode {name} has it; add --mode {name}")
-    return [
-        Mode.named(
-            name,
-            window=arguments.window if name == "closed" else None,
-            batches=arguments.burst if name == "burst" else None,
-        )
-        for name in names
-    ]
-
-
 def _dry_run(plan: SweepPlan) -> int:
     for cell in plan.cells:
         reason = plan.skip_reason(cell)
@@ -301,5 +180,5 @@ def _permit_shaping(plan: SweepPlan) -> None:
     """Go on inside a user namespace where shaping is permitted only there."""
     from hwrun.local.namespaces import availability, reexec_in_user_namespace
 
-    if any(cell.link is not None for cell in plan.cells) and availability().needs_reexec:
+    if any(cell.is_shaped for cell in plan.cells) and availability().needs_reexec:
         reexec_in_user_namespace(sys.orig_argv[1:])

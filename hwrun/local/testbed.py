@@ -1,11 +1,12 @@
-"""Two hosts on one machine, and two paths between them: a direct one and one through the packet relay.
+"""Hosts on one machine, and two paths between any two of them: a direct one and one through the packet relay.
 
-    A ── direct ─────────────────── direct ── B      10.98.0.0/24, unshaped, offloads on
-    A ── relayed ── toA [relay] toB ── relayed ── B  10.99.0.0/24, shaped each way
+    A ── direct ─────────────────── direct ── B      10.98.0.x, unshaped, offloads on
+    A ── relayed ── toA [relay] toB ── relayed ── B  10.99.0.x, shaped each way
 
-The rate limit stands one hop behind each sender, as it does in a real network: on the sender's own egress TCP would
-notice the queue and hold back, and no queue would build. Everything lives in anonymous namespaces and in children
-that die with this process, so there is nothing to clean up after a crash.
+Every pair of hosts that data cross has cables of its own, and a relay of its own. The rate limit stands one hop behind
+each sender, as it does in a real network: on the sender's own egress TCP would notice the queue and hold back, and no
+queue would build. Everything lives in anonymous namespaces and in children that die with this process, so there is
+nothing to clean up after a crash.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import contextlib
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
@@ -26,10 +27,12 @@ from hwrun.local.departure_queue import DEFAULT_LIMIT_BYTES, shapes_of
 from hwrun.local.namespace_entry import entry_command
 from hwrun.local.namespaces import NetworkNamespace, availability
 from hwrun.local.relay_process import RelayProcess
+from hwrun.records import Medium, Scalar
 from paretosim.link import Link
 
-Medium = Literal["loopback", "veth", "relay"]
 LOOPBACK_ADDRESS = "127.0.0.1"
+# Letters to name them by; a machine is full long before.
+MAX_HOSTS = 26
 _DIRECT, _RELAYED = "direct", "relayed"
 _SYSCTLS = (
     "net.ipv4.tcp_no_metrics_save",
@@ -88,7 +91,7 @@ class Children:
 
 
 class Host:
-    """One end of the testbed; `name` is A or B."""
+    """One end of a path; `name` is A, B …"""
 
     def __init__(self, testbed: LocalTestbed, name: str, number: int, namespace: NetworkNamespace | None) -> None:
         self.name = name
@@ -98,8 +101,8 @@ class Host:
         return f"Host({self.name})"
 
     def address(self, link: Link | None) -> str:
-        """Where it listens for data that take this link: on the relayed path, or on the unshaped one for None."""
-        medium = self._testbed.medium(link)
+        """Where others dial it for data that take this link: on the relayed path, or on the unshaped one for None."""
+        medium = self._testbed.outside(link)
         if medium == "loopback":
             return LOOPBACK_ADDRESS
         return _address(medium, self._number)
@@ -123,28 +126,40 @@ def _address(medium: Medium, number: int) -> str:
     return f"10.{98 if medium == 'veth' else 99}.0.{number}"
 
 
-def _mac(medium: Medium, number: int) -> str:
+def _mac(medium: Medium, number: int, towards: int) -> str:
     # Locally administered; the same in every testbed, since no two share a namespace.
-    return f"02:00:0a:{98 if medium == 'veth' else 99:02x}:00:{number:02x}"
+    return f"02:00:0a:{98 if medium == 'veth' else 99:02x}:{towards:02x}:{number:02x}"
 
 
 class LocalTestbed:
-    """Two hosts on this machine. Use it as a context manager; a closed one is not opened again.
+    """Hosts on this machine. Use it as a context manager; a closed one is not opened again.
 
     Parameters
     ----------
-    shaped : with namespaces and the relay; without, both hosts are the current namespace on loopback, which needs
+    shaped : with namespaces and the relay; without, all hosts are the current namespace on loopback, which needs
         no rights at all.
+    names : of the hosts. Neighbours are joined from the start, other pairs when a link between them is shaped or used.
     seed : of the delays and losses that links with jitter or loss draw.
     slow_start_after_idle : let TCP shrink its window while idle, as Linux does by default. Off, a connection stays
         warm, which is what `tcp_state: warm` of a record says.
     """
 
-    def __init__(self, shaped: bool, *, seed: int = 0, slow_start_after_idle: bool = False) -> None:
+    def __init__(
+        self,
+        shaped: bool,
+        *,
+        names: Sequence[str] = ("A", "B"),
+        seed: int = 0,
+        slow_start_after_idle: bool = False,
+    ) -> None:
+        if not 1 <= len(names) <= MAX_HOSTS or len(set(names)) != len(names):
+            raise BadUsageError(f"hosts: got {', '.join(names)}, expected 1 to {MAX_HOSTS} different names")
+        self.names = tuple(names)
         self._shaped, self._seed = shaped, seed
         self._slow_start_after_idle = slow_start_after_idle
         self._namespaces: tuple[NetworkNamespace, ...] = ()
-        self._relay: RelayProcess | None = None
+        self._router: NetworkNamespace | None = None
+        self._relays: dict[tuple[int, int], RelayProcess] = {}
         self._resources = ExitStack()
         self._state: Literal["new", "open", "closed"] = "new"
 
@@ -162,8 +177,11 @@ class LocalTestbed:
         except BaseException:
             self.close()
             raise
-        namespaces = self._namespaces[:2] or (None, None)
-        self.hosts = (Host(self, "A", 1, namespaces[0]), Host(self, "B", 2, namespaces[1]))
+        namespaces = self._namespaces or (None,) * len(self.names)
+        self.hosts = tuple(
+            Host(self, name, number, namespace)
+            for number, (name, namespace) in enumerate(zip(self.names, namespaces, strict=True), start=1)
+        )
         return self
 
     def __exit__(
@@ -176,25 +194,53 @@ class LocalTestbed:
         self._state = "closed"
         self._resources.close()
 
+    def host(self, name: str) -> Host:
+        """The host of that name."""
+        return self.hosts[self._index(name)]
+
+    def _index(self, name: str) -> int:
+        if name not in self.names:
+            raise BadUsageError(f"host: got {name}, expected one of {', '.join(self.names)}")
+        return self.names.index(name)
+
     def _build(self) -> None:
-        for _ in range(3):
-            namespace = NetworkNamespace.create()
-            self._resources.callback(namespace.close)
-            self._namespaces += (namespace,)
-        a, b, router = self._namespaces
+        for _ in self.names:
+            self._namespaces += (self._namespace(),)
+        self._router = self._namespace()
         for namespace in self._namespaces:
             _quiet(namespace)
-        wiring.make_pair(a, _DIRECT, _mac("veth", 1), b, _DIRECT, _mac("veth", 2))
-        wiring.make_pair(a, _RELAYED, _mac("relay", 1), router, "toA", _mac("relay", 101))
-        wiring.make_pair(b, _RELAYED, _mac("relay", 2), router, "toB", _mac("relay", 102))
-        for namespace, interface in ((a, _RELAYED), (b, _RELAYED), (router, "toA"), (router, "toB")):
-            wiring.switch_offloads_off(namespace, interface)
-        for interface in ("toA", "toB"):
-            wiring.bring_up(router, interface)
-        for namespace, here, there in ((a, 1, 2), (b, 2, 1)):
             wiring.write_sysctl(namespace, "net.ipv4.tcp_no_metrics_save", "1")
             idle = str(int(self._slow_start_after_idle))
             wiring.write_sysctl(namespace, "net.ipv4.tcp_slow_start_after_idle", idle)
+            wiring.configure_host(namespace, ())
+        _quiet(self._router)
+        for first in range(len(self.names) - 1):
+            self._join(first, first + 1)
+
+    def _namespace(self) -> NetworkNamespace:
+        namespace = NetworkNamespace.create()
+        self._resources.callback(namespace.close)
+        return namespace
+
+    def _join(self, first: int, second: int) -> None:
+        """Lay the direct cable and the relayed ones between two hosts, by index, and start their relay."""
+        router = self._router
+        assert router is not None  # _build made it
+        ends = ((first + 1, second + 1), (second + 1, first + 1))
+        namespaces = (self._namespaces[first], self._namespaces[second])
+        names = [(_interface(_DIRECT, there), _interface(_RELAYED, there)) for _, there in ends]
+        wiring.make_pair(
+            namespaces[0], names[0][0], _mac("veth", *ends[0]), namespaces[1], names[1][0], _mac("veth", *ends[1])
+        )
+        ports = [f"to{here}from{there}" for here, there in ends]
+        for namespace, (_, interface), (here, there), port in zip(namespaces, names, ends, ports, strict=True):
+            wiring.make_pair(
+                namespace, interface, _mac("relay", here, there), router, port, _mac("relay", here + 100, there)
+            )
+            for where, name in ((namespace, interface), (router, port)):
+                wiring.switch_offloads_off(where, name)
+            wiring.bring_up(router, port)
+        for namespace, (here, there) in zip(namespaces, ends, strict=True):
             wiring.configure_host(namespace, (_cable("veth", here, there), _cable("relay", here, there)))
 
         def spawn(argv: Sequence[str], pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
@@ -204,20 +250,27 @@ class LocalTestbed:
                 argv, router, pass_fds=pass_fds, stdin=subprocess.DEVNULL, start_new_session=True
             )
 
-        self._relay = RelayProcess(spawn, "toA", "toB")
-        self._resources.callback(self._relay.close)
+        relay = RelayProcess(spawn, ports[0], ports[1])
+        self._relays[first, second] = relay
+        self._resources.callback(relay.close)
+
+    def _relay_of(self, first: int, second: int) -> RelayProcess:
+        pair = (min(first, second), max(first, second))
+        if pair not in self._relays:
+            self._join(*pair)
+        return self._relays[pair]
 
     def check_usable(self) -> None:
-        """Raise HwrunError unless the testbed is open and its relay, if it has one, runs."""
+        """Raise HwrunError unless the testbed is open and its relays, if it has any, run."""
         if self._state != "open":
             raise HwrunError(f"local testbed: is {self._state}, expected open; use it inside its with statement")
-        if self._relay is not None:
-            self._relay.check_alive()
+        for relay in self._relays.values():
+            relay.check_alive()
 
-    def medium(self, link: Link | None) -> Medium:
-        """What carries data over this link: the relay, or for None what is not shaped."""
+    def outside(self, link: Link | None) -> Medium:
+        """What carries data over this link to another host: the relay, or for None what is not shaped."""
         self.check_usable()
-        if self._relay is None:
+        if not self._shaped:
             if link is not None:
                 raise BadUsageError(
                     f"link {link.name}: got a local testbed without shaping, expected LocalTestbed(shaped=True)"
@@ -225,49 +278,76 @@ class LocalTestbed:
             return "loopback"
         return "veth" if link is None else "relay"
 
-    def shape(self, link: Link | None) -> None:
-        """Set the relay to the link, A to B forward and B to A backward; it holds when this returns.
+    def medium(self, start: str, end: str, link: Link | None) -> Medium:
+        """What carries data from one host to another over this link."""
+        return "loopback" if start == end else self.outside(link)
 
-        None does nothing: what is unshaped takes the direct path. Frames under way are dropped if the link changes.
+    def shape(self, links: Mapping[tuple[str, str], Link]) -> None:
+        """Set the relay of each pair of hosts to its link, forward from the first of the pair; it holds on return.
+
+        Frames under way are dropped if the link changes. What is unshaped takes the direct path.
         """
-        if self.medium(link) == "relay":
-            assert link is not None
-            assert self._relay is not None
-            self._relay.shape(*shapes_of(link, self._seed))
+        self.check_usable()
+        for (start, end), link in links.items():
+            self.outside(link)
+            first, second = self._index(start), self._index(end)
+            shapes = shapes_of(link, self._seed)
+            self._relay_of(first, second).shape(*(shapes if first < second else reversed(shapes)))
 
-    def relay_counters(self, *, reset: bool = False) -> dict[str, int | float]:
-        """What the relay did since the last reset, per direction (`forward_…`, `backward_…`); empty without one.
+    def join(self, start: str, end: str) -> None:
+        """Lay cables between two hosts, where there are none yet."""
+        first, second = self._index(start), self._index(end)
+        if self._shaped and first != second:
+            self._relay_of(first, second)
+
+    def counters(self, *, reset: bool = False) -> dict[str, int | float]:
+        """What the relays did since the last reset, per direction (`forward_…`, `backward_…`); empty without one.
 
         `frames` and `bytes` were passed on; `lost` were lost as the link asks. `drops` found the queue full, `flushed`
         were inside when the link changed, `overruns` came while the relay was not fast enough to read them: any of
         these three means that the link was not what was asked. `max_queued_bytes` waited for the rate,
-        `max_lateness_s` is the worst delay of a release beyond its time, `busy_share` the relay's share of a core.
+        `max_lateness_s` is the worst delay of a release beyond its time, `busy_share` the relay's share of a core. With
+        several relays each name begins with its pair's, such as `A-B.`.
         """
         self.check_usable()
-        return {} if self._relay is None else self._relay.counters(reset=reset)
+        found: dict[str, int | float] = {}
+        for (first, second), relay in self._relays.items():
+            prefix = f"{self.names[first]}-{self.names[second]}." if len(self._relays) > 1 else ""
+            found |= {f"{prefix}{name}": value for name, value in relay.counters(reset=reset).items()}
+        return found
 
-    def description(self) -> dict[str, str | int | float | bool | None]:
+    def description(self) -> dict[str, Scalar]:
         """What this testbed is, read back from the kernel, for a run's manifest."""
         self.check_usable()
-        found: dict[str, str | int | float | bool | None] = {
+        found: dict[str, Scalar] = {
             "kind": "local",
             "shaped": self._shaped,
+            "hosts": ",".join(self.names),
             "kernel": platform.release(),
             "namespaces": availability().how if self._shaped else "none",
         }
-        if self._relay is None:
+        if not self._shaped:
             with contextlib.closing(NetworkNamespace.current()) as current:
                 return found | _described("host", current, {"loopback": LOOPBACK_ADDRESS})
-        a, b, _ = self._namespaces
-        for number, name, namespace in ((1, "A", a), (2, "B", b)):
-            far_addresses = {_DIRECT: _address("veth", 3 - number), _RELAYED: _address("relay", 3 - number)}
-            found |= _described(name, namespace, far_addresses)
-            found |= {f"{name}.{_DIRECT}.address": _address("veth", number)}
-            found |= {f"{name}.{_RELAYED}.address": _address("relay", number)}
-            for interface in (_DIRECT, _RELAYED):
-                on = [offload for offload, is_on in wiring.offloads(namespace, interface).items() if is_on]
-                found[f"{name}.{interface}.offloads"] = " ".join(on)
-        found |= {f"relay.{name}": value for name, value in self._relay.properties.items() if name != "ready"}
+        for first, second in self._relays:
+            for here, there in ((first, second), (second, first)):
+                name = self.names[here]
+                # One neighbour needs no naming.
+                paths = {
+                    path: path if len(self._relays) == 1 else f"{path}-{self.names[there]}"
+                    for path in (_DIRECT, _RELAYED)
+                }
+                media: tuple[tuple[str, Medium], ...] = ((_DIRECT, "veth"), (_RELAYED, "relay"))
+                far = {paths[path]: _address(medium, there + 1) for path, medium in media}
+                found |= _described(name, self._namespaces[here], far)
+                for path, medium in media:
+                    found[f"{name}.{paths[path]}.address"] = _address(medium, here + 1)
+                    on = wiring.offloads(self._namespaces[here], _interface(path, there + 1))
+                    found[f"{name}.{paths[path]}.offloads"] = " ".join(
+                        offload for offload, is_on in on.items() if is_on
+                    )
+        for relay in self._relays.values():
+            found |= {f"relay.{name}": value for name, value in relay.properties.items() if name != "ready"}
         return found | {"relay.default_limit_bytes": DEFAULT_LIMIT_BYTES}
 
 
@@ -290,13 +370,18 @@ def _quiet(namespace: NetworkNamespace) -> None:
             wiring.write_sysctl(namespace, name, "1")
 
 
+def _interface(path: str, towards: int) -> str:
+    """Name of the interface at a host's end of its cable to host number `towards`."""
+    return f"{path}{towards}"
+
+
 def _cable(medium: Medium, here: int, there: int) -> wiring.Cable:
     return wiring.Cable(
-        interface=_DIRECT if medium == "veth" else _RELAYED,
+        interface=_interface(_DIRECT if medium == "veth" else _RELAYED, there),
         address=_address(medium, here),
-        mac=_mac(medium, here),
+        mac=_mac(medium, here, there),
         far_address=_address(medium, there),
-        far_mac=_mac(medium, there),
+        far_mac=_mac(medium, there, here),
     )
 
 

@@ -24,6 +24,7 @@ from hwrun.local.namespaces import NetworkNamespace
 
 CONGESTION_CONTROL = "cubic"
 _LOOPBACK_INDEX = 1
+_SCOPE_LINK = 253  # RT_SCOPE_LINK (rtnetlink(7)): the far end is on the cable itself
 _SIOCETHTOOL = 0x8946
 # linux/ethtool.h: (name, command that sets, command that gets)
 _OFFLOADS = (("tx", 0x17, 0x16), ("tso", 0x1F, 0x1E), ("gso", 0x24, 0x23), ("gro", 0x2C, 0x2B))
@@ -31,7 +32,11 @@ _OFFLOADS = (("tx", 0x17, 0x16), ("tso", 0x1F, 0x1E), ("gso", 0x24, 0x23), ("gro
 
 @dataclass(frozen=True)
 class Cable:
-    """One end of a veth pair as its host sees it: interface, own address and the address at the far end of the path."""
+    """One end of a veth pair as its host sees it: interface, own address and the address at the far end of the path.
+
+    A host has one address a medium, whatever the number of its cables: they have no network of their own, only a route
+    to the far host each.
+    """
 
     interface: str
     address: str
@@ -94,12 +99,13 @@ def configure_host(namespace: NetworkNamespace, cables: tuple[Cable, ...]) -> No
             for cable in cables:
                 index = socket.if_nametoindex(cable.interface)
                 netlink.link("set", index=index, state="up")
-                netlink.addr("add", index=index, address=cable.address, prefixlen=24)
+                netlink.addr("add", index=index, address=cable.address, prefixlen=32)
                 netlink.neigh("replace", ifindex=index, dst=cable.far_address, lladdr=cable.far_mac, state="permanent")
                 netlink.route(
                     "replace",
-                    dst=cable.address.rpartition(".")[0] + ".0/24",
+                    dst=f"{cable.far_address}/32",
                     oif=index,
+                    scope=_SCOPE_LINK,
                     prefsrc=cable.address,
                     metrics={"cc_algo": CONGESTION_CONTROL},
                 )

@@ -23,10 +23,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from hwrun.errors import PeerGoneError, TimedOutError
-from hwrun.local.testbed import Host, LocalTestbed
+from hwrun.local.testbed import LOOPBACK_ADDRESS, Host, LocalTestbed
 from hwrun.models.weights import WeightStore
 from hwrun.scratch import scratch_folder
 from hwrun.steady import steady_environment, usable_cores
+from hwrun.testbed import DataPath
 from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import new_token
 from hwrun.wire.tcp import Address, listen
@@ -51,7 +52,7 @@ class LocalWorkers:
     threads : of torch, in each worker.
     pinned : each worker on a core of its own, where there are enough.
     allowed : factories of networks outside the catalogue that the workers may build.
-    log_folder : gets `worker-A.log` and `worker-B.log`, appended to; None lets workers log to our stderr.
+    log_folder : gets `worker-A.log`, `worker-B.log` …, appended to; None lets workers log to our stderr.
     """
 
     def __init__(
@@ -91,9 +92,17 @@ class LocalWorkers:
         self.close()
 
     @property
-    def clients(self) -> tuple[WorkerClient, ...]:
-        """Control connections, in the order of the hosts."""
-        return tuple(self._running[host.name].client for host in self._testbed.hosts)
+    def hosts(self) -> tuple[str, ...]:
+        """Names of the hosts."""
+        return self._testbed.names
+
+    def client(self, host: str) -> WorkerClient:
+        """The control connection to that host's worker."""
+        return self._running[host].client
+
+    def route(self, path: DataPath) -> LocalRoute:
+        """How data take that path between the workers."""
+        return LocalRoute(self._testbed, self, path)
 
     @property
     def process_ids(self) -> tuple[int, ...]:
@@ -156,7 +165,7 @@ class LocalWorkers:
     def _spawn(self, host: Host) -> subprocess.Popen[Any]:
         argv = [sys.executable, "-m", "hwrun.cli", "worker", "--listen", str(self._control_address(host))]
         # In its namespace nobody else can reach a worker; on loopback it needs no more than loopback.
-        reach = host.address(None) if self._testbed.medium(None) == "loopback" else "0.0.0.0"
+        reach = LOOPBACK_ADDRESS if self._testbed.outside(None) == "loopback" else "0.0.0.0"
         argv += ["--data-listen", f"{reach}:0", "--token-file", str(self.folder / "token"), "--once"]
         argv += ["--cache", str(self.folder / "weights"), "--threads", str(self._threads)]
         for factory in self._allowed:
@@ -208,33 +217,33 @@ def _end(running: _Running) -> None:
 
 
 class LocalRoute:
-    """The data path of one link between the workers of a testbed.
+    """The data path of one pipeline between the workers of a testbed."""
 
-    Parameters
-    ----------
-    sink : `first` or `last`, the device where results are wanted.
-    stages : how many of the hosts, from the first, run one.
-    """
-
-    def __init__(self, testbed: LocalTestbed, workers: LocalWorkers, link: Link | None, sink: str, stages: int) -> None:
+    def __init__(self, testbed: LocalTestbed, workers: LocalWorkers, path: DataPath) -> None:
         self._testbed = testbed
         self._workers = workers
-        self._link = link
-        self._sink_host = testbed.hosts[0 if sink == "first" else -1]
-        self._result_is_local = self._sink_host is testbed.hosts[stages - 1]
+        self._path = path
+        self._sink_host = testbed.host(path.sink)
+        for start, end in zip((path.sink, *path.hosts), (*path.hosts, path.sink), strict=True):
+            testbed.join(start, end)
 
     def stage_address(self, position: int) -> Address:
-        """Where stage `position` takes data that come over this link."""
-        host = self._testbed.hosts[position]
-        return Address(host=host.address(self._link), port=self._workers.clients[position].welcome.data_port)
+        """Where the stage before, or the orchestrator at the sink, dials stage `position`."""
+        path = self._path
+        before, link = (path.hosts[position - 1], path.links[position - 1]) if position else (path.sink, path.way_back)
+        port = self._workers.client(path.hosts[position]).welcome.data_port
+        return Address(host=self._address_from(before, path.hosts[position], link), port=port)
+
+    def _address_from(self, start: str, end: str, link: Link | None) -> str:
+        return LOOPBACK_ADDRESS if start == end else self._testbed.host(end).address(link)
 
     def listen_for_results(self) -> tuple[socket.socket, Address]:
         """A unix socket where the last stage is on the sink's host, else a listener at the far end of the link."""
-        if self._result_is_local:
+        if self._path.hosts[-1] == self._path.sink:
             address = Address(path=str(self._workers.folder / "results"))
             return listen(address), address
         with self._sink_host.entered():
-            listener = listen(Address(host=self._sink_host.address(self._link)))
+            listener = listen(Address(host=self._sink_host.address(self._path.way_back)))
         host, port = listener.getsockname()[:2]
         return listener, Address(host=host, port=port)
 
@@ -243,5 +252,5 @@ class LocalRoute:
         return self._sink_host.entered()
 
     def check(self) -> None:
-        """Raise HwrunError if the testbed's relay has ended."""
+        """Raise HwrunError if a relay of the testbed has ended."""
         self._testbed.check_usable()

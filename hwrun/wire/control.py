@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
-from hwrun.records import Phases, Scalar
+from hwrun.records import LinkMeasured, Medium, Phases, Scalar
 from hwrun.wire.frames import Kind
 from hwrun.wire.tcp import BufferPool, Connection, Message
 
@@ -40,13 +40,23 @@ class Welcome(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """The worker's answer where it will not serve; the connection then closes."""
+    """The worker's answer where it will not serve; the connection then closes.
+
+    `busy` where it would later: another orchestrator is there now.
+    """
 
     reason: str
+    busy: bool = False
 
 
 class Ping(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Answered by Done at once; times the control path."""
+    """Answered by Pong at once; times the control path, and compares the two clocks."""
+
+
+class Pong(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The worker's monotonic clock when it answered."""
+
+    time_s: float
 
 
 class MissingBlocks(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
@@ -69,7 +79,9 @@ class StoreBlock(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tr
 
 
 class DeployStage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Become stage `position` of a pipeline.
+    """Become stage `position` of a pipeline, beside those of it that run here already.
+
+    The first stage of another pipeline ends whatever was deployed before.
 
     `target_s` is the emulated stage's compute time, None where it computes for real; with `compute_each` an
     emulated stage computes every batch and then waits for its target. `limit_bytes` is the longest tensor
@@ -92,43 +104,47 @@ class DeployStage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=T
 
 
 class Connect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Dial the next stage (or the orchestrator's results) at `address`, and start working."""
+    """Let stage `position` dial the next one (or the orchestrator's results) at `address`, and start working."""
 
     pipeline: str
+    position: int
     address: str
 
 
 class ProbeLink(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Time `pings` empty messages to the data listener at `address`, then send `bulk_bytes` in one go."""
+    """Probe the path to the data listener at `address`, as hwrun/probe.py does."""
 
     address: str
+    medium: Medium
     pings: int
     bulk_bytes: int
+    echo_s: float
 
 
 class Probed(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """What the probe found: raw round trips, and payload bits per second over the second half of the bulk."""
+    """What the probe found."""
 
-    rtt_samples_s: tuple[float, ...]
-    goodput_bps: float | None
-    bulk_bytes: int
+    measured: LinkMeasured
 
 
 class Collect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Hand over and forget what was recorded since the last time."""
+    """Hand over and forget what stage `position` recorded since the last time."""
 
     pipeline: str
+    position: int
 
 
 class Collected(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Phases by sequence number, and TCP_INFO of the stage's sending socket."""
+    """Phases by sequence number, TCP_INFO of the stage's sending socket, and its sockets' buffers (None without)."""
 
     phases: dict[int, Phases]
     tcp_info: dict[str, Scalar]
+    send_buffer_bytes: int | None = None
+    receive_buffer_bytes: int | None = None
 
 
 class TearDown(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Close the data connections and end the stage's threads. Weights stay loaded."""
+    """Close the data connections and end the threads of every stage here. Weights stay cached."""
 
     pipeline: str
 
@@ -160,15 +176,26 @@ class DataHello(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tru
     position: int
 
 
+class BulkEnd(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """On a probing connection: the transfer is over; answered by BulkMeasured."""
+
+
 class BulkMeasured(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """The end of a probe: payload bits per second at the receiver, over the second half."""
+    """Payload bits per second of the transfer at the receiver, over the second half."""
 
     goodput_bps: float | None
 
 
+class ProbeEnded(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The answer to a probe's Done: TCP_INFO and buffer sizes of the far socket."""
+
+    tcp_info: dict[str, Scalar]
+
+
 ControlMessage = (
-    Hello | Welcome | Refused | Ping | MissingBlocks | Missing | StoreBlock | DeployStage | Connect | ProbeLink | Probed
-    | Collect | Collected | TearDown | Done | Failed | StageFailed | DataHello | BulkMeasured
+    Hello | Welcome | Refused | Ping | Pong | MissingBlocks | Missing | StoreBlock | DeployStage | Connect
+    | ProbeLink | Probed | Collect | Collected | TearDown | Done | Failed | StageFailed | DataHello
+    | BulkEnd | BulkMeasured | ProbeEnded
 )  # fmt: skip
 _decoder: msgspec.json.Decoder[ControlMessage] = msgspec.json.Decoder(ControlMessage)
 _Expected = TypeVar("_Expected")
@@ -176,6 +203,10 @@ _Expected = TypeVar("_Expected")
 
 class RequestFailedError(HwrunError):
     """A worker could not do what it was asked."""
+
+
+class WorkerBusyError(PeerGoneError):
+    """A worker serves another orchestrator and closed the connection; it may be asked again later."""
 
 
 def send_control(connection: Connection, message: ControlMessage) -> None:
@@ -219,6 +250,8 @@ def answered(decoded: ControlMessage, expected: type[_Expected], peer: str) -> _
     """`decoded` if it is an `expected`; a Failed or Refused becomes an error with the peer's reason."""
     if isinstance(decoded, expected):
         return decoded
+    if isinstance(decoded, Refused) and decoded.busy:
+        raise WorkerBusyError(f"{peer}: refused: {decoded.reason}")
     if isinstance(decoded, Refused):
         raise PeerGoneError(f"{peer}: refused: {decoded.reason}")
     if isinstance(decoded, Failed | StageFailed):

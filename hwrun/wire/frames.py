@@ -36,7 +36,7 @@ from hwrun.errors import ProtocolError
 from paretosim.block import DTYPE_BYTES
 
 MAGIC = b"hwrn"
-VERSION = 2
+VERSION = 3
 MAX_TENSORS = 64
 MAX_DIMENSIONS = 8
 DTYPES = tuple(DTYPE_BYTES)
@@ -55,13 +55,13 @@ class Kind(enum.IntEnum):
     INPUT = 3  # tensors: the input batch that stage 1 keeps
     DISPATCH = 4  # nothing: stage 1 is to start the batch of this sequence number
     BATCH = 5  # tensors: an activation
-    PING = 6  # nothing: to be answered by ECHO
-    ECHO = 7  # nothing
+    PING = 6  # bytes that only have a length: to be answered by ECHO when they are whole
+    ECHO = 7  # the answering clock's two times, of hwrun/probe.py
     BULK = 8  # bytes that only measure goodput
 
 
 _WITH_TENSORS = frozenset({Kind.INPUT, Kind.BATCH})
-_WITHOUT_PAYLOAD = frozenset({Kind.DISPATCH, Kind.PING, Kind.ECHO})
+_WITHOUT_PAYLOAD = frozenset({Kind.DISPATCH})
 
 
 class TensorSpec(msgspec.Struct, frozen=True):

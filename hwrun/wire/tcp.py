@@ -359,3 +359,10 @@ def tcp_info(stream: Stream) -> dict[str, str | int | float | bool | None]:
         "send_buffer_bytes": stream.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
         "receive_buffer_bytes": stream.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
     }
+
+
+def buffer_bytes(connection: Connection | None, option: int) -> int | None:
+    """SO_SNDBUF or SO_RCVBUF of a TCP connection as the kernel has tuned it by now; None of any other."""
+    if connection is None or connection.socket.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    return connection.socket.getsockopt(socket.SOL_SOCKET, option)

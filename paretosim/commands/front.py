@@ -8,7 +8,13 @@ from pathlib import Path
 
 from paretosim.commands.operation_options import add_operation_options, add_paper_preset, settle
 from paretosim.commands.options import timing_files
-from paretosim.commands.split_options import SETTING_OPTIONS, add_delay_options, add_load_options, add_profile_options
+from paretosim.commands.split_options import (
+    SETTING_OPTIONS,
+    add_calibration_options,
+    add_delay_options,
+    add_load_options,
+    add_profile_options,
+)
 from paretosim.errors import BadInputError
 from paretosim.mode import ALL_MODE_NAMES
 from paretosim.setting_words import DEFAULT_DEVICES, DEFAULT_LINK, as_option
@@ -44,6 +50,7 @@ def configure(parser: ArgumentParser) -> None:
     form.add_argument("--csv", action="store_true", help="one line per split and panel")
     output.add_argument("--plot", type=Path, metavar="FILE", help="also write the panels as a figure: .svg, .png, .pdf")
     add_profile_options(parser)
+    add_calibration_options(parser)
 
 
 def run(arguments: Namespace) -> int:

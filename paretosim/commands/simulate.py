@@ -8,6 +8,7 @@ from pathlib import Path
 
 from paretosim.commands.operation_options import add_operation_options, settle
 from paretosim.commands.split_options import (
+    add_calibration_options,
     add_delay_options,
     add_load_options,
     add_profile_options,
@@ -39,6 +40,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--jitter", type=float, default=0.0, metavar="CV", help="of stage times, such as 0.05")
     parser.set_defaults(mode=None)
     add_profile_options(parser)
+    add_calibration_options(parser)
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON object")
     output.add_argument("--timeline", type=Path, metavar="FILE", help="also write a trace for ui.perfetto.dev")

@@ -23,6 +23,8 @@ from paretosim.prediction import Prediction, Row, Setting
 from paretosim.terms import (
     HopTerms,
     StageTerms,
+    control_s,
+    copied_s,
     holds_several,
     hop_terms,
     hops_of_setting,
@@ -143,7 +145,7 @@ def explain(prediction: Prediction, split: int) -> Explanation:
     setting, row = prediction.setting, prediction.row(split)
     chain = _chain(setting, split)
     line = line_of(
-        chain.stages.total_s, chain.transfers, chain.hops, setting.link, setting.control_delay_s,
+        chain.stages.total_s, chain.transfers, chain.hops, setting.link, control_s(setting),
         workers=setting.operation.workers,
     )  # fmt: skip
     times = (line.services_s + line.stalls_s)[0]
@@ -197,7 +199,10 @@ def _limit(
 
 def _terms(setting: Setting, row: Row, chain: _Chain, unloaded_s: float) -> tuple[TermTime, ...]:
     """In chain order; terms of no time are left out, but for blocks and payload."""
-    found: list[tuple[str, str, float, Source]] = [("dispatch", "control delay", setting.control_delay_s, "setting")]
+    found: list[tuple[str, str, float, Source]] = [
+        ("dispatch", "control delay", setting.control_delay_s, "setting"),
+        ("dispatch", "dispatch", terms_in_effect(setting).dispatch_s, "calibration"),
+    ]
     stages, hops = chain.stages, chain.transfers
     last_forward = max(j for j, hop in enumerate(chain.hops) if hop.name in ("link1", "relay"))
 
@@ -217,11 +222,14 @@ def _terms(setting: Setting, row: Row, chain: _Chain, unloaded_s: float) -> tupl
             (hop.name, "slow start", float(hops.stalls_s[0, j]), "link"),
             (_sender(setting, chain, j), "sending", float(hops.sending_s[0, j]), "calibration"),
             (_sender(setting, chain, j), "RPC round trips", float(hops.rpc_s[0, j]), "calibration"),
+            (hop.name, "copying", float(hops.copying_s[0, j]), "calibration"),
             (hop.name, "delay", float(hops.delays_s[0, j]), "calibration" if hop.name == "relay" else "link"),
             (_receiver(setting, chain, j), "receiving", float(hops.receiving_s[0, j]), "calibration"),
+            (hop.name, "handover", float(hops.handover_s[0, j]), "calibration"),
         ]
         if j == last_forward:
             found += stage(1)
+    found.append(("result", "returning", float(hops.last_s[0, 0]), "calibration"))
     if math.isfinite(row.latency_s):
         waited = row.latency_s - unloaded_s
         found.append(("queues", "waiting", waited if abs(waited) > 1e-11 * unloaded_s else 0.0, "mode"))
@@ -269,7 +277,7 @@ def _on_wire(setting: Setting, hop: Hop, serialisation_s: float) -> list[tuple[s
 
 
 def _stations(setting: Setting, line: Line, times: Array, binding_s: float) -> tuple[StationTime, ...]:
-    at, found = setting.control_delay_s, []
+    at, found = control_s(setting), []
     for name, seconds, delay in zip(line.names, times.tolist(), line.delays_s[0].tolist(), strict=True):
         share = seconds / binding_s if binding_s else 0.0
         found.append(StationTime(station=name, start_s=at, end_s=at + seconds, of_binding=share))
@@ -338,7 +346,7 @@ def _breaks(setting: Setting, chain: _Chain, j: int) -> list[float]:
     bits = 8 * (float(hop.payload_bytes[0]) + link.header_bytes * count)
     if not bits:
         return []
-    found = [link.rtt_s / (8 * link.wmax_bytes)]
+    found = [link.rtt_s / (8 * link.wmax_bytes), float(copied_s(setting, hop)[0]) / bits]
     if link_in_effect(setting)[1] == "cold":
         windows, _ = slow_start_rounds(int(count), mss_bytes=link.mss_bytes, wmax_bytes=link.wmax_bytes)
         found += [link.rtt_s / ((window - 1) * bits / count) for window in windows.tolist() if window > 1]

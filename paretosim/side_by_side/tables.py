@@ -9,6 +9,7 @@ from paretosim.mode import DEFAULT_BURST_BATCHES
 from paretosim.prediction import Baseline, Prediction, Row
 from paretosim.show.basis import conditions, timings
 from paretosim.show.columns import Column, aligned, fitting
+from paretosim.show.tables import calibration_lines
 from paretosim.show.verdict import split_runs
 from paretosim.side_by_side.panels import SideBySide
 from paretosim.side_by_side.verdict import front_verdict
@@ -24,6 +25,8 @@ def show(found: SideBySide, console: Console) -> None:
         console.print(Text(paper_note(found), style="dim"), soft_wrap=True)
     for panels in found.conditions:
         console.print(Text(f"\n{conditions(panels[0])}"), soft_wrap=True)
+        for line in calibration_lines(panels[0].setting):
+            console.print(line, soft_wrap=True)
         for panel in panels:
             console.print()
             console.print(_heading(panel), soft_wrap=True)

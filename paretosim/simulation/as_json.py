@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from paretosim.show.prediction_json import operation_object
+from paretosim.show.prediction_json import calibration_object, operation_object
 from paretosim.simulation.simulating import Simulation
 
 SCHEMA_VERSION = 1
@@ -33,6 +33,9 @@ def as_object(simulation: Simulation) -> dict[str, Any]:
         "burst_batches": setting.mode.batches,
         **operation_object(setting),
         "batches": conditions.batches,
+        "backend": setting.backend,
+        "calibration": calibration_object(setting),
+        **({"without": list(setting.without)} if setting.without else {}),
         "source": setting.source,
         "sink": setting.sink,
         "tcp_state": conditions.tcp_state,

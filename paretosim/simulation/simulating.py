@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 
 from paretosim import recursion, serial_workers
-from paretosim.chain import Hop, hops_of, splits_of, stage_times_s
+from paretosim.chain import Hop, stage_times_s
 from paretosim.errors import BadInputError
+from paretosim.line import line_of
 from paretosim.link import Link
 from paretosim.mode import MAX_BATCHES, Arrivals
 from paretosim.prediction import Setting
@@ -20,7 +21,18 @@ from paretosim.queueing import arrival_times_s
 from paretosim.recursion import Passage
 from paretosim.simulation.link_trace import LinkTrace
 from paretosim.simulation.slow_start import RememberingConnection
-from paretosim.terms import check_uncalibrated
+from paretosim.terms import (
+    contention_s,
+    control_s,
+    copied_s,
+    holds_several,
+    hop_terms,
+    hops_beside,
+    hops_of_setting,
+    link_of_hop,
+    stage_terms,
+    terms_in_effect,
+)
 from paretosim.transfer_time import cold_stall_s, effective_rate_bps, segments
 
 if TYPE_CHECKING:
@@ -96,28 +108,45 @@ class Simulation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Wire:
-    """One hop as a station whose service depends on when it starts."""
+    """One hop as a station whose service depends on when it starts; the first byte waits `sent_s` for its sender.
 
-    def __init__(self, hop: Hop, link: Link, conditions: Conditions, trace: LinkTrace | None) -> None:
+    Sockets take all bytes in no less than `copied_s`, and who takes the message waits `handover_s` more.
+    """
+
+    def __init__(
+        self, hop: Hop, link: Link, *, tcp_state: SimulatedTcpState, trace: LinkTrace | None, sent_s: float,
+        copied_s: float, handover_s: float, waits: bool,
+    ) -> None:  # fmt: skip
         self._size = float(hop.payload_bytes[0])
         self._segments = float(segments(self._size, link.mss_bytes))
         self._bits = 8 * (self._size + link.header_bytes * self._segments)
-        self._crossed = bool(hop.crossed[0])
+        self._waits = waits and bool(hop.crossed[0])
         self._link = link
-        self._tcp_state = conditions.tcp_state
+        self._tcp_state = tcp_state
+        self._sent_s = sent_s
+        self._handover_s = handover_s
         self._trace = (
             LinkTrace(times_s=(0.0,), rates_bps=(effective_rate_bps(link),), delays_s=(link.one_way_delay_s,))
             if trace is None
             else trace.capped(link.wmax_bytes, link.return_delay_s)
         )
+        self._wire = self._trace
+        if copied_s > 0:
+            slowest = (min(rate, self._bits / copied_s) for rate in self._trace.rates_bps)
+            self._trace = msgspec.structs.replace(self._trace, rates_bps=tuple(slowest))
         self._connection = RememberingConnection(mss_bytes=link.mss_bytes, wmax_bytes=link.wmax_bytes)
         self._flowing_s = self._arrived_s = 0.0
 
+    def serialisation_s(self, time_s: float) -> float:
+        """How long a message takes on the wire at the rate of that time."""
+        rate = self._wire.rates_bps[self._wire.piece(time_s)]
+        return self._bits / rate if rate > 0 else np.inf
+
     def stall(self, _: int, start: Array) -> Array:
         """When the first byte leaves."""
-        begun = float(start)
+        begun = float(start) + self._sent_s
         piece = self._trace.piece(begun)
-        rate = self._trace.rates_bps[piece]
+        rate = self._wire.rates_bps[piece]
         stall = 0.0
         if self._segments and self._tcp_state != "warm" and rate > 0:
             rtt_s = self._trace.delays_s[piece] + self._link.return_delay_s
@@ -145,17 +174,16 @@ class _Wire:
     def carry(self, _: int, __: Array, departure: Array) -> Array:
         """When it has arrived; the connection is idle from its departure on."""
         self._connection.sent(float(departure))
-        arrived = self._trace.arrived_s(self._flowing_s, float(departure)) if self._crossed else float(departure)
+        arrived = self._trace.arrived_s(self._flowing_s, float(departure)) if self._waits else float(departure)
         self._arrived_s = max(self._arrived_s, arrived)
-        return np.asarray(self._arrived_s)
+        return np.asarray(self._arrived_s + self._handover_s)
 
-    def as_wire(self, setting: Setting) -> serial_workers.Wire:
-        """As what serial workers write to and read from."""
+    def as_wire(self, setting: Setting, back_s: float) -> serial_workers.Wire:
+        """As what serial workers write to and read from, with that delay of the way back."""
         operation = setting.operation
         received = operation.receive_buffer_bytes
-        room = (operation.send_buffer_bytes, self._link.wmax_bytes if received is None else received)
+        room = (operation.send_buffer_bytes, setting.link.wmax_bytes if received is None else received)
         shares = [size / self._size if self._size else np.inf for size in room]
-        back_s = self._link.return_delay_s if self._crossed else 0.0
         return serial_workers.Wire(self.stall, self.flow, self.carry, back_s, *shares)
 
 
@@ -168,7 +196,6 @@ def simulate(setting: Setting, split: int, conditions: Conditions) -> Simulation
     ------
     BadInputError : no such split, or a trace under which nothing is well defined.
     """
-    check_uncalibrated(setting, "simulation")
     mode = setting.mode
     blocks = len(setting.model.blocks)
     if not 0 <= split <= blocks:
@@ -204,45 +231,77 @@ def _generators(setting: Setting) -> tuple[np.random.Generator, np.random.Genera
 def _passages(
     setting: Setting, split: int, conditions: Conditions, arrivals_s: Array, window: int | None
 ) -> tuple[tuple[str, ...], tuple[Passage, ...]]:
-    splits = splits_of(len(setting.model.blocks), "all")[[split]]
+    splits = np.array([split])
     block_s = [timing.at_batch(setting.batch)[0] for timing in setting.timings]
-    mean_s = stage_times_s(block_s, splits, setting.speed)[0]
+    hops = hops_of_setting(setting, splits)
+    transfers = hop_terms(setting, hops)
+    stages = stage_terms(setting, splits, stage_times_s(block_s, splits, setting.speed), hops, transfers)
+    # What stations take beside computing: slow start depends on the time, so a wire works that out itself.
+    line = line_of(
+        np.zeros((1, 2)), msgspec.structs.replace(transfers, stalls_s=np.zeros_like(transfers.stalls_s)), hops,
+        setting.link, control_s(setting), workers=setting.operation.workers,
+    )  # fmt: skip
+    tcp_state = "warm" if "slow-start" in setting.without else conditions.tcp_state
+    wires = [
+        _Wire(
+            hop,
+            link_of_hop(setting, hop),
+            tcp_state=tcp_state,
+            trace=conditions.trace if hop.forward else None,
+            sent_s=float(line.stalls_s[0, line.names.index(hop.name)]),
+            copied_s=float(copied_s(setting, hop)[0]),
+            handover_s=float(transfers.handover_s[0, place]),
+            waits="delay" not in setting.without,
+        )
+        for place, hop in enumerate(hops)
+    ]
+    wire_at = {line.names.index(hop.name): wire for hop, wire in zip(hops, wires, strict=True)}
     _, generator = _generators(setting)
     spread = np.sqrt(np.log1p(conditions.jitter**2))
     factors = np.exp(spread * generator.standard_normal((len(arrivals_s), 2)) - spread**2 / 2)
-    cut_bytes = np.array(setting.model.cut_bytes(), dtype=np.int64) * setting.batch
-    names: list[str] = []
-    wires: dict[int, _Wire] = {}
-    for hop in hops_of(cut_bytes, splits, source=setting.source, sink=setting.sink):
-        names += ["stage1", hop.name, "stage2"] if hop.forward else [hop.name]
-        link = setting.link if hop.forward else setting.link.reverse()
-        wires[names.index(hop.name)] = _Wire(hop, link, conditions, conditions.trace if hop.forward else None)
-    computed = {f"stage{k + 1}": mean_s[k] * factors[:, k] for k in range(2)}
+    alone_s = (stages.total_s - stages.contention_s)[0] * factors
+    several = holds_several(setting.mode, setting.operation) and len(arrivals_s) > 1
 
-    def compute(name: str) -> recursion.Serve:
-        return lambda n, start: start + computed[name][n]
+    def serve(j: int) -> recursion.Serve:
+        """What is no wire: a stage, with transfers beside it, or what a message costs a host."""
+        own_s = float(line.services_s[0, j])
+        if not line.names[j].startswith("stage"):
+            return lambda _, start: start + own_s
+        k = int(line.names[j] == "stage2")
+        known = terms_in_effect(setting).of(setting.devices[k].name)
+        beside = [wires[place] for place in hops_beside(hops)[k]] if several else []
 
+        def computed(n: int, start: Array) -> Array:
+            times_s = [np.asarray(wire.serialisation_s(float(start))) for wire in beside]
+            own = alone_s[n, k] + contention_s(known, alone_s[n, k], times_s)
+            return np.asarray(start + own_s + own)
+
+        return computed
+
+    names = line.names
     if setting.operation.workers == "serial":
-        line = serial_workers.passages(
+        passages = serial_workers.passages(
             [
-                wires[j].as_wire(setting) if j in wires else serial_workers.Worker(compute(name))
-                for j, name in enumerate(names)
+                wire_at[j].as_wire(setting, float(line.back_s[0, j]))
+                if j in wire_at
+                else serial_workers.Worker(serve(j))
+                for j in range(len(names))
             ],
             arrivals_s,
             (),
-            control_delay_s=setting.control_delay_s,
+            control_delay_s=control_s(setting),
             window=window,
         )
     else:
-        line = recursion.passages(
-            [wires[j].serve if j in wires else compute(name) for j, name in enumerate(names)],
-            [wires[j].carry if j in wires else 0.0 for j in range(len(names))],
+        passages = recursion.passages(
+            [wire_at[j].serve if j in wire_at else serve(j) for j in range(len(names))],
+            [wire_at[j].carry if j in wire_at else float(line.delays_s[0, j]) for j in range(len(names))],
             arrivals_s,
-            control_delay_s=setting.control_delay_s,
+            control_delay_s=control_s(setting),
             slots=[setting.operation.slots] * (len(names) - 1),
             window=window,
         )
-    return tuple(names), tuple(line)
+    return names, tuple(passages)
 
 
 def _interval_s(passages: tuple[Passage, ...]) -> float:

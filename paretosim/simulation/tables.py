@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from paretosim.show.columns import Column, aligned
+from paretosim.show.tables import calibration_lines
 from paretosim.simulation.as_json import latency_figures, throughput_per_s
 from paretosim.simulation.simulating import Simulation
 from paretosim.units import format_duration, format_number, format_rate
@@ -40,6 +41,7 @@ def _lines(simulation: Simulation) -> list[Text]:
             f"link {link.name}: {rate}; TCP {conditions.tcp_state}; jitter {conditions.jitter:.1%},"
             f" seed {setting.operation.seed}"
         ),
+        *calibration_lines(setting),
         Text(f"latency{clock}: {latency}", style="bold"),
         Text(
             f"throughput: {'–' if per_s is None else format_number(per_s, 4)} images/s, a batch every"

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from paretosim.line import HOP_NAMES
 from paretosim.simulation.simulating import Simulation
 
 _PROCESS = 1
@@ -27,7 +28,7 @@ def as_chrome_trace(simulation: Simulation) -> bytes:
     for n, passage in enumerate(simulation.passages):
         for j, name in enumerate(simulation.stations):
             start, end, left = (float(t[j]) for t in (passage.starts_s, passage.ends_s, passage.departures_s))
-            category = "compute" if name.startswith("stage") else "link"
+            category = "compute" if name.startswith("stage") else "link" if name in HOP_NAMES else "message"
             events.append(_event(f"batch {n}", category, j, start, end, n))
             if left > end:  # served, and held: by a full buffer, or by sending
                 events.append(_event(f"batch {n} held", "held", j, end, left, n))

@@ -26,6 +26,7 @@ from paretosim.link import Link
 
 # What a busy machine may add to a message, seconds. A relay that ignores rate or delay is off by far more.
 NOISE_S = 0.030
+AB = ("A", "B")
 
 
 def link(rate_bps: float, delay_s: float, return_delay_s: float | None = None) -> Link:
@@ -121,7 +122,7 @@ def testbed(permitted: None) -> Iterator[LocalTestbed]:
 class TestShapedLink:
     def test_a_warm_transfer_takes_the_wire_time(self, testbed: LocalTestbed) -> None:
         over = link(20e6, 0.030)
-        testbed.shape(over)
+        testbed.shape({AB: over})
         with connection(*testbed.hosts, over) as ends:
             one_way_s(*ends, 200_000)
             one_way_s(*ends, 200_000)
@@ -131,7 +132,7 @@ class TestShapedLink:
 
     def test_a_cold_connection_waits_round_trips_for_its_window_to_open(self, testbed: LocalTestbed) -> None:
         over = link(100e6, 0.050)
-        testbed.shape(over)
+        testbed.shape({AB: over})
         with connection(*testbed.hosts, over) as ends:
             cold_s, warm_s = one_way_s(*ends, 150_000), one_way_s(*ends, 150_000)
         # 104 segments in windows of 10, 20, 40, 80: three round trips of 100 ms, less the time of sending.
@@ -140,7 +141,7 @@ class TestShapedLink:
 
     def test_each_direction_has_its_own_delay(self, testbed: LocalTestbed) -> None:
         over = link(100e6, 0.080, return_delay_s=0.0)
-        testbed.shape(over)
+        testbed.shape({AB: over})
         with connection(*testbed.hosts, over) as (a, b):
             forward_s = median_of(5, lambda: one_way_s(a, b, 100))
             backward_s = median_of(5, lambda: one_way_s(b, a, 100))
@@ -148,29 +149,29 @@ class TestShapedLink:
         assert backward_s <= NOISE_S
 
     def test_reshaping_takes_effect_on_a_connection_that_is_open(self, testbed: LocalTestbed) -> None:
-        testbed.shape(link(100e6, 0.0))
+        testbed.shape({AB: link(100e6, 0.0)})
         with connection(*testbed.hosts, link(100e6, 0.0)) as ends:
             assert median_of(5, lambda: round_trip_s(*ends)) <= NOISE_S
-            testbed.shape(link(100e6, 0.050))
+            testbed.shape({AB: link(100e6, 0.050)})
             assert 0.100 <= median_of(5, lambda: round_trip_s(*ends)) <= 0.100 + NOISE_S
-            testbed.shape(link(100e6, 0.0))
+            testbed.shape({AB: link(100e6, 0.0)})
             assert median_of(5, lambda: round_trip_s(*ends)) <= NOISE_S
 
     def test_the_direct_path_is_not_shaped(self, testbed: LocalTestbed) -> None:
-        testbed.shape(link(1e6, 0.200))
-        testbed.shape(None)
+        testbed.shape({AB: link(1e6, 0.200)})
+        testbed.shape({})
         with connection(*testbed.hosts, None) as ends:
             assert median_of(5, lambda: one_way_s(*ends, 1_000_000)) <= NOISE_S
-        assert (testbed.medium(None), testbed.medium(link(1e6, 0.2))) == ("veth", "relay")
+        assert (testbed.medium("A", "B", None), testbed.medium("A", "B", link(1e6, 0.2))) == ("veth", "relay")
         assert testbed.hosts[0].address(None) != testbed.hosts[0].address(link(1e6, 0.2))
 
     def test_the_counters_tell_what_passed(self, testbed: LocalTestbed) -> None:
         over = link(100e6, 0.001)
-        testbed.shape(over)
-        testbed.relay_counters(reset=True)
+        testbed.shape({AB: over})
+        testbed.counters(reset=True)
         with connection(*testbed.hosts, over) as ends:
             one_way_s(*ends, 144_800)
-        counters = testbed.relay_counters()
+        counters = testbed.counters()
         assert 100 <= counters["forward_frames"] <= 110
         assert 144_800 + 100 * 66 <= counters["forward_bytes"] <= 144_800 + 110 * 66
         assert counters["backward_frames"] > 0
@@ -190,7 +191,7 @@ class TestShapedLink:
     def test_connections_use_the_pinned_congestion_control(self, testbed: LocalTestbed) -> None:
         over = link(100e6, 0.0)
         for path in (None, over):
-            testbed.shape(path)
+            testbed.shape({} if path is None else {AB: path})
             with connection(*testbed.hosts, path) as ends:
                 for end in ends:
                     assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).strip(b"\0") == b"cubic"
@@ -203,7 +204,7 @@ class TestLimitsAndLife:
         over = msgspec.structs.replace(link(1e6, 0.0), limit_bytes=20 * 1514)
         with LocalTestbed(shaped=True) as testbed:
             a, b = testbed.hosts
-            testbed.shape(over)
+            testbed.shape({AB: over})
             with a.entered():
                 sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             with b.entered():
@@ -218,7 +219,7 @@ class TestLimitsAndLife:
                     while True:
                         receiver.recv(2048)
                         received += 1
-            counters = testbed.relay_counters()
+            counters = testbed.counters()
         # A frame takes 12 ms at this rate; the burst a few, so hardly more than the queue's 20 get through.
         assert 20 <= received <= 26
         assert counters["forward_drops"] == 100 - received
@@ -228,7 +229,7 @@ class TestLimitsAndLife:
         over = msgspec.structs.replace(link(100e6, 0.020, 0.0), jitter_s=0.010, loss=0.2)
         with LocalTestbed(shaped=True, seed=4) as testbed:
             a, b = testbed.hosts
-            testbed.shape(over)
+            testbed.shape({AB: over})
             with a.entered():
                 sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             with b.entered():
@@ -242,7 +243,7 @@ class TestLimitsAndLife:
                     with contextlib.suppress(TimeoutError):
                         _, sent_s = struct.unpack("Id", receiver.recv(64))
                         delays_s.append(time.monotonic() - sent_s)
-            counters = testbed.relay_counters()
+            counters = testbed.counters()
         assert counters["forward_lost"] == 60 - len(delays_s)
         assert 2 <= counters["forward_lost"] <= 25
         assert (counters["forward_drops"], counters["backward_lost"]) == (0, 0)
@@ -252,13 +253,13 @@ class TestLimitsAndLife:
     def test_testbeds_beside_and_inside_each_other_do_not_meet(self) -> None:
         slow, fast = link(100e6, 0.050), link(100e6, 0.0)
         with LocalTestbed(shaped=True) as first, LocalTestbed(shaped=True) as second:
-            first.shape(slow)
-            second.shape(fast)
+            first.shape({AB: slow})
+            second.shape({AB: fast})
             with connection(*first.hosts, slow) as one, connection(*second.hosts, fast) as other:
                 assert median_of(5, lambda: round_trip_s(*one)) >= 0.100
                 assert median_of(5, lambda: round_trip_s(*other)) <= NOISE_S
             with first.hosts[0].entered(), LocalTestbed(shaped=True) as inner:
-                inner.shape(slow)
+                inner.shape({AB: slow})
                 with connection(*inner.hosts, slow) as ends:
                     assert round_trip_s(*ends) >= 0.100
 
@@ -281,12 +282,12 @@ class TestLimitsAndLife:
     def test_a_killed_relay_is_told_by_the_next_call(self) -> None:
         over = link(5e6, 0.1)
         with LocalTestbed(shaped=True) as testbed:
-            testbed.shape(over)
+            testbed.shape({AB: over})
             (relay,) = relay_of(psutil.Process())
             relay.kill()
             calls: list[Callable[[], object]] = [
-                lambda: testbed.shape(link(6e6, 0.1)),
-                testbed.relay_counters,
+                lambda: testbed.shape({AB: link(6e6, 0.1)}),
+                testbed.counters,
                 testbed.description,
                 lambda: testbed.hosts[0].spawn(["true"]),
             ]
@@ -311,7 +312,7 @@ class TestLimitsAndLife:
         assert relay_of(psutil.Process()) == []
         testbed.close()
         with pytest.raises(HwrunError, match="is closed, expected open"):
-            testbed.shape(None)
+            testbed.shape({})
         with pytest.raises(HwrunError, match="is closed, expected a new one"):
             testbed.__enter__()
 
@@ -348,6 +349,40 @@ class TestLimitsAndLife:
         assert gone == {child.pid for child in children}
 
 
+@pytest.mark.root
+@pytest.mark.usefixtures("permitted")
+class TestChain:
+    def test_each_pair_of_three_hosts_has_a_link_of_its_own(self) -> None:
+        near, far = link(100e6, 0.0), link(100e6, 0.040, return_delay_s=0.0)
+        with LocalTestbed(shaped=True, names=("A", "B", "C")) as testbed:
+            a, b, c = testbed.hosts
+            testbed.shape({("A", "B"): near, ("C", "B"): far, ("C", "A"): far})
+            for sender, receiver, least_s in ((a, b, 0.0), (b, c, 0.0), (c, b, 0.040), (c, a, 0.040), (a, c, 0.0)):
+                with connection(sender, receiver, far) as ends:
+                    assert least_s <= median_of(3, lambda ends=ends: one_way_s(*ends, 100)) <= least_s + NOISE_S
+            with connection(a, c, None) as ends:
+                assert median_of(3, lambda: round_trip_s(*ends)) <= NOISE_S
+            counters = testbed.counters()
+            assert {name.partition(".")[0] for name in counters} == {"A-B", "B-C", "A-C"}
+            found = testbed.description()
+            assert found["hosts"] == "A,B,C"
+            assert found["B.relayed-C.congestion_control"] == found["C.direct-A.congestion_control"] == "cubic"
+            assert found["B.relayed-A.offloads"] == ""
+
+    def test_one_host_alone_reaches_itself(self) -> None:
+        with LocalTestbed(shaped=True, names=("A",)) as testbed:
+            (a,) = testbed.hosts
+            assert testbed.medium("A", "A", None) == "loopback"
+            with a.entered():
+                server = socket.create_server((local_testbed.LOOPBACK_ADDRESS, 0))
+                with server, socket.create_connection(server.getsockname(), timeout=5):
+                    pass
+
+    def test_names_must_be_different(self) -> None:
+        with pytest.raises(BadUsageError, match="different names"):
+            LocalTestbed(shaped=True, names=("A", "A"))
+
+
 class TestLoopback:
     @pytest.fixture(autouse=True)
     def _without_rights(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,12 +395,12 @@ class TestLoopback:
 
     def test_it_needs_no_rights_at_all(self) -> None:
         with LocalTestbed(shaped=False) as testbed:
-            testbed.shape(None)
-            assert testbed.medium(None) == "loopback"
+            testbed.shape({})
+            assert testbed.medium("A", "B", None) == "loopback"
             assert {host.address(None) for host in testbed.hosts} == {"127.0.0.1"}
             with connection(*testbed.hosts, None) as ends:
                 assert round_trip_s(*ends) < 1
-            assert testbed.relay_counters() == {}
+            assert testbed.counters() == {}
             found = testbed.description()
         assert (found["shaped"], found["namespaces"]) == (False, "none")
         assert isinstance(found["host.loopback.congestion_control"], str)
@@ -373,9 +408,14 @@ class TestLoopback:
     def test_a_link_is_refused_with_what_it_would_take(self) -> None:
         over = link(5e6, 0.2)
         with LocalTestbed(shaped=False) as testbed:
-            for call in (testbed.shape, testbed.medium, testbed.hosts[0].address):
+            calls: list[Callable[[], object]] = [
+                lambda: testbed.shape({AB: over}),
+                lambda: testbed.medium(*AB, over),
+                lambda: testbed.hosts[0].address(over),
+            ]
+            for call in calls:
                 with pytest.raises(BadUsageError, match=r"link test: .* expected LocalTestbed\(shaped=True\)"):
-                    call(over)
+                    call()
 
     def test_a_shaped_testbed_gives_the_reason_and_the_remedy(self) -> None:
         with pytest.raises(NotPermittedError, match="no; ask") as caught, LocalTestbed(shaped=True):

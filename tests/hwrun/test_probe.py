@@ -1,14 +1,26 @@
 """Probing a data path: what it sends, and what it makes of what arrived."""
 
 import socket
+import struct
 import threading
+import time
 
 import pytest
 
 from hwrun import probe
-from hwrun.errors import TimedOutError
-from hwrun.probe import BULK_PIECE_BYTES, MIN_PINGS, answer_probe, bulk_bytes, run_probe, second_half_goodput_bps
-from hwrun.wire.tcp import Connection
+from hwrun.errors import ProtocolError, TimedOutError
+from hwrun.probe import (
+    BULK_PIECE_BYTES,
+    ECHO_SIZES_BYTES,
+    MIN_PINGS,
+    answer_probe,
+    bulk_bytes,
+    run_probe,
+    second_half_goodput_bps,
+)
+from hwrun.records import clock_offset, echo_cost
+from hwrun.wire.frames import MAGIC, VERSION, Kind
+from hwrun.wire.tcp import BufferPool, Connection, prepared
 from paretosim.link import Link
 
 
@@ -16,6 +28,27 @@ def link(rate_bps):
     return Link(
         schema_version=1, name="l", rate_bps=rate_bps, one_way_delay_s=0.1, return_rate_bps=1e9, return_delay_s=0
     )
+
+
+def connected(kind):
+    if kind == "unix":
+        return socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        return prepared(near), prepared(listener.accept()[0])
+
+
+def probed(*, kind="unix", answer=answer_probe, pings=1, total_bytes=1000, echo_s=0.0):
+    near, far = connected(kind)
+    dialling, listening = Connection(near, "near"), Connection(far, "far")
+    thread = threading.Thread(target=answer, args=(listening,))
+    thread.start()
+    try:
+        return run_probe(dialling, medium="loopback", pings=pings, bulk_bytes=total_bytes, echo_s=echo_s)
+    finally:
+        dialling.close()
+        thread.join()
+        listening.close()
 
 
 def test_goodput_is_of_the_second_half_when_slow_start_is_over():
@@ -37,22 +70,16 @@ def test_a_slow_link_is_probed_for_about_two_seconds_and_no_link_beyond_its_boun
 def test_a_very_slow_link_is_probed_for_ten_seconds_at_most_and_still_in_eight_pieces():
     assert bulk_bytes(link(80e3)) == 100_000
     assert bulk_bytes(link(1.0)) == 16 * 2**10
-    near, far = socket.socketpair()
-    dialling, listening = Connection(near, "near"), Connection(far, "far")
-    thread = threading.Thread(target=answer_probe, args=(listening,))
-    thread.start()
-    probed = run_probe(dialling, 1, 16 * 2**10)
-    thread.join()
-    assert probed.bulk_bytes == 16 * 2**10
-    assert probed.goodput_bps > 0
-    dialling.close()
-    listening.close()
+    found = probed(total_bytes=16 * 2**10)
+    assert found.probe_bytes == 16 * 2**10
+    assert found.goodput_bps > 0
 
 
 def test_a_probe_over_a_path_that_went_silent_ends(monkeypatch):
     monkeypatch.setattr(probe, "SILENCE_LIMIT_S", 0.05)
     near, far = socket.socketpair()
-    for end, work in ((near, lambda c: run_probe(c, 1, 1000)), (far, answer_probe)):
+    ask = {"medium": "loopback", "pings": 1, "bulk_bytes": 1000, "echo_s": 1.0}
+    for end, work in ((near, lambda c: run_probe(c, **ask)), (far, answer_probe)):
         connection = Connection(end, "silent")
         with pytest.raises(TimedOutError, match="said nothing in time"):
             work(connection)
@@ -61,15 +88,82 @@ def test_a_probe_over_a_path_that_went_silent_ends(monkeypatch):
 
 
 def test_a_probe_counts_its_round_trips_and_its_bytes():
+    found = probed(total_bytes=20 * BULK_PIECE_BYTES + 1)
+    assert len(found.rtt_samples_s) == MIN_PINGS
+    assert all(sample > 0 for sample in found.rtt_samples_s)
+    assert found.probe_bytes == 21 * BULK_PIECE_BYTES
+    assert found.goodput_bps > 0
+
+
+def test_without_time_for_it_there_is_no_sweep_of_sizes_and_all_are_named_as_left_out(monkeypatch):
+    monkeypatch.setattr(probe, "ECHO_SIZES_BYTES", (64, 256))
+    found = probed(echo_s=0.0)
+    assert found.echo == ()
+    assert found.echo_left_out_bytes == (64, 256)
+
+
+def test_a_sweep_of_sizes_goes_from_64_bytes_to_64_mebibytes_where_the_path_is_fast():
+    found = probed(kind="tcp", echo_s=6.0)
+    sizes = tuple(sample.size_bytes for sample in found.echo)
+    assert sizes + found.echo_left_out_bytes == ECHO_SIZES_BYTES
+    assert (sizes[0], ECHO_SIZES_BYTES[-1]) == (64, 64 * 2**20)
+    assert len(sizes) >= 6
+    assert all(len(sample.warmup_s) == 1 and 2 <= len(sample.round_trips_s) <= 9 for sample in found.echo)
+    cost = echo_cost(found.echo)
+    assert 0 < cost.per_message_s < 0.1
+    assert 0 < cost.per_byte_s < 1e-6
+    for end in (found.near_tcp, found.far_tcp):
+        assert {"rtt_s", "cwnd", "send_buffer_bytes", "receive_buffer_bytes", "congestion_control"} <= set(end)
+
+
+def slow_answer(per_byte_s):
+    """A far end that takes its time for every byte, as a slow link would."""
+
+    class Slow(Connection):
+        def send(self, kind, sequence=0, *, specs=(), payload=()):
+            if kind is Kind.ECHO:
+                time.sleep(self.last_bytes * per_byte_s)
+            super().send(kind, sequence, specs=specs, payload=payload)
+
+        def receive(self, pool, limit_bytes):
+            message = super().receive(pool, limit_bytes)
+            self.last_bytes = message.header.payload_bytes
+            return message
+
+    return lambda connection: answer_probe(Slow(connection.socket, "slow"))
+
+
+def test_a_slow_path_is_not_sent_what_it_cannot_carry_in_the_time_there_is():
+    start_s = time.monotonic()
+    found = probed(answer=slow_answer(1e-5), echo_s=0.6)
+    assert time.monotonic() - start_s < 10
+    # 4 KiB takes 41 ms and 16 KiB 164 ms, of which three or more fit; 64 KiB would take 655 ms each.
+    assert found.echo[-1].size_bytes <= 16384
+    assert found.echo_left_out_bytes == ECHO_SIZES_BYTES[len(found.echo) :]
+    assert echo_cost(found.echo).per_byte_s == pytest.approx(1e-5, rel=0.5)
+
+
+def test_the_offset_of_a_process_to_itself_is_nothing_within_its_error():
+    found = probed(kind="tcp", pings=20)
+    offset = clock_offset(found.clock)
+    assert abs(offset.offset_s) <= offset.error_s
+    assert offset.error_s <= min(found.rtt_samples_s) / 2
+    assert len(found.clock) == len(found.rtt_samples_s) == 20
+
+
+def test_an_answer_that_is_none_is_refused():
+    def wrong(connection):
+        connection.receive(BufferPool(), 64)
+        connection.send(Kind.ECHO, 7, payload=(b"0" * 16,))
+
+    with pytest.raises(ProtocolError, match="got ECHO 7 of 16 bytes, expected ECHO 0 of 16"):
+        probed(answer=wrong)
+
+
+def test_the_far_end_takes_no_message_longer_than_the_longest_of_the_sweep():
     near, far = socket.socketpair()
-    dialling, listening = Connection(near, "near"), Connection(far, "far")
-    thread = threading.Thread(target=answer_probe, args=(listening,))
-    thread.start()
-    probed = run_probe(dialling, 1, 20 * BULK_PIECE_BYTES + 1)
-    thread.join()
-    assert len(probed.rtt_samples_s) == MIN_PINGS
-    assert all(sample > 0 for sample in probed.rtt_samples_s)
-    assert probed.bulk_bytes == 21 * BULK_PIECE_BYTES
-    assert probed.goodput_bps > 0
-    dialling.close()
-    listening.close()
+    near.sendall(struct.pack(">4sBBHQQ", MAGIC, VERSION, Kind.PING, 0, 0, 2**63))
+    with pytest.raises(ProtocolError, match=f"expected at most {ECHO_SIZES_BYTES[-1]}"):
+        answer_probe(Connection(far, "near"))
+    near.close()
+    far.close()

@@ -21,13 +21,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hwrun import sweep
+from hwrun import link_probes, sweep
 from hwrun.cli import main
 from hwrun.local import workers as local_workers
 from hwrun.local.namespaces import availability
 from hwrun.local.workers import LocalWorkers
 from hwrun.models.weights import WeightStore
-from hwrun.records import CELLS_NAME, MANIFEST_NAME, append_cell, read_run
+from hwrun.records import CELLS_NAME, MANIFEST_NAME, append_cell, clock_offset, read_run
 from hwrun.steady import steady_environment
 from hwrun.wire.tcp import Address, listen
 from hwrun.worker import Worker
@@ -62,7 +62,7 @@ class ThreadedWorkers(LocalWorkers):
 
     def _start(self, hosts):
         for host in hosts:
-            is_loopback = self._testbed.medium(None) == "loopback"
+            is_loopback = self._testbed.outside(None) == "loopback"
             with host.entered():
                 control = listen(self._control_address(host))
                 data = listen(Address(host=host.address(None) if is_loopback else "0.0.0.0"))
@@ -103,7 +103,8 @@ def in_this_process(scratch):
         for name, value in steady_environment(1).items():
             patch.setenv(name, value)
         patch.setattr(tempfile, "tempdir", str(scratch))
-        patch.setattr(sweep, "LocalWorkers", ThreadedWorkers)
+        patch.setattr(local_workers, "LocalWorkers", ThreadedWorkers)
+        patch.setattr(link_probes, "ECHO_S", 0.4)  # what a sweep of sizes does with more time, test_probe.py has
         yield
 
 
@@ -204,6 +205,21 @@ def test_its_json_has_a_row_a_plan_and_mode_and_each_cell_a_line_on_stderr(finis
     assert sum(line.startswith("done: mobilenet_v2@toy") for line in err.splitlines()) == 6
 
 
+def test_each_link_is_probed_before_its_first_cell_and_after_its_last(finished):
+    run = read_run(finished[0])
+    links = {cell.link_name for cell in run.cells}
+    assert sorted((probe.link_name, probe.moment) for probe in run.probes) == sorted(
+        (link, moment) for link in links for moment in ("before", "after")
+    )
+    for probe in run.probes:
+        assert probe.measured.echo[0].size_bytes == 64
+        assert {clock.worker for clock in probe.clocks} == {"A", "B"}
+        assert all(clock_offset(clock.exchanges).error_s < 5 for clock in probe.clocks)
+    # Cells repeat what the probe before them said of the link, and not its raw sweep of sizes.
+    before = {probe.link_name: probe.measured for probe in run.probes if probe.moment == "before"}
+    assert all(cell.link_measured == before[cell.link_name].in_brief() for cell in run.cells)
+
+
 def test_a_folder_that_holds_a_run_is_not_measured_into_again(finished, profiles):
     code, _, err = swept(*options(profiles, finished[0]))
     assert code == 2
@@ -212,7 +228,7 @@ def test_a_folder_that_holds_a_run_is_not_measured_into_again(finished, profiles
 
 
 def test_a_finished_sweep_resumed_shows_its_table_and_starts_no_worker(finished, monkeypatch):
-    monkeypatch.setattr(sweep, "LocalWorkers", lambda *_, **__: pytest.fail("started workers"))
+    monkeypatch.setattr(local_workers, "LocalWorkers", lambda *_, **__: pytest.fail("started workers"))
     code, out, err = swept("--resume", finished[0])
     assert code == 0, err
     assert "same bits" in out
@@ -276,7 +292,7 @@ def test_cells_that_cannot_be_done_in_time_are_skipped_without_a_worker_and_resu
 ):
     folder = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "LocalWorkers", lambda *_, **__: pytest.fail("started workers"))
+        patch.setattr(local_workers, "LocalWorkers", lambda *_, **__: pytest.fail("started workers"))
         code, _, err = swept(*options(profiles, folder, "--max-cell-time", "200ms"))
     assert code == 0, err
     run = read_run(folder)

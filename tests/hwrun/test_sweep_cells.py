@@ -4,9 +4,12 @@ import pytest
 
 from hwrun.errors import BadUsageError
 from hwrun.sweep_cells import (
+    AskedLinks,
+    Crossing,
     PlannedCell,
     cells_identity,
     parse_asked_link,
+    parse_asked_links,
     parse_splits,
     plan_cells,
     time_floor_s,
@@ -24,10 +27,10 @@ DURESS = parse_asked_link("5mbit,200ms", STORE)
 def cells(seed=0, repeats=3, **changes):
     model = STORE.model("mobilenet_v2")
     options = {
-        "models": [(model, (0, 7, 14, 21))],
-        "devices": ("rpi4b", "rpi4b"),
-        "batch": 8,
-        "links": [("unshaped", None), DURESS],
+        "plans": [
+            Plan.two_devices(model.name, len(model.blocks), split, ("rpi4b", "rpi4b")) for split in (0, 7, 14, 21)
+        ],
+        "links": [AskedLinks("unshaped", (None,)), parse_asked_links("5mbit,200ms", STORE)],
         "modes": [Mode.named("single"), Mode.named("closed", window=3)],
         "source": "stage1",
         "sink": "last",
@@ -41,7 +44,8 @@ def cell(model="vgg16", split=1, link=DURESS, mode=None, source="stage1", sink="
         plan=Plan.two_devices(model, blocks, split, ("a", "b")),
         mode=mode or Mode.named("single"),
         link_name=link[0],
-        link=link[1],
+        links=(link[1],),
+        hosts=("A", "B"),
         source=source,
         sink=sink,
         repeat=0,
@@ -147,3 +151,82 @@ def test_overlapping_modes_are_bounded_by_the_slowest_part_alone():
     single_s = time_floor_s(cell(split=38), model, (0.3, 0.4), 10)
     closed_s = time_floor_s(cell(split=38, mode=Mode.named("closed")), model, (0.3, 0.4), 10)
     assert closed_s < 1.7 * single_s
+
+
+EVEN = "100mbit,0ms"
+
+
+def chain(*stages, hosts=None, link=EVEN, **changes):
+    """The only cell of an alexnet plan over stages such as `x[0:5]`."""
+    options = {"modes": [Mode.named("single")], "source": "stage1", "sink": "last", "repeats": 1, "seed": 0}
+    plan = Plan.parse(f"alexnet@{'+'.join(stages)}/b8/w-/tcp/f32")
+    (found,) = plan_cells(plans=[plan], links=[parse_asked_links(link, STORE)], hosts=hosts, **{**options, **changes})
+    return found
+
+
+def test_each_of_several_stages_has_a_host_of_its_own_and_one_link_is_that_of_every_hop():
+    found = chain("x[0:5]", "x[5:5]", "y[5:21]")
+    _, link = parse_asked_link(EVEN, STORE)
+    assert found.hosts == ("A", "B", "C")
+    assert found.crossings() == (Crossing("A", "B", link), Crossing("B", "C", link))
+    assert found.pair_links() == {("A", "B"): link, ("B", "C"): link}
+
+
+def test_links_one_a_hop_are_taken_in_their_order_and_must_be_as_many():
+    found = chain("x[0:5]", "x[5:9]", "y[9:21]", link="5mbit,20ms+unshaped")
+    assert [crossing.link and crossing.link.rate_bps for crossing in found.crossings()] == [5e6, None]
+    assert found.link_name == "5mbit,20ms+unshaped"
+    with pytest.raises(BadUsageError, match="is of 2 hops, expected 1 of plan"):
+        chain("x[0:5]", "y[5:21]", link="5mbit,20ms+unshaped")
+
+
+def test_stages_on_one_host_cross_nothing_between_them():
+    found = chain("x[0:5]", "x[5:9]", "y[9:21]", hosts=["A", "A", "B"])
+    assert found.links[0] is None
+    assert [(crossing.start, crossing.end) for crossing in found.crossings()] == [("A", "B")]
+    with pytest.raises(BadUsageError, match="shapes a hop within host A; write unshaped"):
+        chain("x[0:5]", "x[5:9]", "y[9:21]", hosts=["A", "A", "B"], link=f"{EVEN}+{EVEN}")
+
+
+def test_hosts_must_be_one_a_stage_and_of_one_device_each():
+    with pytest.raises(BadUsageError, match="got 2 hosts"):
+        chain("x[0:5]", "x[5:9]", "y[9:21]", hosts=["A", "B"])
+    with pytest.raises(BadUsageError, match="A is to be x and y"):
+        chain("x[0:5]", "y[5:21]", hosts=["A", "A"])
+
+
+def test_a_longer_chain_returns_over_a_link_between_its_ends():
+    found = chain("x[0:5]", "x[5:9]", "y[9:21]", sink="first", link="5mbit,20ms+unshaped+8mbit,50ms")
+    back = found.crossings()[-1]
+    assert (back.start, back.end) == ("C", "A")
+    # The link is seen from the first host: what is delayed is the way from A to C.
+    assert (back.link.rate_bps, back.link.one_way_delay_s, back.link.return_delay_s) == (8e6, 0.0, 0.05)
+    with pytest.raises(BadUsageError, match=r"expected 2 of plan .* and one back between C and A"):
+        chain("x[0:5]", "x[5:9]", "y[9:21]", sink="first", link="5mbit,20ms+unshaped")
+
+
+def test_a_chain_cut_short_by_empty_stages_returns_over_its_last_hop():
+    found = chain("x[0:5]", "x[5:21]", "y[21:21]", sink="first")
+    assert [(crossing.start, crossing.end) for crossing in found.crossings()] == [("A", "B"), ("B", "A")]
+    assert found.pair_links().keys() == {("A", "B")}
+
+
+def test_a_pair_of_hosts_crossed_both_ways_needs_a_link_that_is_the_same_both_ways():
+    chain("x[0:5]", "y[5:9]", "x[9:21]", hosts=["A", "B", "A"])
+    with pytest.raises(BadUsageError, match="B to A is crossed in both directions"):
+        chain("x[0:5]", "y[5:9]", "x[9:21]", hosts=["A", "B", "A"], link="5mbit,200ms")
+
+
+def test_stages_on_one_host_take_turns_and_the_floor_knows():
+    model = STORE.model("alexnet")
+    mode = Mode.named("burst", batches=5)
+    apart = chain("x[0:5]", "x[5:21]", modes=[mode], link="unshaped")
+    together = chain("x[0:5]", "x[5:21]", hosts=["A", "A"], modes=[mode], link="unshaped")
+    assert time_floor_s(apart, model, (0.2, 0.3), 5) == pytest.approx(0.5 + 6 * 0.3)
+    assert time_floor_s(together, model, (0.2, 0.3), 5) == pytest.approx(0.5 + 6 * 0.5)
+
+
+def test_whatever_tells_two_measurements_apart_tells_their_cells_apart():
+    varied = cells(repeats=1, backends=("tcp", "memory"), workers=("overlapped", "serial"), tcp_states=("warm", "cold"))
+    assert len({c.cell_id for c in varied}) == len(varied) == 8 * len(cells(repeats=1))
+    assert cells(repeats=1)[0].cell_id != cells(repeats=1, hosts=("A", "A"))[0].cell_id

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hwrun.commands.sweep import QUICK, parsed, resumed, spelled, sweep_plan
+from hwrun.commands.sweep import QUICK, parsed, resumed, spelled
+from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError
 from paretosim.errors import BadInputError, UnknownNameError
 from paretosim.mode import Mode
@@ -33,7 +34,8 @@ def test_a_bare_sweep_is_small_and_parses():
 
 def test_a_rate_and_a_delay_are_one_link():
     (cell,) = plan("--splits", "1", "--repeats", "1", "--bw", "5mbit", "--delay", "200ms").cells
-    assert (cell.link.rate_bps, cell.link.one_way_delay_s, cell.link_name) == (5e6, 0.2, "5mbit,200ms")
+    (link,) = cell.links
+    assert (link.rate_bps, link.one_way_delay_s, cell.link_name) == (5e6, 0.2, "5mbit,200ms")
 
 
 def test_modes_take_their_parameters():

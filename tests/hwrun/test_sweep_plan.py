@@ -2,9 +2,9 @@
 
 import pytest
 
-from hwrun import sweep_plan
 from hwrun.commands.sweep import parsed
-from hwrun.commands.sweep import sweep_plan as planned
+from hwrun.commands.sweep_conditions import sweep_plan as planned
+from hwrun.local import site
 from hwrun.local.namespaces import Availability
 
 
@@ -14,7 +14,7 @@ def plan(*options):
 
 def test_where_shaping_is_not_permitted_shaped_cells_are_skipped_with_the_reason_and_unshaped_ones_are_not(monkeypatch):
     refused = Availability("none", reason="not permitted here", remedy="run as root")
-    monkeypatch.setattr(sweep_plan, "availability", lambda: refused)
+    monkeypatch.setattr(site, "availability", lambda: refused)
     swept = plan("--splits", "14", "--link", "unshaped", "--link", "1gbit,1ms")
     reasons = {cell.link_name: swept.skip_reason(cell) for cell in swept.cells}
     assert reasons == {"unshaped": None, "1gbit,1ms": ("not permitted here", "run as root")}

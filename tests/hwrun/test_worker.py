@@ -136,7 +136,8 @@ def test_a_pipeline_of_streamed_weights_computes_what_the_unsplit_model_does(
         assert check.bitwise_equal
         running.collect()
         (run,) = feed(running, Mode.named("closed", window=3), 4)
-        phases, info = running.collect()
+        found = running.collect()
+    phases, info = found.phases, found.tcp_info
     assert len(phases) == len(run.warmup) + len(run.batches) == 10
     for fed in run.batches:
         first, second = phases[fed.sequence]
@@ -148,6 +149,9 @@ def test_a_pipeline_of_streamed_weights_computes_what_the_unsplit_model_does(
         assert second.compute_end_s <= second.send_start_s <= fed.returned_s
     assert info[0]["congestion_control"]
     assert info[1] == {}
+    (buffers,) = found.buffers
+    assert buffers.send_bytes > 0
+    assert buffers.receive_bytes > 0
 
 
 def test_emulated_stages_take_their_targets_and_hand_on_the_real_activation(workers, reference_and_store, tmp_path):
@@ -155,7 +159,7 @@ def test_emulated_stages_take_their_targets_and_hand_on_the_real_activation(work
         assert compare(running.prime(), reference_and_store[0].outputs).bitwise_equal
         running.collect()
         feed(running, Mode.named("single"), 5)
-        phases, _ = running.collect()
+        phases = running.collect().phases
         assert compare(running.prime(), reference_and_store[0].outputs).bitwise_equal
     for batch in phases.values():
         for stage, target_s in zip(batch, (0.02, 0.03), strict=True):
@@ -191,7 +195,7 @@ def test_garbage_on_either_port_closes_that_connection_alone_with_a_reason(worke
             stream.settimeout(5)
             assert stream.recv(1) == b""
     worker.wait_for_log("does not speak hwrun's protocol")
-    assert client.round_trip_s() < 5
+    assert client.exchange().round_trip_s < 5
     client.close()
 
 
@@ -218,7 +222,7 @@ def test_a_bad_frame_from_a_stage_ends_its_pipeline_and_not_the_worker(worker, r
     assert connection.socket.recv(1) == b""
     connection.close()
     worker.wait_for_log("pipeline p: receive:")
-    assert client.round_trip_s() < 5
+    assert client.exchange().round_trip_s < 5
     assert failures[0][0] == "p"
     deploy_stage(client, reference, "q")
     dial_data(worker.data, CREDENTIALS, "q", 1).close()
@@ -243,12 +247,12 @@ def test_a_tensor_of_the_wrong_shape_ends_its_pipeline_and_not_the_worker(worker
     with listen(Address(path=str(tmp_path / "r"))) as results:
         connecting = threading.Thread(target=lambda: accept_results(results))
         connecting.start()
-        client.request(control.Connect(pipeline="p", address=f"unix:{tmp_path / 'r'}"), control.Done)
+        client.request(control.Connect(pipeline="p", position=1, address=f"unix:{tmp_path / 'r'}"), control.Done)
         connecting.join()
     specs, payload = outgoing([torch.ones(3, 3)])
     connection.send(Kind.BATCH, specs=specs, payload=payload)
     worker.wait_for_log("pipeline p: compute:")
-    assert client.round_trip_s() < 5
+    assert client.exchange().round_trip_s < 5
     connection.close()
     client.close()
 
@@ -300,9 +304,9 @@ def test_what_cannot_be_done_is_answered_with_the_reason_and_the_session_goes_on
     client = worker.client()
     with pytest.raises(RequestFailedError, match="not in"):
         deploy_stage(client, reference_and_store[0], "p")
-    with pytest.raises(RequestFailedError, match="pipeline p: no stage"):
-        client.request(control.Collect(pipeline="p"), control.Collected)
-    assert client.round_trip_s() < 5
+    with pytest.raises(RequestFailedError, match="pipeline p: no stage 0"):
+        client.request(control.Collect(pipeline="p", position=0), control.Collected)
+    assert client.exchange().round_trip_s < 5
     client.close()
 
 
@@ -310,7 +314,7 @@ def test_bytes_that_are_not_a_control_message_end_the_session_and_not_the_worker
     client = worker.client()
     client._connection.send(Kind.CONTROL, payload=(b'{"type":"Nonsense"}',))
     with pytest.raises(PeerGoneError):
-        client.round_trip_s()
+        client.exchange()
     client.close()
     worker.wait_for_log("Invalid")
 
@@ -361,7 +365,7 @@ def test_a_peer_that_proves_the_token_and_then_says_nothing_is_let_go(worker, mo
     worker.wait_for_log("said nothing in time")
     monkeypatch.undo()
     client = worker.client()
-    assert client.round_trip_s() < 5
+    assert client.exchange().round_trip_s < 5
     client.close()
 
 

@@ -28,8 +28,10 @@ from paretosim.mode import Mode
 from paretosim.operation import Operation
 from paretosim.prediction import Prediction, Row, predict
 from paretosim.profiles import ProfileStore, write_profile
+from paretosim.rates.break_even import break_even
+from paretosim.rates.link_response import link_response
+from paretosim.rates.link_sweep import sweep
 from paretosim.show.prediction_json import as_object
-from paretosim.simulation.simulating import Conditions, simulate
 from paretosim.uncertainty.sampling import Doubts, uncertainty_of
 
 # As in test_prediction: 0.1 and 0.3 s on the first device, 0.2 and 0.4 s on the second; cuts of 3200, 1600, 320 bytes.
@@ -116,6 +118,58 @@ def test_sending_occupies_the_link_and_receiving_is_a_station_of_its_own(toy: An
     assert (row.period_s, row.bottleneck) == (pytest.approx(0.7), "link1.receive")
     row = _with(toy, **_messages(sending=MessageCost(message_s=0.7)))
     assert (row.period_s, row.bottleneck) == (pytest.approx(0.7128), "link1")
+
+
+HANDOVERS = {
+    "devices": {
+        "one": DeviceTerms(arriving_s=0.001, leaving_s=0.002, returning=MessageCost(message_s=0.003)),
+        "two": DeviceTerms(arriving_s=0.01, leaving_s=0.02, returning=MessageCost(message_s=0.03, bytes_per_s=3200)),
+    },
+    "dispatch_s": 0.0001,
+}
+
+
+@pytest.mark.parametrize(
+    ("ends", "split", "handovers_s"),
+    [
+        # dispatch; leaving the first, arriving at the second; leaving the second, 320 bytes on their way
+        ({}, 1, (0.0001, 0.012, 0.02 + 0.03 + 0.1)),
+        ({"source": "sink"}, 1, (0.0001, 0.001, 0.012, 0.15)),
+        ({"sink": "first"}, 1, (0.0001, 0.012, 0.02, 0)),
+        ({"sink": "first"}, 2, (0.0001, 0, 0, 0.002 + 0.003)),  # the result is where it is wanted
+    ],
+    ids=str,
+)
+def test_batches_wait_between_threads_and_hold_nothing(
+    toy: Any, ends: dict[str, str], split: int, handovers_s: tuple[float, ...]
+) -> None:
+    for mode in MODES:
+        plain, with_them = (_with(toy, split, mode=mode, setting=ends, **fields) for fields in ({}, HANDOVERS))
+        assert (plain.handovers_s, with_them.handovers_s) == (None, pytest.approx(handovers_s))
+        if mode.name in ("single", "paced"):
+            assert with_them.latency_s == pytest.approx(plain.latency_s + sum(handovers_s))
+        if mode.name == "paced":
+            assert with_them.period_s == plain.period_s
+
+
+def test_a_serial_worker_has_one_thread_and_sends_the_result_itself(toy: Any) -> None:
+    serial = {"operation": Operation(workers="serial")}
+    plain, with_them = (_with(toy, setting=serial, **fields) for fields in ({}, HANDOVERS))
+    assert with_them.latency_s == pytest.approx(plain.latency_s + 0.0001 + 0.13)
+    assert with_them.period_s == pytest.approx(0.4 + 0.13)
+
+
+def test_the_slower_of_wire_and_sockets_occupies_the_link(toy: Any) -> None:
+    slow = {"devices": {"one": DeviceTerms(copying_bytes_per_s=1e5), "two": DeviceTerms(copying_bytes_per_s=1e4)}}
+    row = _with(toy, **slow)  # 0.0128 s on the wire, 0.16 s through the second device's sockets
+    assert row.links_s + row.sending_s == pytest.approx((0.0128, 0.16 - 0.0128))
+    assert row.latency_s == pytest.approx(0.1 + 0.16 + 0.05 + 0.4)
+    fast = _with(toy, devices={"one": DeviceTerms(copying_bytes_per_s=2e5)})
+    assert (fast.sending_s, fast.latency_s) == (None, pytest.approx(0.1 + 0.0128 + 0.05 + 0.4))
+    for mode in MODES:
+        recursion = {"operation": Operation(slots=100)}
+        roomy, closed = (_with(toy, mode=mode, setting=s, **slow) for s in (recursion, {}))
+        assert roomy.latency_s == pytest.approx(closed.latency_s, rel=1e-12)
 
 
 def _of_both(one: float, two: float) -> dict[str, Any]:
@@ -231,14 +285,16 @@ FULL: dict[str, Any] = {
     "devices": {
         "one": DeviceTerms(
             gamma=1.2, overhead_s=0.01, kappa=0.3, sending=MessageCost(message_s=0.003, bytes_per_s=1e6),
-            receiving=MessageCost(message_s=0.002),
+            receiving=MessageCost(message_s=0.002), arriving_s=0.001, leaving_s=0.002, copying_bytes_per_s=2e5,
         ),
         "two": DeviceTerms(
             gamma=0.9, overhead_s=0.02, sending=MessageCost(message_s=0.001, bytes_per_s=3e6),
-            receiving=MessageCost(message_s=0.004, bytes_per_s=2e6),
+            receiving=MessageCost(message_s=0.004, bytes_per_s=2e6), arriving_s=0.003, leaving_s=0.004,
+            returning=MessageCost(message_s=0.005, bytes_per_s=4e6),
         ),
     },
     "framing_bytes": 80,
+    "dispatch_s": 0.006,
     "rpc_round_trips": 1.5,
     "rpc_s": 0.001,
     "relay": Relay(),
@@ -250,8 +306,11 @@ def test_each_term_can_be_switched_off(toy: Any) -> None:
     receiving = MessageCost(message_s=0.004)
     devices = {
         **FULL["devices"],
-        "two": DeviceTerms(gamma=0.9, launch_s=0.01, pcie_bytes_per_s=1e5, receiving=receiving),
-    }
+        "two": DeviceTerms(
+            gamma=0.9, launch_s=0.01, pcie_bytes_per_s=1e5, receiving=receiving, returning=MessageCost(message_s=0.005),
+            copying_bytes_per_s=1e4,
+        ),
+    }  # fmt: skip
     calibration = _calibration(**{**FULL, "devices": devices})
     assert calibration.active_terms() == CALIBRATION_TERMS
     for term in CALIBRATION_TERMS:
@@ -349,8 +408,46 @@ def test_the_baselines_know_their_device(toy: Any) -> None:
 
 def test_what_cannot_do_a_term_refuses_and_names_it(toy: Any) -> None:
     setting = toy.setting(outputs=OUTPUTS, calibration=_calibration(relay=Relay(), rpc_round_trips=1))
-    with pytest.raises(BadInputError, match=r"simulation: cannot yet work out .* rpc, relay; expected"):
-        simulate(setting, 1, Conditions(batches=2))
+    with pytest.raises(BadInputError, match=r"many links at once: cannot yet work out .* of relay; expected"):
+        link_response(setting)
+    with pytest.raises(BadInputError, match=r"many links at once: cannot leave out delay"):
+        link_response(toy.setting(outputs=OUTPUTS, without=("delay",)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(MODES), st.sampled_from(["warm", "cold"]), st.sampled_from(["last", "first"]),
+    st.floats(4, 8), st.sampled_from([0.0, 0.03]),
+)  # fmt: skip
+def test_many_links_at_once_know_all_but_contention_copying_and_relays(
+    toy: Any, mode: Mode, tcp_state: Any, sink: Any, exponent: float, delay: float
+) -> None:
+    calibration = _calibration(**FULL).without("contention", "copying", "relay")
+    link = toy.link(10**exponent, delay, return_delay_s=0.01, header_bytes=90, wmax_bytes=30_000)
+    setting = toy.setting(
+        outputs=OUTPUTS, inputs=5000, link=link, mode=mode, tcp_state=tcp_state, sink=sink, calibration=calibration
+    )
+    found = sweep(link_response(setting), [10**exponent], delay, 0.01)
+    rows = predict(setting).rows
+    assert found.latency_s[0] == pytest.approx([row.latency_s for row in rows], rel=1e-9)
+    assert found.period_s[0] == pytest.approx([row.period_s for row in rows], rel=1e-9)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_break_even_rates_with_a_calibration_are_those_of_predictions(toy: Any, mode: Mode) -> None:
+    calibration = _calibration(**FULL).without("contention", "copying", "relay")
+    setting = toy.setting(
+        (0.01, 0.05), (0.02, 0.01), outputs=OUTPUTS, inputs=500, mode=mode, tcp_state="cold",
+        link=toy.link(1e6, 0.01, header_bytes=90), calibration=calibration,
+    )  # fmt: skip
+    response = link_response(setting)
+    found = break_even(response, low_bps=1e4, high_bps=1e8, one_way_delay_s=0.01)
+    for intervals, place in ((found.latency, 0), (found.throughput, 1)):
+        assert len(intervals.splits) > 1 or mode.name == "closed"
+        for low, high, split in zip(intervals.edges_bps, intervals.edges_bps[1:], intervals.splits, strict=False):
+            inside = msgspec.structs.replace(setting, link=toy.link(float(low * high) ** 0.5, 0.01, header_bytes=90))
+            best = predict(inside).recommended
+            assert (best.latency, best.throughput)[place] == split
 
 
 def test_another_backend_is_refused(toy: Any) -> None:
@@ -433,8 +530,8 @@ def test_predict_says_which_calibration_and_terms(command: Callable[..., tuple[i
     assert json.loads(output)["calibration"]["name"] == "toy"
     assert "calibration toy" in command("map", *words[1:], "--calibration", path)[1]
     write_profile(path, _calibration(devices={"one": DeviceTerms(kappa=0.5)}))
-    code, output, _ = command("map", *words[1:], "--calibration", path, "--json")
-    assert (code, json.loads(output)["calibration"]["terms"]) == (0, ["contention"])
+    code, _, error = command("map", *words[1:], "--calibration", path)
+    assert (code, "cannot yet work out what the calibration says of contention" in error) == (2, True)
 
 
 def test_the_neutral_calibration_says_nothing() -> None:

@@ -217,3 +217,38 @@ def test_ctrl_c_ends_without_a_traceback(profiles: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == b"paretosim: interrupted\n"
+
+
+def test_an_error_that_an_interrupt_caused_is_an_interrupt(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def behaviour(arguments: argparse.Namespace) -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise ImportError("numpy's extension failed to load")  # noqa: B904 - as extension modules do it
+
+    assert run(behaviour, "go")[0] == 130
+    assert capsys.readouterr().err == "tool: interrupted\n"
+    with pytest.raises(RuntimeError):
+        run(_raiser(RuntimeError("not of an interrupt")), "go")
+
+
+@pytest.mark.parametrize(
+    ("module", "program"),
+    [("hwrun.cli", "hwrun"), ("paretosim.cli", "paretosim"), ("validation.cli", "paretosim-validate")],
+)
+@pytest.mark.parametrize("at", ["argparse", "paretosim.command_line", "paretosim.errors"])
+def test_ctrl_c_while_the_first_modules_load_is_a_line_and_exit_code_130(module: str, program: str, at: str) -> None:
+    code = f"""
+import runpy, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {at!r}:
+            raise KeyboardInterrupt
+sys.modules.pop({at!r}, None)
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module({module!r}, run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--version"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, f"{program}: interrupted\n")

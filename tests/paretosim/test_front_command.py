@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from paretosim import BadInputError, paper_figure, predict, predict_side_by_side
+from paretosim.calibration import Calibration, DeviceTerms, MessageCost
+from paretosim.profiles import write_profile
 from paretosim.side_by_side.panels import PAPER_FIGURES, PAPER_MODELS, SideBySide
 from paretosim.side_by_side.tables import show
 from paretosim.side_by_side.verdict import front_verdict, is_one_point
@@ -56,6 +58,20 @@ def test_a_figures_panels_are_what_predict_says(command: Command, number: int) -
         on_front = [row for row in panel["prediction"]["rows"] if row["on_front"]]
         assert panel["front"] == [row["split"] for row in sorted(on_front, key=lambda row: row["latency_s"])]
         assert panel["one_point"] == (len(panel["front"]) == 1)
+
+
+def test_a_figure_takes_a_calibration_as_predict_does(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    terms = DeviceTerms(gamma=1.3, kappa=0.2, sending=MessageCost(message_s=0.01))
+    write_profile(path, Calibration(schema_version=2, name="mine", backend="tcp", devices={"*": terms}))
+    options = ("--calibration", path, "--without", "scale")
+    (panel,) = _json(command, "--figure", 5, "--models", "alexnet", *options)["panels"]
+    words = ("--model", "alexnet", "--devices", DEVICES[5], "--link", LINKS[5], "--splits", "interior")
+    assert panel["prediction"] == json.loads(command("predict", *words, *options, "--json")[1])
+    assert panel["prediction"]["calibration"]["terms"] == ["contention", "sending"]
+    out = command("front", "--figure", 5, "--models", "alexnet", *options)[1]
+    assert "calibration mine (" in out
+    assert "terms switched off: scale" in out
 
 
 def test_a_figures_csv_is_predicts_after_columns_that_say_which_panel(command: Command) -> None:

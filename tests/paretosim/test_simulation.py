@@ -8,13 +8,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from paretosim.calibration import Calibration, DeviceTerms, MessageCost, Relay
 from paretosim.errors import BadInputError
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
 from paretosim.prediction import predict
+from paretosim.profiles import write_profile
 from paretosim.simulation.link_trace import LinkTrace
 from paretosim.simulation.simulating import Conditions, simulate
 from paretosim.simulation.slow_start import RememberingConnection
@@ -45,6 +48,61 @@ def test_without_chance_or_change_it_is_the_prediction(toy: Any, mode: Mode, wor
                 assert steady.mean() == pytest.approx(row.latency_s)
             if mode.name != "closed":
                 assert found.period_s == pytest.approx(row.period_s, rel=0.05 if mode.name == "open" else 1e-9)
+
+
+FULL = Calibration(
+    schema_version=2, name="toy", backend="tcp", framing_bytes=8, rpc_round_trips=1.5, rpc_s=0.001,
+    devices={
+        "one": DeviceTerms(
+            gamma=1.2, overhead_s=0.01, kappa=0.3, sending=MessageCost(message_s=0.003, bytes_per_s=1e4),
+            receiving=MessageCost(message_s=0.002),
+        ),
+        "two": DeviceTerms(
+            gamma=0.9, kappa=0.2, sending=MessageCost(message_s=0.001),
+            receiving=MessageCost(message_s=0.3, bytes_per_s=1e4),
+        ),
+    },
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("operation", [Operation(), Operation(workers="serial"), Operation(slots=1)], ids=str)
+@pytest.mark.parametrize("relay", [None, Relay(), Relay(rate_bps=3e4, delay_s=0.02)], ids=str)
+def test_every_term_of_a_calibration_is_as_in_the_prediction(
+    toy: Any, mode: Mode, operation: Operation, relay: Relay | None
+) -> None:
+    calibration = msgspec.structs.replace(FULL, relay=relay)
+    link = toy.link(6400.0, 0.05, return_delay_s=0.02, wmax_bytes=500, header_bytes=20)
+    for places, without in (
+        ({}, ()), ({"source": "sink"}, ("headers", "delay")),
+        ({"sink": "first"}, ("window-cap", "slow-start", "contention")),
+    ):  # fmt: skip
+        setting = toy.setting(
+            link=link, outputs=(10, 4), mode=mode, operation=operation, tcp_state="cold", calibration=calibration,
+            without=without, **places,
+        )  # fmt: skip
+        for row in predict(setting).rows:
+            found = simulate(setting, row.split, Conditions(batches=mode.batches or 60, tcp_state="cold"))
+            steady = found.latencies_s if mode.batches else found.latencies_s[-40:]
+            if np.isfinite(row.latency_s):
+                assert steady.mean() == pytest.approx(row.latency_s)
+            if mode.name not in ("closed", "open"):
+                assert found.period_s == pytest.approx(row.period_s, rel=1e-9)
+            assert row.bottleneck in found.stations
+
+
+def test_transfers_slow_a_stage_by_the_rate_when_it_starts(toy: Any) -> None:
+    # 320 bytes: 0.05 s at first and 5 s from 0.1 s on, when the second batch begins; stages of 0.1 and 0.4 s.
+    calibration = Calibration(schema_version=2, name="toy", backend="tcp", devices={"*": DeviceTerms(kappa=0.5)})
+    setting = toy.setting(
+        link=toy.link(51200.0), outputs=(10, 1), mode=Mode.named("closed", window=2), calibration=calibration
+    )
+    trace = LinkTrace(times_s=(0.0, 0.1), rates_bps=(51200.0, 512.0), delays_s=(0.0, 0.0))
+    first, second = simulate(setting, 1, Conditions(batches=2, trace=trace)).passages
+    assert float(first.ends_s[0]) == pytest.approx(0.1 + 0.5 * 0.05)
+    assert float(second.ends_s[0] - second.starts_s[0]) == pytest.approx(0.1 + 0.5 * 0.1)
+    assert float(second.ends_s[2] - second.starts_s[2]) == pytest.approx(0.4 + 0.5 * 0.4)
+    assert float(simulate(setting, 1, Conditions(batches=1)).passages[0].ends_s[0]) == pytest.approx(0.1)  # alone
 
 
 def test_a_trace_of_one_row_is_that_link(toy: Any) -> None:
@@ -191,6 +249,23 @@ class TestCommand:
         latencies = [row["returned_s"] - row["dispatched_s"] for row in found["rows"]]
         assert found["latency"]["p95_s"] == pytest.approx(np.percentile(latencies, 95))
         assert json.loads(timeline.read_text())["traceEvents"]
+
+    def test_a_calibration_is_named_and_its_stations_are_shown(self, command: Command, tmp_path: Path) -> None:
+        path, timeline = tmp_path / "mine.json", tmp_path / "timeline.json"
+        write_profile(path, FULL)
+        options = ("--calibration", path, "--without", "scale", "--batches", 3)
+        code, out, _ = command(*SIMULATE, *options, "--timeline", timeline)
+        assert code == 0
+        assert "calibration toy (" in out
+        assert "terms switched off: scale" in out
+        assert "link1.receive" in out
+        events = json.loads(timeline.read_text())["traceEvents"]
+        assert {event["cat"] for event in events if event["ph"] == "X"} >= {"compute", "link", "message"}
+        found = json.loads(command(*SIMULATE, *options, "--json")[1])
+        assert found["calibration"]["terms"] == [
+            "overhead", "contention", "framing", "sending", "receiving", "rpc",
+        ]  # fmt: skip
+        assert (found["without"], found["backend"]) == (["scale"], "tcp")
 
     def test_a_burst_is_as_many_batches(self, command: Command) -> None:
         for options in (("--burst", 5), ("--batches", 5)):

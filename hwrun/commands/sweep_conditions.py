@@ -1,0 +1,189 @@
+"""What the options of `hwrun sweep` ask for: plans, links, modes and where they are measured, as one value."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from hwrun.errors import BadUsageError
+from hwrun.local.site import LocalSite
+from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
+from hwrun.models.model_source import reference_of
+from hwrun.steady import usable_cores
+from hwrun.sweep_cells import parse_asked_links, parse_splits, plan_cells
+from hwrun.sweep_plan import BenchSettings, SweepPlan, emulated_blocks
+from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
+from paretosim.block import Model
+from paretosim.errors import BadInputError
+from paretosim.mode import Mode
+from paretosim.plan import Plan
+from paretosim.profiles import ProfileStore
+from paretosim.units import parse_duration_s
+
+
+def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
+    """What these options ask for.
+
+    Raises
+    ------
+    BadUsageError, BadInputError : options that cannot be, models, devices or links that are not known.
+    """
+    for name, least in (("batch", 1), ("repeats", 1), ("batches_per_cell", 2), ("queue_depth", 1), ("threads", 1)):
+        if getattr(arguments, name) < least:
+            raise BadUsageError(f"--{name.replace('_', '-')}: got {getattr(arguments, name)}, expected {least} or more")
+    for name, most, what in (
+        ("queue_depth", MAX_QUEUE_DEPTH, "the most that a worker agrees to"),
+        ("threads", len(usable_cores()), "the number of cores: more would only wait for one another"),
+    ):
+        if getattr(arguments, name) > most:
+            raise BadUsageError(f"--{name.replace('_', '-')}: got {getattr(arguments, name)}, at most {most}, {what}")
+    store = ProfileStore(arguments.profiles or ())
+    emulated = arguments.emulate is not None
+    if emulated and arguments.devices is not None:
+        raise BadUsageError("--devices: got it with --emulate, which names the devices already; leave one out")
+    if not emulated and (arguments.speed is not None or arguments.emulate_compute):
+        raise BadUsageError("--speed, --emulate-compute: only emulated devices have a pace; add --emulate A,B")
+    speed = 1.0 if arguments.speed is None else arguments.speed
+    if not 0 < speed < float("inf"):
+        raise BadUsageError(f"--speed: got {speed}, expected a number above zero")
+    allowed = tuple(dict.fromkeys(arguments.allow_module or ()))
+    given = [Plan.parse(text) for text in dict.fromkeys(arguments.plan or ())]
+    asked = list(dict.fromkeys(arguments.model or ([] if given else ["mobilenet_v2"])))
+    found = {name: _model(name, store, allowed) for name in (*asked, *(plan.model for plan in given))}
+    models = {model.name: model for model in found.values()}
+    plans = [*_split_plans(arguments, [found[name] for name in asked]), *given]
+    for plan in plans:
+        _check_plan(plan, found[plan.model], arguments.emulate)
+    block_s, timings = emulated_blocks(store, plans, models, speed) if emulated else ({}, {})
+    hosts = None if arguments.hosts is None else [name.strip() for name in arguments.hosts.split(",")]
+    cells = plan_cells(
+        plans=plans,
+        links=[parse_asked_links(text, store) for text in _link_texts(arguments)],
+        modes=_modes(arguments, given),
+        source=arguments.source,
+        sink=arguments.sink,
+        repeats=arguments.repeats,
+        seed=arguments.seed,
+        hosts=hosts,
+    )
+    max_cell_time_s = parse_duration_s(
+        "60s" if arguments.max_cell_time is None else arguments.max_cell_time, "--max-cell-time"
+    )
+    settings = BenchSettings(
+        emulated=emulated,
+        compute_each=arguments.emulate_compute,
+        speed=speed,
+        batches=arguments.batches_per_cell,
+        seed=arguments.seed,
+        queue_depth=arguments.queue_depth,
+        max_cell_time_s=max_cell_time_s,
+    )
+    return SweepPlan(
+        cells=cells,
+        site=LocalSite(
+            hosts=tuple(sorted({host for cell in cells for host in cell.hosts})),
+            threads=arguments.threads,
+            # Stages that only wait share the cores with everything else; those that compute get their own.
+            pinned=not emulated or arguments.emulate_compute,
+            allowed=allowed,
+            seed=arguments.seed,
+        ),
+        models=models,
+        settings=settings,
+        threads=arguments.threads,
+        timings=timings,
+        block_s=block_s,
+        allowed=allowed,
+    )
+
+
+def _model(name: str, store: ProfileStore, allowed: Sequence[str]) -> Model:
+    """The profile of a model that can be built here: of the catalogue, or a network that the user allows."""
+    if name in MODEL_NAMES or name not in store.names("models"):
+        name = catalogue_entry(name).name
+    model = store.model(name)
+    reference_of(model, allowed)
+    return model
+
+
+def _split_plans(arguments: argparse.Namespace, models: Sequence[Model]) -> list[Plan]:
+    """The plans of every split of these models over the two devices that are named."""
+    if not models:
+        if arguments.splits is not None or arguments.devices is not None:
+            raise BadUsageError(
+                "--splits, --devices: only models are split; --plan says its own. Add --model, or leave"
+            )
+        return []
+    named = arguments.devices if arguments.emulate is None else arguments.emulate
+    devices = _two_devices("x86-core,x86-core" if named is None else named)
+    splits = "all" if arguments.splits is None else arguments.splits
+    return [
+        Plan.two_devices(model.name, len(model.blocks), split, devices, batch=arguments.batch)
+        for model in models
+        for split in parse_splits(splits, len(model.blocks))
+    ]
+
+
+def _check_plan(plan: Plan, model: Model, emulate: str | None) -> None:
+    """Refuse a plan of another model's blocks, of a device that is not emulated, or of messages that are too long."""
+    if (last := plan.stages[-1].last) != len(model.blocks):
+        raise BadUsageError(f"--plan: {plan} ends at block {last}, expected {len(model.blocks)}, as {model.name} has")
+    if plan.wire_dtype != "f32":
+        raise BadUsageError(f"--plan: {plan} sends {plan.wire_dtype}, expected f32: activations travel as they are")
+    emulated = None if emulate is None else {name.strip() for name in emulate.split(",")}
+    if emulated is not None and (others := {stage.device for stage in plan.stages} - emulated):
+        raise BadUsageError(
+            f"--plan: {plan} has {', '.join(sorted(others))}, expected devices of --emulate {emulate}; name them there"
+        )
+    if (message_bytes := max(model.cut_bytes()) * plan.batch) > MAX_LIMIT_BYTES:
+        raise BadUsageError(
+            f"--batch: got {plan.batch}, with which {model.name} has activations of {message_bytes} bytes;"
+            f" expected {MAX_LIMIT_BYTES // max(model.cut_bytes())} or fewer, so that they fit in one message"
+        )
+
+
+def _two_devices(text: str) -> tuple[str, str]:
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or not all(names):
+        raise BadUsageError(f"devices: got {text!r}, expected two names such as rpi4b,rpi4b")
+    devices = names[0], names[1]
+    try:  # a record names its devices by its plan, which has to parse again
+        Plan.parse(str(Plan.two_devices("model", 1, 1, devices)))
+    except BadInputError as error:
+        raise BadUsageError(f"devices: got {text!r}, expected names without white space or any of []+@/") from error
+    return devices
+
+
+def _link_texts(arguments: argparse.Namespace) -> list[str]:
+    if arguments.bw is None and arguments.delay is None:
+        return list(dict.fromkeys(arguments.link or ["unshaped"]))
+    if arguments.link is not None:
+        raise BadUsageError("--bw, --delay: got them with --link; write the link as --link RATE,DELAY instead")
+    if arguments.bw is None:
+        raise BadUsageError("--delay: got no --bw with it; the testbed's relay needs a rate, such as --bw 1gbit")
+    return [f"{arguments.bw},{arguments.delay or '0s'}"]
+
+
+def _modes(arguments: argparse.Namespace, given: Sequence[Plan]) -> list[Mode]:
+    """The modes asked for; plans that name a window say `closed` themselves where no mode does."""
+    windows = {plan.window for plan in given if plan.window is not None}
+    wanted = windows | ({arguments.window} if arguments.window is not None else set())
+    if windows and len(wanted) > 1:
+        raise BadUsageError(
+            f"--plan, --window: got windows {', '.join(map(str, sorted(wanted)))}, expected one a sweep; sweep them one"
+            " after the other"
+        )
+    if windows and arguments.mode is None:
+        return [Mode.named("closed", window=wanted.pop())]
+    names = list(dict.fromkeys(arguments.mode or ["paced"]))
+    for option, name in (("window", "closed"), ("burst", "burst")):
+        if getattr(arguments, option) is not None and name not in names:
+            raise BadUsageError(f"--{option}: only mode {name} has it; add --mode {name}")
+    return [
+        Mode.named(
+            name,
+            window=next(iter(wanted), None) if name == "closed" else None,
+            batches=arguments.burst if name == "burst" else None,
+        )
+        for name in names
+    ]

@@ -1,0 +1,20 @@
+"""`hwrun up`: start the workers of a testbed; those that run are left alone."""
+
+from __future__ import annotations
+
+import argparse
+
+from hwrun.commands.testbed_options import add_testbed_option, show_reports
+from hwrun.remote.fleet import start_workers
+from hwrun.remote.testbed_file import read_testbed
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `hwrun up`."""
+    add_testbed_option(parser)
+    parser.add_argument("--json", action="store_true", help="print one object instead of a line a host")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask every host at once, and show what each answered; 1 where one is not as it should be."""
+    return show_reports(start_workers(read_testbed(arguments.testbed)), as_json=arguments.json)

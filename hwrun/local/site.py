@@ -1,0 +1,62 @@
+"""This machine as the place to measure at: as many hosts as the plans need, all of them here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwrun.errors import BadUsageError
+from hwrun.local.namespaces import availability
+from hwrun.local.testbed import LocalTestbed
+from hwrun.sweep_cells import PlannedCell
+from hwrun.testbed import Testbed, Workers
+
+if TYPE_CHECKING:
+    from hwrun.local.workers import LocalWorkers
+
+
+@dataclass(frozen=True)
+class LocalSite:
+    """A local testbed and its workers, not yet opened.
+
+    Parameters
+    ----------
+    hosts : their names.
+    threads, pinned, allowed : of the workers, as LocalWorkers takes them.
+    seed : of the delays and losses that links with jitter or loss draw.
+    """
+
+    hosts: tuple[str, ...]
+    threads: int
+    pinned: bool
+    allowed: Sequence[str] = ()
+    seed: int = 0
+
+    def refuses(self, cell: PlannedCell) -> tuple[str, str] | None:
+        """Shaped cells where network namespaces are not permitted."""
+        permitted = availability()
+        if cell.is_shaped and permitted.how == "none":
+            return permitted.reason or "shaping is not permitted", permitted.remedy or "run as root"
+        return None
+
+    def testbed(self) -> LocalTestbed:
+        """With namespaces where they are permitted, else on loopback."""
+        permitted = availability()
+        is_shaped = permitted.how != "none" and not permitted.needs_reexec
+        return LocalTestbed(shaped=is_shaped, names=self.hosts, seed=self.seed)
+
+    def workers(self, testbed: Testbed, log_folder: Path) -> AbstractContextManager[Workers]:
+        """A process a host."""
+        return self._workers(testbed, log_folder)
+
+    def _workers(self, testbed: Testbed, log_folder: Path) -> LocalWorkers:
+        from hwrun.local.workers import LocalWorkers
+
+        if not isinstance(testbed, LocalTestbed):
+            raise BadUsageError(f"testbed: got {type(testbed).__name__}, expected the one that this site opened")
+        return LocalWorkers(
+            testbed, threads=self.threads, pinned=self.pinned, log_folder=log_folder, allowed=self.allowed
+        )

@@ -1,0 +1,1 @@
+"""Workers on other hosts: the testbed file, and starting, watching and ending workers over ssh."""

@@ -1,0 +1,127 @@
+"""All workers of a testbed at once: have them run, see how they are, end them; each host's fault is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from hwrun.conditions import alike_versions, version_differences
+from hwrun.errors import HwrunError, PeerGoneError
+from hwrun.remote.resident import Ask, Request, Start, State, Stop, WorkerSettings
+from hwrun.remote.ssh import ask_host
+from hwrun.remote.testbed_file import Testbed, TestbedHost
+from hwrun.wire import control
+from hwrun.wire.admission import Credentials, dial_peer
+from hwrun.wire.authentication import HANDSHAKE_LIMIT_S, Purpose, read_token
+from hwrun.wire.control import WorkerBusyError, receive_control, send_control
+from hwrun.wire.tcp import BufferPool, Connection
+from hwrun.wire.tls import load_tls
+
+_AT_ONCE = 16
+
+
+class HostReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One host as found: what it answered over ssh, what its worker answered over TCP, and what is wrong.
+
+    `state` is None where the host gave no answer. `problems` is empty where all is well.
+    """
+
+    host: str
+    state: State | None
+    worker: str | None = None
+    problems: tuple[str, ...] = ()
+
+
+def settings_of(host: TestbedHost) -> WorkerSettings:
+    """How the testbed file has a host's worker run."""
+    return WorkerSettings(
+        name=host.name,
+        folder=host.folder,
+        listen=str(host.control),
+        data_listen=str(host.data),
+        threads=host.threads,
+        cores=host.cores,
+        allow_modules=host.allow_modules,
+        tls=host.tls,
+    )
+
+
+def credentials_of(testbed: Testbed) -> Credentials:
+    """What this machine shows the testbed's workers.
+
+    Raises
+    ------
+    BadUsageError : the token's or a TLS file cannot be used.
+    """
+    files = testbed.tls_files
+    return Credentials(read_token(testbed.token_path), None if files is None else load_tls(files))
+
+
+def start_workers(testbed: Testbed) -> tuple[HostReport, ...]:
+    """Have every worker of the testbed run; those that do are left alone."""
+    credentials = credentials_of(testbed)
+    token = credentials.token.decode(errors="surrogateescape")
+    return _each(testbed, lambda host: _report(testbed, host, Start(settings_of(host), token), credentials))
+
+
+def ask_workers(testbed: Testbed) -> tuple[HostReport, ...]:
+    """How every worker of the testbed is."""
+    credentials = credentials_of(testbed)
+    return _each(testbed, lambda host: _report(testbed, host, Ask(settings_of(host)), credentials))
+
+
+def stop_workers(testbed: Testbed) -> tuple[HostReport, ...]:
+    """End the workers that were started by `start_workers`, and no other process."""
+    return _each(testbed, lambda host: _report(testbed, host, Stop(settings_of(host)), None))
+
+
+def _each(testbed: Testbed, ask: Callable[[TestbedHost], HostReport]) -> tuple[HostReport, ...]:
+    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(testbed.hosts))) as threads:
+        return tuple(threads.map(ask, testbed.hosts))
+
+
+def _report(testbed: Testbed, host: TestbedHost, request: Request, credentials: Credentials | None) -> HostReport:
+    try:
+        state = ask_host(testbed, host, request)
+    except HwrunError as error:
+        return HostReport(host=host.name, state=None, problems=(str(error),))
+    problems = [state.what, *state.log.strip().splitlines()[-3:]] if state.failed else []
+    problems += state.differs
+    if differences := version_differences(alike_versions(), state.versions, "this machine", host.name):
+        problems.append(differences)
+    worker = None
+    if credentials is not None and state.pid is not None:
+        try:
+            worker = f"answers at {host.control}, process {_greeting(host, credentials)}"
+        except WorkerBusyError:
+            worker = f"answers at {host.control}, busy with an orchestrator"
+        except HwrunError as error:
+            worker = f"does not answer at {host.control}"
+            problems.append(str(error))
+    elif credentials is not None and not state.failed:
+        problems.append("no worker runs; start it with: hwrun up")
+    return HostReport(host=host.name, state=state, worker=worker, problems=tuple(problems))
+
+
+def _greeting(host: TestbedHost, credentials: Credentials) -> int:
+    """The process number of the worker that answers at a host's control address."""
+    connection = Connection(dial_peer(host.control, credentials, Purpose.CONTROL), f"worker {host.name}")
+    try:
+        connection.socket.settimeout(HANDSHAKE_LIMIT_S)
+        send_control(connection, control.Hello(versions=alike_versions()))
+        return receive_control(connection, BufferPool(), control.Welcome).pid
+    finally:
+        connection.close()
+
+
+def problems_of(reports: Sequence[HostReport]) -> list[str]:
+    """Every host's problems, each with its host's name."""
+    return [f"{report.host}: {problem}" for report in reports for problem in report.problems]
+
+
+def require_sound(reports: Sequence[HostReport]) -> None:
+    """Raise PeerGoneError unless every host is as it should be."""
+    if found := problems_of(reports):
+        raise PeerGoneError("; ".join(found))

@@ -1,0 +1,142 @@
+"""What a sweep asks of the place it measures at: hosts, the network between them, and a worker on each.
+
+Three contracts. A `Site` says what can be measured there and opens the rest; a `Testbed` is its hosts and their
+network; `Workers` are the processes on them and the paths that data take. `hwrun/local` implements them on one machine;
+anything else that does is measured by the very same bench. Hosts are known by name, and a link always lies between two
+of them.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from hwrun.records import Medium, Scalar
+from hwrun.sweep_cells import PlannedCell
+from paretosim.link import Link
+
+if TYPE_CHECKING:
+    from hwrun.models.weights import WeightStore
+    from hwrun.wire.admission import Credentials
+    from hwrun.wire.tcp import Address
+    from hwrun.worker_client import WorkerClient
+
+
+class Route(Protocol):
+    """How data reach each part of one pipeline."""
+
+    def stage_address(self, position: int) -> Address:
+        """Where the stage before (for the first: the orchestrator at the sink) dials stage `position`."""
+
+    def listen_for_results(self) -> tuple[socket.socket, Address]:
+        """A listener for the results, at the host where they are wanted, and where the last stage dials it."""
+
+    def at_sink(self) -> AbstractContextManager[None]:
+        """The calling thread is on the host where results are wanted."""
+
+    def check(self) -> None:
+        """Raise HwrunError where the path itself is gone: what was under way on it never arrives."""
+
+
+@dataclass(frozen=True)
+class DataPath:
+    """What the data of a pipeline cross, by the names of hosts.
+
+    `hosts` are those of the stages that take part, `links` those asked of the hops between them (None is unshaped, or
+    within one host), `way_back` of the path between `sink` and the other end of the chain.
+    """
+
+    hosts: tuple[str, ...]
+    links: tuple[Link | None, ...]
+    sink: str
+    way_back: Link | None
+
+    @classmethod
+    def of(cls, cell: PlannedCell) -> DataPath:
+        """The path of a cell's batches."""
+        hosts = cell.stage_hosts
+        return cls(hosts, cell.links[: len(hosts) - 1], cell.sink_host, cell.way_back)
+
+
+class Testbed(Protocol):
+    """An open testbed: its hosts and the network between them.
+
+    Every method raises HwrunError where the testbed has broken down; `check_usable` does nothing else.
+    """
+
+    def shape(self, links: Mapping[tuple[str, str], Link]) -> None:
+        """Make the path of each pair of hosts what its link says, seen from the first of the pair.
+
+        It holds when this returns, verified where the kernel can be asked, and until the next call; pairs that are not
+        named may keep what they had, for nothing measured crosses them shaped. A pair's unshaped path stays usable.
+        """
+
+    def medium(self, start: str, end: str, link: Link | None) -> Medium:
+        """What carries data from one host to another over that link; `loopback` within a host."""
+
+    def counters(self, *, reset: bool = False) -> dict[str, int | float]:
+        """What shaping counted since the last reset (frames, drops, lateness …), flat; empty where nothing counts."""
+
+    def check_usable(self) -> None:
+        """Raise HwrunError unless it is open and whatever it consists of still runs."""
+
+    def description(self) -> dict[str, Scalar]:
+        """What this testbed is, as read back and not as asked, for the manifest; `kind` and `shaped` are in it."""
+
+
+class Workers(Protocol):
+    """One worker a host, dialled and of our version; `store` holds the weights that they are supplied from."""
+
+    @property
+    def credentials(self) -> Credentials:
+        """What workers show each other and us."""
+
+    @property
+    def store(self) -> WeightStore:
+        """Weights on the orchestrator's side."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names of the hosts, in their order."""
+
+    def client(self, host: str) -> WorkerClient:
+        """The control connection to that host's worker."""
+
+    def revive(self) -> None:
+        """Bring every worker back that died or stopped answering; called before each cell.
+
+        Raises
+        ------
+        HwrunError : one cannot be brought back.
+        """
+
+    def deaths(self) -> str:
+        """Which workers have ended though nobody asked them to, and how; empty where none has, or nobody can know."""
+
+    def kill(self) -> None:
+        """End at once whatever would outlive this process; for a signal handler."""
+
+    def route(self, path: DataPath) -> Route:
+        """How data take that path between the workers."""
+
+
+class Site(Protocol):
+    """A place to measure at, before anything of it is opened."""
+
+    def refuses(self, cell: PlannedCell) -> tuple[str, str] | None:
+        """Reason and remedy where a cell cannot be measured here, None where it can. Asked before anything starts."""
+
+    def testbed(self) -> AbstractContextManager[Testbed]:
+        """Open the testbed; leaving the context removes every trace of it."""
+
+    def workers(self, testbed: Testbed, log_folder: Path) -> AbstractContextManager[Workers]:
+        """Start, or reach, the workers; leaving the context leaves them as they were found.
+
+        Parameters
+        ----------
+        log_folder : gets what workers that are started here log, a file each, appended to.
+        """

@@ -1,0 +1,127 @@
+"""`hwrun probe`: between workers by address, and what it prints."""
+
+import io
+import json
+import threading
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+
+from hwrun import probe
+from hwrun.cli import main
+from hwrun.models.weights import WeightStore
+from hwrun.probe_display import quantile
+from hwrun.wire.admission import Credentials
+from hwrun.wire.tcp import Address, listen
+from hwrun.worker import Worker
+
+TOKEN = b"t" * 32
+
+
+@pytest.fixture
+def two_workers(tmp_path):
+    """Addresses of two workers on loopback, in threads of this process."""
+    workers, threads, addresses = [], [], []
+    for number in range(2):
+        control, data = listen(Address(host="127.0.0.1")), listen(Address(host="127.0.0.1"))
+        addresses.append("{}:{}".format(*control.getsockname()))
+        worker = Worker(
+            control, data, credentials=Credentials(TOKEN), store=WeightStore(tmp_path / str(number)), threads=1,
+            log=lambda line: None,
+        )  # fmt: skip
+        workers.append(worker)
+        threads.append(threading.Thread(target=worker.serve))
+        threads[-1].start()
+    yield addresses
+    for worker in workers:
+        worker.stop()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def token_file(tmp_path):
+    path = tmp_path / "token"
+    path.touch(mode=0o600)
+    path.write_bytes(TOKEN)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def few_sizes(monkeypatch):
+    monkeypatch.setattr(probe, "ECHO_SIZES_BYTES", (64, 4096, 262144))
+
+
+def probed(*arguments):
+    out, err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(["probe", *map(str, arguments)])
+    out.flush()
+    return code, out.buffer.getvalue().decode(), err.getvalue()
+
+
+def test_from_here_to_a_worker_every_line_of_the_table_is_there(two_workers, token_file):
+    code, out, err = probed(two_workers[0], "--token-file", token_file, "--pings", "8")
+    assert code == 0, err
+    assert f"here → {two_workers[0]}, network (loopback)" in out
+    for line in ("round trip", "(n = 8)", "goodput", "a message costs", "a byte costs", "far clock", "256 KiB"):
+        assert line in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_two_workers_are_probed_there_and_back_with_every_raw_sample(two_workers, token_file):
+    code, out, err = probed(*two_workers, "--token-file", token_file, "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert [(one["near"], one["far"]) for one in document["probes"]] == [
+        tuple(two_workers), tuple(reversed(two_workers))
+    ]  # fmt: skip
+    for one in document["probes"]:
+        assert len(one["measured"]["rtt_samples_s"]) == len(one["measured"]["clock"]) == 50
+        assert [sample["size_bytes"] for sample in one["measured"]["echo"]] == [64, 4096, 262144]
+        assert one["rtt_s"]["min"] <= one["rtt_s"]["median"] <= one["rtt_s"]["p95"] <= one["rtt_s"]["max"]
+        assert one["per_message_s"] > 0
+        assert abs(one["clock_offset_s"]) <= one["clock_offset_error_s"]  # both are this process
+
+
+def test_no_time_for_the_sweep_of_sizes_is_said(two_workers, token_file):
+    code, out, _ = probed(two_workers[0], "--token-file", token_file, "--echo-time", "0s")
+    assert code == 0
+    assert "64 B, 4 KiB, 256 KiB: no time left for them" in out
+    assert "a message costs" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["127.0.0.1:1", "--local"], "expected no worker's address with them"),
+        (["127.0.0.1:1", "--link", "5mbit,0s"], "expected no worker's address with them"),
+        (["a:1", "b:2", "c:3"], "got 3, expected one or two"),
+        (["unix:/nowhere"], "expected HOST:PORT"),
+        (["nonsense"], "expected HOST:PORT"),
+        (["--pings", "1"], "--pings: got 1, expected 5 or more"),
+        (["--echo-time", "1000s"], "--echo-time: got 1000s, expected 0s to 120s"),
+        (["--link", "5mibt,0s"], "5mibt"),
+    ],
+)
+def test_what_cannot_be_is_bad_usage(arguments, message):
+    code, out, err = probed(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_a_wrong_token_or_nobody_there_is_a_failure_in_a_line(two_workers, tmp_path):
+    other = tmp_path / "other"
+    other.touch(mode=0o600)
+    other.write_bytes(b"x" * 32)
+    code, _, err = probed(two_workers[0], "--token-file", other)
+    assert code == 1
+    assert "token" in err
+    code, _, err = probed("127.0.0.1:1", "--token-file", other)
+    assert code == 1
+    assert "is a worker listening there?" in err
+    assert err.count("\n") == 1
+
+
+def test_quantiles_are_samples():
+    assert [quantile([1.0, 2.0, 3.0], share) for share in (0.0, 0.5, 0.95, 1.0)] == [1.0, 2.0, 3.0, 3.0]

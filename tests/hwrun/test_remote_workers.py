@@ -1,0 +1,233 @@
+"""Workers started, asked after and ended on hosts, over a real sshd where there is one."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hwrun.cli import main
+from hwrun.errors import BadUsageError
+from hwrun.remote import resident
+from hwrun.remote.resident import Ask, Start, Stop, WorkerSettings, answer, began, read_request
+from hwrun.remote.ssh import command_line
+from hwrun.remote.testbed_file import read_testbed
+from hwrun.wire.authentication import new_token
+from tests.hwrun.sshd import MISSING, SSHD, Sshd, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+needs_sshd = pytest.mark.skipif(SSHD is None, reason=MISSING)
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory):
+    running = Sshd(tmp_path_factory.mktemp("sshd"))
+    yield running
+    running.close()
+
+
+class Lab:
+    """A testbed file of hosts on loopback addresses, its token, and what is run with it."""
+
+    def __init__(self, folder, logins):
+        self.folder = folder
+        self.token = new_token()
+        (folder / "token").touch(mode=0o600)
+        (folder / "token").write_bytes(self.token)
+        self.path = folder / "lab.toml"
+        command = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "hwrun.cli"]
+        words = ", ".join(f'"{word}"' for word in command)
+        self.text = 'token_file = "token"\n'
+        for number, login in enumerate(logins, start=1):
+            self.text += (
+                f'[[hosts]]\nname = "h{number}"\naddress = "127.0.0.{number}"\ndevice = "x86-core"\n'
+                f"control_port = {free_port()}\ndata_port = {free_port()}\ncommand = [{words}]\n"
+                f'folder = "{folder / "there"}"\n{f"ssh = {login}" if login else ""}\n'
+            )
+        self.path.write_text(self.text)
+
+    def run(self, command, capsys, *options):
+        code = main([command, "--testbed", str(self.path), *options])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    def process_ids(self, capsys):
+        out = self.run("status", capsys, "--json")[1]
+        return [host["state"] and host["state"]["pid"] for host in msgspec.json.decode(out)["hosts"]]
+
+
+@needs_sshd
+def test_up_status_down_over_ssh_are_idempotent_and_keep_the_token_off_every_command_line(sshd, tmp_path, capsys):
+    lab = Lab(tmp_path, [sshd.login(), sshd.login()])
+    code, out, err = lab.run("status", capsys)
+    assert code == 1
+    assert err.count("no worker runs; start it with: hwrun up") == 2
+    code, out, err = lab.run("up", capsys)
+    try:
+        assert (code, err) == (0, "")
+        assert "h1: started, process" in out
+        assert "answers at 127.0.0.2:" in out
+        first = lab.process_ids(capsys)
+        assert all(first)
+        assert lab.run("up", capsys)[0] == 0
+        assert lab.process_ids(capsys) == first
+        # The ssh sessions are over; the workers have sessions of their own, and no parent that would take them along.
+        assert all(os.getsid(pid) == pid for pid in first)
+        shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, check=True).stdout
+        environments = b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in first)
+        log = (tmp_path / "there/h1.log").read_bytes()
+        for place in (shown, environments, log, (tmp_path / "there/h1.json").read_bytes()):
+            assert lab.token not in place
+        assert b"ready: control 127.0.0.1:" in log
+        assert (tmp_path / "there/h1.token").stat().st_mode & 0o777 == 0o600
+    finally:
+        code, out, err = lab.run("down", capsys)
+    assert (code, err) == (0, "")
+    assert "h2: stopped" in out
+    assert not any(began(pid) for pid in first)
+    assert not (tmp_path / "there/h1.token").exists()
+    code, out, err = lab.run("down", capsys)
+    assert (code, out.count("was not running")) == (0, 2)
+
+
+@needs_sshd
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [("user_key", "host_key", "Permission denied"), ('"-m"', '"-c"', "NameError")],
+    ids=["key", "command"],
+)
+def test_a_login_or_command_that_does_not_work_is_an_error_with_the_host_named(
+    sshd, tmp_path, capsys, old, new, message
+):
+    lab = Lab(tmp_path, [sshd.login()])
+    lab.path.write_text(lab.text.replace(old, new, 1))
+    code, out, err = lab.run("up", capsys)
+    assert (code, out) == (1, "h1: not reached\n")
+    assert "h1: host h1: " in err
+    assert message in err
+
+
+@needs_sshd
+def test_an_unknown_host_key_and_a_command_that_is_not_there_say_what_to_do(sshd, tmp_path, capsys):
+    lab = Lab(tmp_path, [sshd.login()])
+    empty = tmp_path / "nobody_known"
+    empty.touch()
+    lab.path.write_text(lab.text.replace(str(sshd.known_hosts), str(empty)))
+    code, _, err = lab.run("status", capsys)
+    assert code == 1
+    assert "Host key verification failed" in err
+    assert f"run `ssh -p {sshd.port} " in err
+    lab.path.write_text(lab.text.replace('command = ["env"', 'command = ["no-such-hwrun"'))
+    code, _, err = lab.run("status", capsys)
+    assert code == 1
+    assert "h1: host h1: no-such-hwrun" in err
+    assert "set command to where hwrun is" in err
+
+
+def test_a_host_without_ssh_is_this_machine_and_a_port_in_use_is_reported_from_its_log(tmp_path, capsys):
+    lab = Lab(tmp_path, [None])
+    testbed = read_testbed(lab.path)
+    assert command_line(testbed, testbed.hosts[0])[-1] == "resident"
+    with socket.create_server(("127.0.0.1", testbed.hosts[0].control_port)):
+        code, out, err = lab.run("up", capsys)
+    assert code == 1
+    assert "h1: ended with code 2 before it was ready" in out
+    assert "cannot be bound: Address already in use" in err
+    assert not (tmp_path / "there/h1.token").exists()
+
+
+def test_a_token_that_others_may_read_is_not_handed_out(tmp_path, capsys):
+    lab = Lab(tmp_path, [None])
+    (tmp_path / "token").chmod(0o644)
+    code, _, err = lab.run("up", capsys)
+    assert code == 2
+    assert "chmod 600" in err
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return WorkerSettings(
+        name="w",
+        folder=str(tmp_path),
+        listen=f"127.0.0.1:{free_port()}",
+        data_listen=f"127.0.0.1:{free_port()}",
+        threads=1,
+    )
+
+
+@pytest.fixture
+def sleeper(monkeypatch):
+    """Stands in for a worker, which takes seconds to start."""
+    code = "import time; print('ready: control here', flush=True); time.sleep(60)"
+    monkeypatch.setattr(resident, "_command", lambda place: [sys.executable, "-c", code])
+
+
+def test_a_running_worker_is_left_alone_and_what_differs_is_named(settings, sleeper):
+    token = new_token().decode()
+    started = answer(Start(settings, token))
+    try:
+        assert (started.what, started.failed) == ("started", False)
+        again = answer(Start(settings, token))
+        assert (again.what, again.pid, again.differs) == ("was running already", started.pid, ())
+        assert again.uptime_s >= 0
+        other = answer(Start(msgspec.structs.replace(settings, threads=2), "another token of some length"))
+        assert other.failed
+        assert other.pid == started.pid
+        assert other.differs == (
+            "threads: it runs with 1, asked is 2",
+            "token: another than the testbed file's",
+        )
+    finally:
+        assert answer(Stop(settings)).what == "stopped"
+    assert began(started.pid) is None
+
+
+def test_only_the_process_that_was_started_is_ended_never_another_that_has_its_number(settings, sleeper, tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        started = answer(Start(settings, new_token().decode()))
+        kept = msgspec.json.decode((tmp_path / "w.json").read_bytes())
+        os.kill(started.pid, signal.SIGKILL)
+        (tmp_path / "w.json").write_bytes(msgspec.json.encode({**kept, "pid": other.pid}))
+        assert answer(Ask(settings)).pid is None
+        assert answer(Stop(settings)).what == "was not running"
+        time.sleep(0.1)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_worker_that_ignores_being_asked_is_ended_by_force(settings, monkeypatch):
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        " print('ready: control here', flush=True); time.sleep(60)"
+    )
+    monkeypatch.setattr(resident, "_command", lambda place: [sys.executable, "-c", code])
+    monkeypatch.setattr(resident, "_END_LIMIT_S", 0.3)
+    started = answer(Start(settings, new_token().decode()))
+    assert answer(Stop(settings)).what == "stopped"
+    assert began(started.pid) is None
+
+
+def test_a_worker_of_other_code_is_told_apart(settings, sleeper, monkeypatch):
+    token = new_token().decode()
+    answer(Start(settings, token))
+    try:
+        own = resident.alike_versions()
+        monkeypatch.setattr(resident, "alike_versions", lambda: {**own, "code": "another"})
+        assert answer(Ask(settings)).differs == (f"code: it runs {own['code']}, installed is another",)
+    finally:
+        answer(Stop(settings))
+
+
+def test_what_is_no_request_is_refused():
+    with pytest.raises(BadUsageError, match="of the same version"):
+        read_request(b"\x80\x04\x95pickled")
+    with pytest.raises(BadUsageError, match="of the same version"):
+        read_request(b'{"type": "Start", "command": "rm"}')
