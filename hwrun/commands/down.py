@@ -6,7 +6,7 @@ import argparse
 
 from hwrun.commands.testbed_options import add_testbed_option, show_reports
 from hwrun.remote.fleet import stop_workers
-from hwrun.remote.testbed_file import read_testbed
+from hwrun.remote.lab_file import read_lab
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,4 +17,4 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask every host at once, and show what each answered; 1 where one is not as it should be."""
-    return show_reports(stop_workers(read_testbed(arguments.testbed)), as_json=arguments.json)
+    return show_reports(stop_workers(read_lab(arguments.testbed)), as_json=arguments.json)

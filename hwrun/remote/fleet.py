@@ -11,7 +11,7 @@ from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError
 from hwrun.remote.resident import Ask, Request, Start, State, Stop, WorkerSettings
 from hwrun.remote.ssh import ask_host
-from hwrun.remote.testbed_file import Testbed, TestbedHost
+from hwrun.remote.lab_file import Lab, LabHost
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials, dial_peer
 from hwrun.wire.authentication import HANDSHAKE_LIMIT_S, Purpose, read_token
@@ -34,7 +34,7 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
 
-def settings_of(host: TestbedHost) -> WorkerSettings:
+def settings_of(host: LabHost) -> WorkerSettings:
     """How the testbed file has a host's worker run."""
     return WorkerSettings(
         name=host.name,
@@ -48,43 +48,43 @@ def settings_of(host: TestbedHost) -> WorkerSettings:
     )
 
 
-def credentials_of(testbed: Testbed) -> Credentials:
+def credentials_of(lab: Lab) -> Credentials:
     """What this machine shows the testbed's workers.
 
     Raises
     ------
     BadUsageError : the token's or a TLS file cannot be used.
     """
-    files = testbed.tls_files
-    return Credentials(read_token(testbed.token_path), None if files is None else load_tls(files))
+    files = lab.tls_files
+    return Credentials(read_token(lab.token_path), None if files is None else load_tls(files))
 
 
-def start_workers(testbed: Testbed) -> tuple[HostReport, ...]:
+def start_workers(lab: Lab) -> tuple[HostReport, ...]:
     """Have every worker of the testbed run; those that do are left alone."""
-    credentials = credentials_of(testbed)
+    credentials = credentials_of(lab)
     token = credentials.token.decode(errors="surrogateescape")
-    return _each(testbed, lambda host: _report(testbed, host, Start(settings_of(host), token), credentials))
+    return _each(lab, lambda host: _report(lab, host, Start(settings_of(host), token), credentials))
 
 
-def ask_workers(testbed: Testbed) -> tuple[HostReport, ...]:
+def ask_workers(lab: Lab) -> tuple[HostReport, ...]:
     """How every worker of the testbed is."""
-    credentials = credentials_of(testbed)
-    return _each(testbed, lambda host: _report(testbed, host, Ask(settings_of(host)), credentials))
+    credentials = credentials_of(lab)
+    return _each(lab, lambda host: _report(lab, host, Ask(settings_of(host)), credentials))
 
 
-def stop_workers(testbed: Testbed) -> tuple[HostReport, ...]:
+def stop_workers(lab: Lab) -> tuple[HostReport, ...]:
     """End the workers that were started by `start_workers`, and no other process."""
-    return _each(testbed, lambda host: _report(testbed, host, Stop(settings_of(host)), None))
+    return _each(lab, lambda host: _report(lab, host, Stop(settings_of(host)), None))
 
 
-def _each(testbed: Testbed, ask: Callable[[TestbedHost], HostReport]) -> tuple[HostReport, ...]:
-    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(testbed.hosts))) as threads:
-        return tuple(threads.map(ask, testbed.hosts))
+def _each(lab: Lab, ask: Callable[[LabHost], HostReport]) -> tuple[HostReport, ...]:
+    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(lab.hosts))) as threads:
+        return tuple(threads.map(ask, lab.hosts))
 
 
-def _report(testbed: Testbed, host: TestbedHost, request: Request, credentials: Credentials | None) -> HostReport:
+def _report(lab: Lab, host: LabHost, request: Request, credentials: Credentials | None) -> HostReport:
     try:
-        state = ask_host(testbed, host, request)
+        state = ask_host(lab, host, request)
     except HwrunError as error:
         return HostReport(host=host.name, state=None, problems=(str(error),))
     problems = [state.what, *state.log.strip().splitlines()[-3:]] if state.failed else []
@@ -105,7 +105,7 @@ def _report(testbed: Testbed, host: TestbedHost, request: Request, credentials: 
     return HostReport(host=host.name, state=state, worker=worker, problems=tuple(problems))
 
 
-def _greeting(host: TestbedHost, credentials: Credentials) -> int:
+def _greeting(host: LabHost, credentials: Credentials) -> int:
     """The process number of the worker that answers at a host's control address."""
     connection = Connection(dial_peer(host.control, credentials, Purpose.CONTROL), f"worker {host.name}")
     try:

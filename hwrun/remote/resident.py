@@ -23,7 +23,7 @@ import msgspec
 
 from hwrun.conditions import alike_versions
 from hwrun.errors import BadUsageError, HwrunError
-from hwrun.remote.testbed_file import TlsPaths
+from hwrun.remote.lab_file import TlsPaths
 from hwrun.steady import steady_environment
 
 # Importing torch from an SD card takes its time.

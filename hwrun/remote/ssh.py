@@ -15,7 +15,7 @@ import msgspec
 
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, TimedOutError
 from hwrun.remote.resident import START_LIMIT_S, Request, State
-from hwrun.remote.testbed_file import Testbed, TestbedHost
+from hwrun.remote.lab_file import Lab, LabHost
 
 _CONNECT_LIMIT_S = 10
 # ssh's own exit code; what it runs may end with any other.
@@ -23,7 +23,7 @@ _SSH_FAILED = 255
 _NOT_FOUND = 127
 
 
-def ask_host(testbed: Testbed, host: TestbedHost, request: Request) -> State:
+def ask_host(lab: Lab, host: LabHost, request: Request) -> State:
     """The host's answer to a request.
 
     Raises
@@ -32,7 +32,7 @@ def ask_host(testbed: Testbed, host: TestbedHost, request: Request) -> State:
     PeerGoneError, TimedOutError : the host cannot be reached or logged in to, or does not answer.
     HwrunError : hwrun is not there, or refuses.
     """
-    argv = command_line(testbed, host)
+    argv = command_line(lab, host)
     limit_s = START_LIMIT_S + 3 * _CONNECT_LIMIT_S
     try:
         done = subprocess.run(argv, input=msgspec.json.encode(request), capture_output=True, timeout=limit_s)
@@ -53,7 +53,7 @@ def ask_host(testbed: Testbed, host: TestbedHost, request: Request) -> State:
         ) from error
 
 
-def command_line(testbed: Testbed, host: TestbedHost) -> list[str]:
+def command_line(lab: Lab, host: LabHost) -> list[str]:
     """The command that carries requests to a host; nothing of a request is in it."""
     if host.ssh is None:
         return [*(host.command or (sys.executable, "-m", "hwrun.cli")), "resident"]
@@ -70,10 +70,10 @@ def command_line(testbed: Testbed, host: TestbedHost) -> list[str]:
     }
     words = [program, "-T", "-p", str(host.ssh.port)]
     if host.ssh.key is not None:
-        words += ["-i", str(testbed.path(host.ssh.key))]
+        words += ["-i", str(lab.path(host.ssh.key))]
         options["IdentitiesOnly"] = "yes"
     if host.ssh.known_hosts is not None:
-        options["UserKnownHostsFile"] = str(testbed.path(host.ssh.known_hosts))
+        options["UserKnownHostsFile"] = str(lab.path(host.ssh.known_hosts))
     for name, value in options.items():
         words += ["-o", f"{name}={value}"]
     if host.ssh.user is not None:
@@ -82,7 +82,7 @@ def command_line(testbed: Testbed, host: TestbedHost) -> list[str]:
     return [*words, "--", host.ssh.host or host.address, shlex.join([*(host.command or ("hwrun",)), "resident"])]
 
 
-def _failure(host: TestbedHost, code: int, said: str) -> HwrunError:
+def _failure(host: LabHost, code: int, said: str) -> HwrunError:
     last = said.rpartition("\n")[2]
     if host.ssh is not None and code == _SSH_FAILED:
         login = f"ssh -p {host.ssh.port} {f'{host.ssh.user}@' if host.ssh.user else ''}{host.ssh.host or host.address}"

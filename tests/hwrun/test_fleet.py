@@ -16,7 +16,7 @@ from hwrun.errors import BadUsageError
 from hwrun.remote import resident
 from hwrun.remote.resident import Ask, Start, Stop, WorkerSettings, answer, began, read_request
 from hwrun.remote.ssh import command_line
-from hwrun.remote.testbed_file import read_testbed
+from hwrun.remote.lab_file import read_lab
 from hwrun.wire.authentication import new_token
 from tests.hwrun.sshd import MISSING, SSHD, Sshd, free_port
 
@@ -131,7 +131,7 @@ def test_an_unknown_host_key_and_a_command_that_is_not_there_say_what_to_do(sshd
 
 def test_a_host_without_ssh_is_this_machine_and_a_port_in_use_is_reported_from_its_log(tmp_path, capsys):
     lab = Lab(tmp_path, [None])
-    testbed = read_testbed(lab.path)
+    testbed = read_lab(lab.path)
     assert command_line(testbed, testbed.hosts[0])[-1] == "resident"
     with socket.create_server(("127.0.0.1", testbed.hosts[0].control_port)):
         code, out, err = lab.run("up", capsys)

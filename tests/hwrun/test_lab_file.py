@@ -3,7 +3,7 @@
 import pytest
 
 from hwrun.errors import BadUsageError
-from hwrun.remote.testbed_file import read_testbed
+from hwrun.remote.lab_file import read_lab
 
 TWO_PIS = """
 token_file = "lab.token"
@@ -38,7 +38,7 @@ def written(tmp_path):
 
 
 def test_hosts_are_read_in_order_with_what_is_left_out_at_its_default(written, tmp_path):
-    testbed = read_testbed(written(TWO_PIS))
+    testbed = read_lab(written(TWO_PIS))
     pi, server = testbed.hosts
     assert (testbed.name, [host.name for host in testbed.hosts]) == ("lab", ["pi1", "server"])
     assert (str(pi.control), str(pi.data), pi.ssh.port) == ("192.168.7.11:7070", "192.168.7.11:7071", 22)
@@ -82,12 +82,12 @@ def test_what_cannot_be_is_refused_with_file_field_got_and_expected(written, old
     assert old in TWO_PIS
     path = written(TWO_PIS.replace(old, new, 1))
     with pytest.raises(BadUsageError, match=message) as caught:
-        read_testbed(path)
+        read_lab(path)
     assert str(caught.value).startswith(str(path))
 
 
 def test_no_hosts_or_no_file_is_refused(written, tmp_path):
     with pytest.raises(BadUsageError, match=r"hosts: got none, expected a \[\[hosts\]\] table"):
-        read_testbed(written('token_file = "t"\nhosts = []'))
+        read_lab(written('token_file = "t"\nhosts = []'))
     with pytest.raises(BadUsageError, match=r"--testbed: .*nowhere.toml cannot be read"):
-        read_testbed(tmp_path / "nowhere.toml")
+        read_lab(tmp_path / "nowhere.toml")

@@ -47,7 +47,7 @@ class TlsPaths(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ca: str
 
 
-class TestbedHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LabHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A device with a worker. Without `ssh` it is this very machine.
 
     `device` names the profile that its measurements go under; `data_address` is where data travel, if not to
@@ -69,8 +69,6 @@ class TestbedHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     allow_modules: tuple[str, ...] = ()
     tls: TlsPaths | None = None
 
-    __test__ = False  # not a test, whatever its name begins with
-
     @property
     def control(self) -> Address:
         """Where the orchestrator dials."""
@@ -82,16 +80,18 @@ class TestbedHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return Address(host=self.data_address or self.address, port=self.data_port)
 
 
-class Testbed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Hosts in the order of a plan's stages, and what this machine shows them."""
+class Lab(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a testbed file says: hosts in the order of a plan's stages, and what this machine shows them.
+
+    `results_port` is where results are taken on this machine when another host sends them; 0 is any free one.
+    """
 
     token_file: str
-    hosts: tuple[TestbedHost, ...]
+    hosts: tuple[LabHost, ...]
     name: str = ""
+    results_port: int = 0
     tls: TlsPaths | None = None
     folder: Path = Path()  # of the file itself: not a field that may be written
-
-    __test__ = False
 
     @property
     def token_path(self) -> Path:
@@ -107,7 +107,7 @@ class Testbed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """A path of this machine as written in the file."""
         return self.folder / Path(written).expanduser()
 
-    def host(self, name: str) -> TestbedHost:
+    def host(self, name: str) -> LabHost:
         """The host of that name."""
         for host in self.hosts:
             if host.name == name:
@@ -115,7 +115,7 @@ class Testbed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         raise BadUsageError(f"host: got {name!r}, expected one of {', '.join(host.name for host in self.hosts)}")
 
 
-def read_testbed(path: Path) -> Testbed:
+def read_lab(path: Path) -> Lab:
     """The testbed in a file.
 
     Raises
@@ -133,13 +133,13 @@ def read_testbed(path: Path) -> Testbed:
     try:
         if "folder" in written:
             raise BadUsageError("folder: belongs under [[hosts]], expected it there")
-        testbed = msgspec.convert(written, Testbed)
-        _check(testbed)
+        lab = msgspec.convert(written, Lab)
+        _check(lab)
     except msgspec.ValidationError as error:
         raise BadUsageError(f"{path}: {_with_value(str(error), written)}") from error
     except BadUsageError as error:
         raise BadUsageError(f"{path}: {error}") from error
-    return msgspec.structs.replace(testbed, folder=path.resolve().parent, name=testbed.name or path.stem)
+    return msgspec.structs.replace(lab, folder=path.resolve().parent, name=lab.name or path.stem)
 
 
 def _with_value(message: str, written: dict[str, Any]) -> str:
@@ -159,8 +159,10 @@ def _with_value(message: str, written: dict[str, Any]) -> str:
     return f"{field}: got {value!r}: {text}"
 
 
-def _check(testbed: Testbed) -> None:
-    if len(testbed.hosts) < 1:
+def _check(lab: Lab) -> None:
+    if not 0 <= lab.results_port < 65536:
+        raise BadUsageError(f"results_port: got {lab.results_port}, expected 0 to 65535")
+    if len(lab.hosts) < 1:
         raise BadUsageError("hosts: got none, expected a [[hosts]] table for each device")
     taken: dict[object, str] = {}
 
@@ -169,18 +171,18 @@ def _check(testbed: Testbed) -> None:
             raise BadUsageError(f"{field}: got {value}, which is {taken[value]} already; expected another {what}")
         taken[value] = field
 
-    for number, host in enumerate(testbed.hosts):
+    for number, host in enumerate(lab.hosts):
         at = f"hosts[{number}]"
         _check_host(host, at)
         take(f"{at}.name", host.name, "name")
         take(f"{at}.control_port", str(host.control), "address or port")
         take(f"{at}.data_port", str(host.data), "address or port")
-        if (host.tls is None) is not (testbed.tls is None):
+        if (host.tls is None) is not (lab.tls is None):
             with_tls, without = (at, "the file") if host.tls else ("the file", at)
             raise BadUsageError(f"{at}.tls: {with_tls} has TLS and {without} has not, expected all or none")
 
 
-def _check_host(host: TestbedHost, at: str) -> None:
+def _check_host(host: LabHost, at: str) -> None:
     def require(condition: object, field: str, got: object, expected: str) -> None:
         if not condition:
             raise BadUsageError(f"{at}.{field}: got {got!r}, expected {expected}")

@@ -1,0 +1,166 @@
+"""Workers on real hosts: dialled, not spawned; dialled again, and if need be started again, when one is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Self
+
+from msgspec import structs
+
+from hwrun.errors import HwrunError, PeerGoneError
+from hwrun.models.weights import WeightStore
+from hwrun.remote.fleet import credentials_of, require_sound, start_workers
+from hwrun.remote.lab_file import Lab, LabHost
+from hwrun.scratch import scratch_folder
+from hwrun.testbed import DataPath
+from hwrun.wire.control import WorkerBusyError
+from hwrun.wire.tcp import Address, listen
+from hwrun.worker_client import WorkerClient
+
+# A worker that lost its orchestrator needs a moment to notice, and one that systemd restarts a few seconds.
+_DIAL_AGAIN_LIMIT_S = 10.0
+_DIAL_AGAIN_EVERY_S = 0.5
+
+
+class RemoteWorkers:
+    """The control connections to the workers of a testbed's hosts. Use it as a context manager.
+
+    Parameters
+    ----------
+    hosts : names of those that take part.
+    """
+
+    def __init__(self, lab: Lab, hosts: tuple[str, ...]) -> None:
+        self._lab = lab
+        self._hosts = tuple(lab.host(name) for name in hosts)
+        self.credentials = credentials_of(lab)
+        self._clients: dict[str, WorkerClient] = {}
+        self._resources = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._folder = self._resources.enter_context(scratch_folder())
+        self.store = WeightStore(self._folder / "weights")
+        try:
+            for host in self._hosts:
+                self._clients[host.name] = self._dialled(host, waits=False)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names of the hosts."""
+        return tuple(host.name for host in self._hosts)
+
+    def client(self, host: str) -> WorkerClient:
+        """The control connection to that host's worker."""
+        return self._clients[host]
+
+    def deaths(self) -> str:
+        """Which workers' connections have ended, and how; whether the worker has, only its host knows."""
+        return "; ".join(
+            f"worker {name} is gone ({client.gone})" for name, client in self._clients.items() if client.gone
+        )
+
+    def revive(self) -> None:
+        """Dial every worker again whose connection has ended; one that cannot be reached is started again over ssh.
+
+        Raises
+        ------
+        HwrunError : it does not come back.
+        """
+        for host in self._hosts:
+            client = self._clients.get(host.name)
+            if client is not None and client.gone is None:
+                continue
+            if client is not None:
+                client.close()
+            try:
+                self._clients[host.name] = self._dialled(host, waits=True)
+            except PeerGoneError:
+                # It was up when the sweep began, so it is to be up again.
+                require_sound(start_workers(structs.replace(self._lab, hosts=(host,))))
+                self._clients[host.name] = self._dialled(host, waits=True)
+
+    def close(self) -> None:
+        """Leave every worker, which then waits for the next orchestrator."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+        self._resources.close()
+
+    def kill(self) -> None:
+        """Nothing of it outlives this process: a worker ends what it runs for us when the connection ends."""
+
+    def route(self, path: DataPath) -> RemoteRoute:
+        """How data take that path."""
+        return RemoteRoute(self._lab, path, Address(path=str(self._folder / "results")))
+
+    def _dialled(self, host: LabHost, *, waits: bool) -> WorkerClient:
+        """The host's worker; one that is busy, or with `waits` one that is not there, is given some time."""
+        deadline_s = time.monotonic() + _DIAL_AGAIN_LIMIT_S
+        while True:
+            try:
+                return WorkerClient.dial(host.name, host.control, self.credentials)
+            except WorkerBusyError as error:
+                if time.monotonic() > deadline_s:
+                    raise HwrunError(str(error)) from error  # it is there: no case for starting it again
+            except PeerGoneError as error:
+                if not waits or time.monotonic() > deadline_s:
+                    raise PeerGoneError(f"worker {host.name}: {error} Start it with: hwrun up") from error
+            time.sleep(_DIAL_AGAIN_EVERY_S)
+
+
+class RemoteRoute:
+    """The way of data between the workers of real hosts.
+
+    Parameters
+    ----------
+    local_results : a unix socket for results that a worker on this very machine sends.
+    """
+
+    def __init__(self, lab: Lab, path: DataPath, local_results: Address) -> None:
+        self._lab = lab
+        self._stages = tuple(lab.host(name) for name in path.hosts)
+        self._local_results = local_results
+
+    def stage_address(self, position: int) -> Address:
+        """Where stage `position` takes data."""
+        return self._stages[position].data
+
+    def listen_for_results(self) -> tuple[socket.socket, Address]:
+        """A unix socket where the last stage is on this machine, else a listener at the address that faces its host."""
+        last = self._stages[-1]
+        if last.ssh is None:
+            return listen(self._local_results), self._local_results
+        listener = listen(Address(host=_own_address(last.data), port=self._lab.results_port))
+        host, port = listener.getsockname()[:2]
+        return listener, Address(host=host, port=port)
+
+    def at_sink(self) -> AbstractContextManager[None]:
+        """Results are taken on this machine, wherever the sink of the plan is."""
+        return contextlib.nullcontext()
+
+    def check(self) -> None:
+        """The path has no parts of its own; a worker that is gone says so on its connection."""
+
+
+def _own_address(there: Address) -> str:
+    """This machine's address on the way to `there`, as the routing table has it; nothing is sent."""
+    family, kind, protocol, _, address = socket.getaddrinfo(there.host, there.port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        try:
+            probe.connect(address)
+        except OSError as error:
+            raise PeerGoneError(f"results: no way to {there}: {error.strerror or error}") from error
+        return str(probe.getsockname()[0])
