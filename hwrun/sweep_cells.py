@@ -253,6 +253,7 @@ def plan_cells(
     repeats: int,
     seed: int,
     hosts: Sequence[str] | None = None,
+    known_hosts: Sequence[str] = string.ascii_uppercase,
     workers: Sequence[WorkerKind] = ("overlapped",),
     backends: Sequence[str] = ("tcp",),
     tcp_states: Sequence[TcpState] = ("warm",),
@@ -264,7 +265,7 @@ def plan_cells(
     Parameters
     ----------
     plans : their windows are set by the mode, and their backends to each of `backends`.
-    hosts : of each stage, in every plan; by default a host of its own for each.
+    hosts : of each stage, in every plan; by default a host of its own for each, the first of `known_hosts`.
 
     Raises
     ------
@@ -278,7 +279,7 @@ def plan_cells(
                 plan=(placed := msgspec.structs.replace(plan, window=mode.window, backend=backend)),
                 mode=mode,
                 link_name=asked.name,
-                links=asked.of(placed, own := hosts_of(plan, hosts), source, sink),
+                links=asked.of(placed, own := hosts_of(plan, hosts, known_hosts), source, sink),
                 hosts=own,
                 source=source,
                 sink=sink,
@@ -300,15 +301,20 @@ def plan_cells(
     return tuple(cells)
 
 
-def hosts_of(plan: Plan, hosts: Sequence[str] | None) -> tuple[str, ...]:
-    """The host of each stage of a plan: as given, or a host of its own for each.
+def hosts_of(plan: Plan, hosts: Sequence[str] | None, known: Sequence[str] = string.ascii_uppercase) -> tuple[str, ...]:
+    """The host of each stage of a plan: as given, or a host of its own for each, the first of those known.
 
     Raises
     ------
-    BadUsageError : another number of hosts than stages, or one host for two devices.
+    BadUsageError : another number of hosts than stages, fewer hosts than that, or one host for two devices.
     """
     if hosts is None:
-        return default_hosts(len(plan.stages))
+        if len(known) < len(plan.stages):
+            raise BadUsageError(
+                f"hosts: there are {len(known)} ({','.join(known)}), expected {len(plan.stages)}, one for each stage of"
+                f" plan {plan}; name one twice with --hosts"
+            )
+        return tuple(known[: len(plan.stages)])
     if len(hosts) != len(plan.stages):
         raise BadUsageError(
             f"--hosts: got {len(hosts)} hosts ({','.join(hosts)}), expected {len(plan.stages)}, one for each stage"

@@ -9,7 +9,7 @@ of them.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +129,9 @@ class Site(Protocol):
 
     def refuses(self, cell: PlannedCell) -> tuple[str, str] | None:
         """Reason and remedy where a cell cannot be measured here, None where it can. Asked before anything starts."""
+
+    def remark(self, cells: Sequence[PlannedCell]) -> str:
+        """What whoever reads measurements of these cells should know of the place; empty where there is nothing."""
 
     def testbed(self) -> AbstractContextManager[Testbed]:
         """Open the testbed; leaving the context removes every trace of it."""

@@ -32,7 +32,10 @@ _NOT_CONDITIONS = ("local", "resume", "json", "dry_run", "output", "max_cell_tim
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `hwrun sweep`."""
     parser.epilog = f"Without any option: hwrun sweep {QUICK}"
-    parser.add_argument("--local", action="store_true", help="workers on this machine (the default, and all so far)")
+    parser.add_argument("--local", action="store_true", help="workers on this machine (the default)")
+    parser.add_argument(
+        "--testbed", type=Path, metavar="FILE", help="on the hosts of this file, whose workers hwrun up has started"
+    )
     parser.add_argument("--model", action="append", metavar="NAME", help=f"one of {', '.join(MODEL_NAMES)}; repeatable")
     parser.add_argument(
         "--allow-module",
@@ -43,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plan", action="append", metavar="PLAN", help="a plan as paretosim plan prints it, of any stages; repeatable"
     )
-    parser.add_argument("--hosts", metavar="A,B,…", help="where each stage runs (default: a host for each)")
+    parser.add_argument("--hosts", metavar="A,B,…", help="where each stage runs (default: a host for each, in order)")
     parser.add_argument("--splits", metavar="LIST", help="all (default), interior, or numbers such as 14,18-21")
     parser.add_argument("--emulate", metavar="A,B", help="let the workers stand in for these devices, at their pace")
     parser.add_argument("--devices", metavar="A,B", help="names the workers are recorded under (x86-core,x86-core)")
@@ -69,7 +72,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--queue-depth", type=int, default=2, metavar="N", help="batches waiting in a stage (default 2)"
     )
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that compute, each worker")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="threads that compute, each worker; a testbed file says its own, and this is then the reference's",
+    )
     parser.add_argument("--max-cell-time", metavar="TIME", help="skip cells that take longer at least (default 60s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, inputs and the order of cells")
     parser.add_argument(
@@ -94,10 +103,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         _say(chosen)
         return _dry_run(plan)
-    _permit_shaping(plan)
+    if arguments.testbed is None:
+        _permit_shaping(plan)
     # The reference output is computed here, under the same conditions as in the workers; torch loads only now.
     restart_if_unsteady(arguments.threads)
     _say(chosen)  # only now, or a restarted command would say it twice
+    _say(plan.site.remark(plan.cells))
     from hwrun.sweep_display import run_and_show
 
     now = datetime.now(UTC)

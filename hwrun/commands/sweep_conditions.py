@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import string
 from collections.abc import Sequence
 
 from hwrun.errors import BadUsageError
 from hwrun.local.site import LocalSite
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
 from hwrun.models.model_source import reference_of
+from hwrun.remote.lab_file import read_lab
+from hwrun.remote.site import RemoteSite
 from hwrun.steady import usable_cores
 from hwrun.sweep_cells import parse_asked_links, parse_splits, plan_cells
 from hwrun.sweep_plan import BenchSettings, SweepPlan, emulated_blocks
@@ -46,16 +49,21 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     speed = 1.0 if arguments.speed is None else arguments.speed
     if not 0 < speed < float("inf"):
         raise BadUsageError(f"--speed: got {speed}, expected a number above zero")
+    if arguments.testbed is not None and arguments.local:
+        raise BadUsageError("--local: got it with --testbed, expected one of them")
+    lab = None if arguments.testbed is None else read_lab(arguments.testbed)
+    hosts = None if arguments.hosts is None else [name.strip() for name in arguments.hosts.split(",")]
+    known_hosts = tuple(string.ascii_uppercase) if lab is None else tuple(host.name for host in lab.hosts)
     allowed = tuple(dict.fromkeys(arguments.allow_module or ()))
     given = [Plan.parse(text) for text in dict.fromkeys(arguments.plan or ())]
     asked = list(dict.fromkeys(arguments.model or ([] if given else ["mobilenet_v2"])))
     found = {name: _model(name, store, allowed) for name in (*asked, *(plan.model for plan in given))}
     models = {model.name: model for model in found.values()}
-    plans = [*_split_plans(arguments, [found[name] for name in asked]), *given]
+    own_devices = "x86-core,x86-core" if lab is None else ",".join(lab.host(n).device for n in hosts or known_hosts[:2])
+    plans = [*_split_plans(arguments, [found[name] for name in asked], own_devices), *given]
     for plan in plans:
         _check_plan(plan, found[plan.model], arguments.emulate)
     block_s, timings = emulated_blocks(store, plans, models, speed) if emulated else ({}, {})
-    hosts = None if arguments.hosts is None else [name.strip() for name in arguments.hosts.split(",")]
     cells = plan_cells(
         plans=plans,
         links=[parse_asked_links(text, store) for text in _link_texts(arguments)],
@@ -65,7 +73,9 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         repeats=arguments.repeats,
         seed=arguments.seed,
         hosts=hosts,
+        known_hosts=known_hosts,
     )
+    used_hosts = tuple(sorted({host for cell in cells for host in cell.hosts}))
     max_cell_time_s = parse_duration_s(
         "60s" if arguments.max_cell_time is None else arguments.max_cell_time, "--max-cell-time"
     )
@@ -80,8 +90,10 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     )
     return SweepPlan(
         cells=cells,
-        site=LocalSite(
-            hosts=tuple(sorted({host for cell in cells for host in cell.hosts})),
+        site=RemoteSite(lab, used_hosts)
+        if lab is not None
+        else LocalSite(
+            hosts=used_hosts,
             threads=arguments.threads,
             # Stages that only wait share the cores with everything else; those that compute get their own.
             pinned=not emulated or arguments.emulate_compute,
@@ -106,8 +118,8 @@ def _model(name: str, store: ProfileStore, allowed: Sequence[str]) -> Model:
     return model
 
 
-def _split_plans(arguments: argparse.Namespace, models: Sequence[Model]) -> list[Plan]:
-    """The plans of every split of these models over the two devices that are named."""
+def _split_plans(arguments: argparse.Namespace, models: Sequence[Model], own_devices: str) -> list[Plan]:
+    """The plans of every split of these models over the two devices that are named, or over the hosts' own."""
     if not models:
         if arguments.splits is not None or arguments.devices is not None:
             raise BadUsageError(
@@ -115,7 +127,7 @@ def _split_plans(arguments: argparse.Namespace, models: Sequence[Model]) -> list
             )
         return []
     named = arguments.devices if arguments.emulate is None else arguments.emulate
-    devices = _two_devices("x86-core,x86-core" if named is None else named)
+    devices = _two_devices(own_devices if named is None else named)
     splits = "all" if arguments.splits is None else arguments.splits
     return [
         Plan.two_devices(model.name, len(model.blocks), split, devices, batch=arguments.batch)

@@ -42,6 +42,10 @@ class LocalSite:
             return permitted.reason or "shaping is not permitted", permitted.remedy or "run as root"
         return None
 
+    def remark(self, cells: Sequence[PlannedCell]) -> str:
+        """Nothing: the orchestrator is on every host."""
+        return ""
+
     def testbed(self) -> LocalTestbed:
         """With namespaces where they are permitted, else on loopback."""
         permitted = availability()

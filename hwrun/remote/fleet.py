@@ -9,9 +9,9 @@ import msgspec
 
 from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError
+from hwrun.remote.lab_file import Lab, LabHost
 from hwrun.remote.resident import Ask, Request, Start, State, Stop, WorkerSettings
 from hwrun.remote.ssh import ask_host
-from hwrun.remote.lab_file import Lab, LabHost
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials, dial_peer
 from hwrun.wire.authentication import HANDSHAKE_LIMIT_S, Purpose, read_token

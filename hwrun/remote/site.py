@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,16 @@ class RemoteSite:
         if cell.is_shaped:
             return "the links of a testbed's hosts are not shaped", "measure them unshaped, or sweep with --local"
         return None
+
+    def remark(self, cells: Sequence[PlannedCell]) -> str:
+        """That results travel further than predicted, where this machine is not the sink."""
+        apart = sorted({cell.sink_host for cell in cells if self.lab.host(cell.sink_host).ssh is not None})
+        if not apart:
+            return ""
+        return (
+            f"hwrun sweep: results are wanted on {', '.join(apart)} and taken on this machine: every latency has their"
+            f" way here in it. Run the sweep on {apart[0]} to leave that out"
+        )
 
     def testbed(self) -> RemoteTestbed:
         """The network between the hosts as it stands."""

@@ -14,8 +14,8 @@ import sys
 import msgspec
 
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, TimedOutError
-from hwrun.remote.resident import START_LIMIT_S, Request, State
 from hwrun.remote.lab_file import Lab, LabHost
+from hwrun.remote.resident import START_LIMIT_S, Request, State
 
 _CONNECT_LIMIT_S = 10
 # ssh's own exit code; what it runs may end with any other.

@@ -1,0 +1,135 @@
+"""A sweep over the hosts of a testbed file: real workers in processes of their own, on two loopback addresses."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from hwrun.cli import main
+from hwrun.commands.sweep import parsed
+from hwrun.commands.sweep_conditions import sweep_plan
+from hwrun.errors import BadUsageError, PeerGoneError
+from hwrun.records import read_run
+from hwrun.remote import workers as remote_workers
+from hwrun.remote.lab_file import read_lab
+from hwrun.remote.workers import RemoteRoute, RemoteWorkers
+from hwrun.testbed import DataPath
+from hwrun.wire import control
+from hwrun.wire.tcp import Address
+from tests.hwrun.lab import Lab
+from tests.hwrun.sshd import SSHD, Sshd
+
+SMALL = (
+    "--model", "mobilenet_v2", "--batch", "1", "--mode", "single", "--repeats", "1", "--batches-per-cell", "2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """Two workers that are up, over ssh where there is an sshd, and the testbed file that they are of."""
+    folder = tmp_path_factory.mktemp("lab")
+    sshd = Sshd(tmp_path_factory.mktemp("sshd")) if SSHD else None
+    lab = Lab(folder, [sshd.login() if sshd else None, None])
+    assert main(["up", "--testbed", str(lab.path)]) == 0
+    yield lab
+    assert main(["down", "--testbed", str(lab.path)]) == 0
+    if sshd:
+        sshd.close()
+
+
+def swept(lab, folder, *options):
+    code = main(["sweep", "--testbed", str(lab.path), *SMALL, "-o", str(folder), *options])
+    return code, read_run(folder)
+
+
+@pytest.fixture(autouse=True)
+def steady(monkeypatch):
+    """The command would otherwise start itself again, and with it these tests."""
+    monkeypatch.setattr("hwrun.commands.sweep.restart_if_unsteady", lambda threads: None)
+
+
+def test_every_split_over_two_hosts_is_measured_and_computes_what_the_whole_does(running, tmp_path, capsys):
+    code, run = swept(running, tmp_path / "run", "--splits", "0,10,21")
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    assert {cell.status for cell in run.cells} == {"done"}
+    assert {cell.hosts for cell in run.cells} == {("h1", "h2")}
+    assert all(cell.output_check.relative_difference < 1e-4 for cell in run.cells)
+    assert all("x86-core" in cell.plan for cell in run.cells)
+    assert (run.manifest.testbed["kind"], run.manifest.testbed["orchestrator_on"]) == ("remote", "h2")
+    assert len(run.manifest.workers) == 2
+    for path in (tmp_path / "run").iterdir():
+        assert running.token not in path.read_bytes()
+    assert "results are wanted on" not in shown.err
+
+
+def test_two_stages_on_one_host_and_results_from_another_host_than_this(running, tmp_path, capsys):
+    code, run = swept(running, tmp_path / "run", "--splits", "15", "--hosts", "h1,h1")
+    assert code == 0
+    (cell,) = run.cells
+    assert (cell.status, cell.hosts) == ("done", ("h1", "h1"))
+    if SSHD:
+        assert "results are wanted on h1 and taken on this machine" in capsys.readouterr().err
+
+
+def test_a_worker_that_is_killed_is_up_again_for_the_next_cell(running, capsys, monkeypatch):
+    monkeypatch.setattr(remote_workers, "_DIAL_AGAIN_LIMIT_S", 1.0)
+    lab = read_lab(running.path)
+    with RemoteWorkers(lab, ("h1", "h2")) as workers:
+        first = workers.client("h1").welcome.pid
+        os.kill(first, signal.SIGKILL)
+        deadline_s = time.monotonic() + 10
+        while workers.client("h1").gone is None:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        assert "worker h1 is gone" in workers.deaths()
+        kept = workers.client("h2")
+        workers.revive()
+        assert workers.client("h1").welcome.pid != first
+        assert workers.client("h2") is kept
+        assert workers.client("h1").request(control.Ping(), control.Pong)
+        assert workers.deaths() == ""
+        code, out, _ = running.run("status", capsys)
+        assert (code, out.count("busy with an orchestrator")) == (0, 2)
+    with RemoteWorkers(lab, ("h1",)) as workers:  # it noticed that the one before has left
+        assert workers.hosts == ("h1",)
+
+
+def test_a_worker_that_is_not_up_is_an_error_that_says_so(tmp_path):
+    lab = Lab(tmp_path, [None])
+    with pytest.raises(PeerGoneError, match=r"worker h1: .*Start it with: hwrun up"):
+        RemoteWorkers(read_lab(lab.path), ("h1",)).__enter__()
+
+
+def test_what_a_testbed_cannot_do_is_refused_before_anything_starts(tmp_path):
+    lab = Lab(tmp_path, [None, None])
+
+    def plan(*options):
+        return sweep_plan(parsed(["--testbed", str(lab.path), *SMALL, "--splits", "3", *options]))
+
+    assert plan().cells[0].hosts == ("h1", "h2")
+    assert plan("--hosts", "h2,h1").cells[0].hosts == ("h2", "h1")
+    (cell,) = plan("--link", "5mbit,20ms").cells
+    assert "not shaped" in plan().site.refuses(cell)[0]
+    with pytest.raises(BadUsageError, match="got 'h9', expected one of h1, h2"):
+        plan("--hosts", "h1,h9")
+    with pytest.raises(BadUsageError, match="--local: got it with --testbed"):
+        plan("--local")
+    with pytest.raises(BadUsageError, match="hosts: there are 2"):
+        plan("--plan", "mobilenet_v2@a[0:3]+b[3:9]+c[9:21]/b1/w-/tcp/f32")
+
+
+def test_results_come_to_the_address_that_faces_the_last_host(tmp_path):
+    lab = Lab(tmp_path, [None])
+    path = DataPath(("h1",), (), "h1", None)
+    here = read_lab(lab.path)
+    listener, address = RemoteRoute(here, path, Address(path=str(tmp_path / "r"))).listen_for_results()
+    listener.close()
+    assert address.path
+    lab.path.write_text(lab.text + "ssh = {}\n")
+    there = read_lab(lab.path)
+    listener, address = RemoteRoute(there, path, Address(path=str(tmp_path / "r"))).listen_for_results()
+    listener.close()
+    assert address.is_local
+    assert address.port > 0
