@@ -159,6 +159,7 @@ def test_a_running_worker_is_left_alone_and_what_differs_is_named(settings, slee
 def test_only_the_process_that_was_started_is_ended_never_another_that_has_its_number(settings, sleeper, tmp_path):
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
+        time.sleep(0.05)  # a process's beginning is known to a hundredth of a second
         started = answer(Start(settings, new_token().decode()))
         kept = msgspec.json.decode((tmp_path / "w.json").read_bytes())
         os.kill(started.pid, signal.SIGKILL)
