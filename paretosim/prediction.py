@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ from paretosim.mode import Mode
 from paretosim.operation import Operation
 from paretosim.terms import (
     HopTerms,
+    Termed,
     check_calibration,
     control_s,
     hop_terms,
@@ -263,6 +264,13 @@ def predict(setting: Setting) -> Prediction:
     )
 
 
+class Served(Termed, Protocol):
+    """A setting of any number of devices, as far as closed forms need it."""
+
+    @property
+    def mode(self) -> Mode: ...
+
+
 class Judged(NamedTuple):
     """Objectives of plans of one chain, and the names of its stations.
 
@@ -293,11 +301,7 @@ def objectives_of(
     delays_s = transfers.waits_s
     services_s, stations = services_in_order(stages_s, transfers, hops)
     if setting.has_closed_form:
-        dispatched_s = np.full((len(stages_s), 1), control_s(setting))
-        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is the caller's to refuse
-            starts = _starts_of(dispatched_s, services_s, delays_s, stations, hops)
-            found = pipeline.objectives(services_s, np.hstack([dispatched_s, delays_s]), setting.mode, starts)
-        return Judged(found, stations, None, None)
+        return Judged(in_closed_form(setting, services_s, delays_s, stations, hops), stations, None, None)
     # Imported here, as most predictions never need it.
     from paretosim.line import line_of
     from paretosim.queueing import objectives
@@ -307,6 +311,27 @@ def objectives_of(
     queued = objectives(line, setting.mode, setting.operation)
     found = pipeline.Objectives(queued.latency_s, queued.period_s, queued.latency_from_start_s)
     return Judged(found, line.names, queued.binding, queued.percentiles_s)
+
+
+def in_closed_form(
+    setting: Served, services_s: NDArray[np.float64], delays_s: NDArray[np.float64], stations: Sequence[str],
+    hops: Sequence[Hop],
+) -> pipeline.Objectives:  # fmt: skip
+    """Objectives of plans whose batches are never held up, over any number of devices.
+
+    Parameters
+    ----------
+    services_s, delays_s : (plans, …) seconds, without the dispatch.
+    stations : names of the services.
+    """
+    dispatched_s = np.full((len(services_s), 1), control_s(setting))
+    before = stations.index("stage1")
+    inputs = sum(hop.name == "input" for hop in hops)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is the caller's to refuse
+        # Stage 1 starts after the dispatch and, where there is one, the input's hop.
+        first_s = dispatched_s[:, 0] + services_s[:, :before].sum(axis=1) + delays_s[:, :inputs].sum(axis=1)
+        starts = pipeline.Starts(first_s, services_s[:, : before + 1].max(axis=1))
+        return pipeline.objectives(services_s, np.hstack([dispatched_s, delays_s]), setting.mode, starts)
 
 
 def _percentiles(percentiles_s: NDArray[np.float64] | None, index: int) -> dict[str, float]:
@@ -322,17 +347,6 @@ def _check_finite(setting: Setting, *times_s: NDArray[np.float64]) -> None:
             f"prediction: a latency is too large for a number at {setting.link.rate_bps:g} bit/s and"
             f" {setting.link.one_way_delay_s:g} s; expected a faster link, a shorter delay or shorter block times"
         )
-
-
-def _starts_of(
-    dispatched_s: NDArray[np.float64], services_s: NDArray[np.float64], delays_s: NDArray[np.float64],
-    stations: tuple[str, ...], hops: Sequence[Hop],
-) -> pipeline.Starts:  # fmt: skip
-    """When stage 1 starts: after the dispatch and, where there is one, the input's hop."""
-    before = stations.index("stage1")
-    crossed = [hop.name for hop in hops].index("link1")
-    first_s = dispatched_s[:, 0] + services_s[:, :before].sum(axis=1) + delays_s[:, :crossed].sum(axis=1)
-    return pipeline.Starts(first_s, services_s[:, : before + 1].max(axis=1))
 
 
 def _unless_zero(times_s: NDArray[np.float64], index: int) -> tuple[float, ...] | None:

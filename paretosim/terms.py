@@ -411,7 +411,7 @@ def whole_model_s(known: DeviceTerms, total_s: Array, input_bytes: int, output_b
     return np.asarray(total_s * known.gamma + overhead + launch + copies)
 
 
-def holds_several(mode: Mode, operation: Operation) -> bool:
+def holds_several(mode: Mode, operation: Operation = Operation()) -> bool:  # noqa: B008  # frozen
     """Whether a batch is ever computed while another one is on its way, so that they can be in each other's."""
     in_flight = {"single": 1, "closed": mode.window, "burst": mode.batches}.get(mode.name)
     return in_flight != 1 and operation.batches != 1

@@ -6,7 +6,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from paretosim.calibration import check_terms
 from paretosim.commands.options import DEFAULT_LINK, check_load, link_of, own_timings
+from paretosim.commands.split_options import add_calibration_options
 from paretosim.errors import BadInputError
 from paretosim.link import Link, parse_link
 from paretosim.mode import DEFAULT_BURST_BATCHES, DEFAULT_WINDOW, MODE_NAMES, Mode
@@ -69,6 +71,7 @@ def configure(parser: ArgumentParser) -> None:
     profiles.add_argument(
         "--timing", action="append", default=[], metavar="DEVICE=CSV", help="your own block,seconds of a device"
     )
+    add_calibration_options(parser)
     form = parser.add_argument_group("output").add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object")
     form.add_argument("--csv", action="store_true", help="one line per plan on the front")
@@ -117,6 +120,7 @@ def setting_of(arguments: Namespace) -> PlacementSetting:
             f" expected one of {' or '.join(devices)}"
         )
     check_load(arguments)
+    check_terms(arguments.without, "--without")
     if arguments.extrapolate:
         timings = {name: timing.extrapolated_to(arguments.batch) for name, timing in timings.items()}
     ends: Ends = arguments.ends or ("free" if arguments.any_order else "fixed")
@@ -145,6 +149,9 @@ def setting_of(arguments: Namespace) -> PlacementSetting:
         else parse_duration_s(arguments.max_latency, "--max-latency"),
         min_throughput_per_s=arguments.min_throughput,
         frame_rate_per_s=arguments.fps,
+        backend=arguments.backend,
+        calibration=None if arguments.calibration is None else store.calibration(arguments.calibration),
+        without=tuple(dict.fromkeys(arguments.without)),
     )
 
 

@@ -15,6 +15,7 @@ from paretosim.link import Link
 from paretosim.placement.placing import Best, Placement, PlacementRow
 from paretosim.placement.verdict import placement_verdict
 from paretosim.profiles import identity
+from paretosim.show.prediction_json import calibration_object, terms_identity
 
 SCHEMA_VERSION = 1
 _LINK_FIELDS = (
@@ -37,7 +38,7 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
         "model": setting.model.name,
         "mode": setting.mode.name,
         "batch": setting.batch,
-        "backend": "tcp",
+        "backend": setting.backend,
         "window": setting.mode.window,
         "burst_batches": setting.mode.batches,
         "source": setting.source,
@@ -53,7 +54,8 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
         "timing_kinds": list(placement.timing_kinds),
         "profile_error": placement.profile_error,
         "profile_errors": [msgspec.to_builtins(timing.error) for timing in setting.timings],
-        "calibration": None,
+        "calibration": calibration_object(setting),
+        **({"without": list(setting.without)} if setting.without else {}),
         "control_delay_s": setting.control_delay_s,
         "constraints": {
             "max_devices": setting.max_devices,
@@ -85,11 +87,12 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
 
 
 def placement_row_object(row: PlacementRow) -> dict[str, Any]:
-    """One placement as a plain dictionary, its plans as they print; `latency_from_start_s` in `burst` only."""
+    """One placement as a plain dictionary, its plans as they print; without what its mode and calibration have not."""
     fields: dict[str, Any] = msgspec.to_builtins(row)
     fields["plan"], fields["tied"] = str(row.plan), [str(plan) for plan in row.tied]
-    if row.latency_from_start_s is None:
-        del fields["latency_from_start_s"]
+    for name in ("latency_from_start_s", "sending_s", "receiving_s", "handovers_s"):
+        if fields[name] is None:
+            del fields[name]
     return fields
 
 
@@ -142,4 +145,5 @@ def _identity(placement: Placement) -> str:
             setting.max_latency_s, setting.min_throughput_per_s, setting.frame_rate_per_s, setting.within_memory, own,
         ]
     )  # fmt: skip
-    return identity(setting.model, *setting.devices, *setting.timings, setting.links.every, parameters.decode())
+    values = (setting.model, *setting.devices, *setting.timings, setting.links.every, *terms_identity(setting))
+    return identity(*values, parameters.decode())

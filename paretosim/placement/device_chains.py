@@ -7,6 +7,7 @@ count every chain several times; of such, only the earliest free one is ever tak
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,12 +46,13 @@ class Rules:
 
 @dataclass(frozen=True)
 class Group:
-    """Consecutive nodes (`first` to `last`, exclusive) of one device, and their predecessors.
+    """Consecutive nodes (`first` to `last`, exclusive) of one device and one kind of stage, and their predecessors.
 
     `before` is (nodes, most predecessors) node numbers, filled up with the number of nodes in the graph.
     """
 
     device: int
+    kind: int
     first: int
     last: int
     before: NDArray[np.int64]
@@ -60,10 +62,12 @@ class Group:
 class Chains:
     """Nodes in an order in which every one comes after its predecessors; one array entry or row a node.
 
-    `start_device` is the first device of a node's chains, as far as `Rules` fix or remember it, else the node's own.
+    `kind` says what a stage there takes: it is the device, unless stages are told apart further. `start_device` is the
+    first device of a node's chains, as far as `Rules` fix or remember it, else the node's own.
     """
 
     device: NDArray[np.int64]
+    kind: NDArray[np.int64]
     start_device: NDArray[np.int64]
     begins: NDArray[np.bool_]
     ends: NDArray[np.bool_]
@@ -111,22 +115,23 @@ def chains(rules: Rules) -> Chains:
                 for successor in _successors(rules, node):
                     where = (depth + 1 if rules.any_order else 0, successor.device)
                     pending.setdefault(where, {}).setdefault(successor, []).append(number)
-            groups.append(Group(device, first, len(nodes), np.empty((0, 0), dtype=np.int64)))
+            groups.append(Group(device, device, first, len(nodes), np.empty((0, 0), dtype=np.int64)))
             if len(nodes) > MAX_NODES:
                 raise BadInputError(
                     f"any order: got {rules.devices} devices, which can be arranged in too many ways (more than"
                     f" {MAX_NODES} sets with a last device); expected fewer devices, or a lower limit on how many are"
                     " used at once"
                 )
+    devices = np.array([node.device for node in nodes], dtype=np.int64)
     return Chains(
-        device=np.array([node.device for node in nodes], dtype=np.int64),
+        device=devices,
+        kind=devices,
         start_device=np.array([_start_device(rules, node) for node in nodes], dtype=np.int64),
         begins=np.array([_begins(rules, node) for node in nodes], dtype=np.bool_),
         ends=np.array([rules.end is None or node.device == rules.end for node in nodes], dtype=np.bool_),
         before=tuple(before),
         groups=tuple(
-            Group(group.device, group.first, group.last, _padded(before[group.first : group.last], len(nodes)))
-            for group in groups
+            dataclasses.replace(group, before=padded(before[group.first : group.last], len(nodes))) for group in groups
         ),
     )
 
@@ -182,7 +187,8 @@ def _is_repetition(rules: Rules, node: _Node, device: int) -> bool:
     )
 
 
-def _padded(rows: Sequence[Sequence[int]], filling: int) -> NDArray[np.int64]:
+def padded(rows: Sequence[Sequence[int]], filling: int) -> NDArray[np.int64]:
+    """The rows as one table, filled up."""
     width = max(map(len, rows), default=0)
     table = np.full((len(rows), width), filling, dtype=np.int64)
     for row, entries in zip(table, rows, strict=True):

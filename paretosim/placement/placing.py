@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from paretosim import pareto, pipeline
-from paretosim.link import Link
+from paretosim.chain import Hop
 from paretosim.memory import stage_memory_bytes
+from paretosim.placement.crossings import crossings_of, ending_s, taken
 from paretosim.placement.search import Part, Point, front
 from paretosim.placement.setting import PlacementSetting
-from paretosim.placement.space import chains_of, costs_of, unjudged_pairs
+from paretosim.placement.space import search_space, unjudged_pairs
 from paretosim.plan import Plan, Stage
-from paretosim.prediction import Baseline
+from paretosim.prediction import Baseline, in_closed_form
 from paretosim.show.tabular import data_frame, fields_of, flat
+from paretosim.terms import (
+    HopTerms,
+    control_s,
+    holds_several,
+    services_in_order,
+    stages_taking,
+    terms_in_effect,
+    whole_model_s,
+)
 from paretosim.timing import Kind
-from paretosim.transfer_time import serialisation_s, stall_s
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 # Of placements with equal objectives, how many are listed; all are counted.
 LISTED_TIES = 8
@@ -35,7 +44,8 @@ class PlacementRow(msgspec.Struct, frozen=True, kw_only=True):
     """A placement on the front. `positions` are those of its devices, from 1.
 
     `links_s`, `stalls_s` and `delays_s` are in chain order and named by `hops`; `tied` are other placements of exactly
-    equal latency and throughput, of which there are `ties` in all.
+    equal latency and throughput, of which there are `ties` in all. What is a calibration's is as in a row of a
+    prediction.
     """
 
     plan: Plan
@@ -55,6 +65,9 @@ class PlacementRow(msgspec.Struct, frozen=True, kw_only=True):
     ties: int = 0
     tied: tuple[Plan, ...] = ()
     latency_from_start_s: float | None = None
+    sending_s: tuple[float, ...] | None = None
+    receiving_s: tuple[float, ...] | None = None
+    handovers_s: tuple[float, ...] | None = None
 
 
 class Best(msgspec.Struct, frozen=True):
@@ -138,7 +151,7 @@ def place(setting: PlacementSetting) -> Placement:
 
 def _front_rows(setting: PlacementSetting) -> tuple[PlacementRow, ...]:
     """Nondominated placements in the setting's mode, one row for each pair of latency and period."""
-    points = front(costs_of(setting), chains_of(setting), listed=1 + LISTED_TIES)
+    points = front(*search_space(setting), listed=1 + LISTED_TIES)
     rows = [_row(setting, point) for point in points]
     # In `paced` every point is kept. The other modes mix latency and period, and drop what that makes worse.
     kept = pareto.is_nondominated(
@@ -148,37 +161,15 @@ def _front_rows(setting: PlacementSetting) -> tuple[PlacementRow, ...]:
 
 
 def _row(setting: PlacementSetting, point: Point) -> PlacementRow:
-    """A point's first placement, with times summed as `predict` sums them."""
+    """A point's first placement, with times worked out as `predict` does."""
     parts, others = point.placements[0], point.placements[1:]
-    links = _links(setting, parts)
-    payloads = [int(setting.cut_bytes[cut]) for _, _, cut in links]
-    links_s = [float(serialisation_s(size, link)) for size, (_, link, _) in zip(payloads, links, strict=True)]
-    stalls_s = [
-        float(stall_s(size, link, setting.tcp_state)) for size, (_, link, _) in zip(payloads, links, strict=True)
-    ]
-    delays_s = [link.one_way_delay_s for _, link, _ in links]
-    stages_s = [math.fsum(setting.block_s[part.device][part.first : part.last]) for part in parts]
-    hops = [name for name, _, _ in links]
-    occupied = dict(zip(hops, (x + stall for x, stall in zip(links_s, stalls_s, strict=True)), strict=True))
-    line = {
-        **({"input": occupied["input"]} if "input" in occupied else {}),
-        "stage1": stages_s[0],
-        **{
-            name: value
-            for k, stage in enumerate(stages_s[1:], start=1)
-            for name, value in ((f"link{k}", occupied[f"link{k}"]), (f"stage{k + 1}", stage))
-        },
-        **({"return": occupied["return"]} if "return" in occupied else {}),
-    }
-    services = np.array([list(line.values())])
-    before = sum(x for name, x in occupied.items() if name == "input") + sum(
-        delay for name, delay in zip(hops, delays_s, strict=True) if name == "input"
-    )
-    starts = pipeline.Starts(
-        np.array([setting.control_delay_s + before]),
-        np.array([max(stages_s[0], occupied.get("input", 0.0))]),
-    )
-    found = pipeline.objectives(services, np.array([[setting.control_delay_s, *delays_s]]), setting.mode, starts)
+    crossings = crossings_of(setting, parts)
+    hops = [crossing.hop for crossing in crossings]
+    last_s = ending_s(setting, parts[0].device, parts[-1].device)
+    transfers = taken(setting, crossings, last_s) if crossings else None
+    stages_s = _stages_s(setting, parts, hops, transfers)
+    services_s, stations, waits_s = _line(stages_s, hops, transfers, last_s)
+    found = in_closed_form(setting, services_s, waits_s, stations, hops)
     latency_s, period_s = float(found.latency_s[0]), float(found.period_s[0])
     from_start_s = found.latency_from_start_s
     throughput = setting.batch / period_s
@@ -190,12 +181,10 @@ def _row(setting: PlacementSetting, point: Point) -> PlacementRow:
         latency_s=latency_s,
         throughput_per_s=throughput,
         period_s=period_s,
-        bottleneck=list(line)[int(pipeline.significant(services).argmax())],  # the first of equals
-        stages_s=tuple(stages_s),
-        hops=tuple(hops),
-        links_s=tuple(links_s),
-        stalls_s=tuple(stalls_s),
-        delays_s=tuple(delays_s),
+        bottleneck=stations[int(pipeline.significant(services_s).argmax())],  # the first of equals
+        stages_s=tuple(stages_s[0].tolist()),
+        hops=tuple(hop.name for hop in hops),
+        **_hop_times(setting, transfers, last_s),
         activation_bytes=tuple(int(setting.cut_bytes[part.last]) for part in parts[:-1]),
         memory_bytes=tuple(stage_memory_bytes(setting.model, p.first, p.last, setting.batch) for p in parts),
         meets_constraints=latency_s + setting.filling_s <= ceiling and throughput >= floor,
@@ -205,24 +194,60 @@ def _row(setting: PlacementSetting, point: Point) -> PlacementRow:
     )
 
 
-def _links(setting: PlacementSetting, parts: Sequence[Part]) -> list[tuple[str, Link, int]]:
-    """Names of the links that a placement crosses, in chain order, with the cut each of them carries."""
-    links = [
-        (f"link{k}", setting.links.forward(one.device, two.device), one.last)
-        for k, (one, two) in enumerate(pairwise(parts), start=1)
-    ]
-    if len(parts) > 1:
-        back = setting.links.back(parts[-1].device, parts[0].device)
-        if setting.sink == "first":
-            links.append(("return", back, -1))
-        elif setting.source == "sink":
-            links.insert(0, ("input", back, 0))
-    return links
+def _line(
+    stages_s: NDArray[np.float64], hops: Sequence[Hop], transfers: HopTerms | None, last_s: float
+) -> tuple[NDArray[np.float64], tuple[str, ...], NDArray[np.float64]]:
+    """Services of all stations with their names, and what a batch waits beside them; one device has no hops."""
+    if transfers is None:
+        return stages_s, ("stage1",), np.array([[last_s]])
+    return *services_in_order(stages_s, transfers, hops), transfers.waits_s
+
+
+def _hop_times(setting: PlacementSetting, transfers: HopTerms | None, last_s: float) -> dict[str, Any]:
+    """What a row says of its hops; those of a calibration's terms only where it has such."""
+    active = set(terms_in_effect(setting).active_terms())
+
+    def row(name: str) -> tuple[float, ...]:
+        return () if transfers is None else tuple(getattr(transfers, name)[0].tolist())
+
+    dispatch_s = control_s(setting) - setting.control_delay_s
+    return {
+        "links_s": row("serialisation_s"),
+        "stalls_s": row("stalls_s"),
+        "delays_s": row("delays_s"),
+        "sending_s": row("sender_s") if active & {"sending", "copying", "rpc"} else None,
+        "receiving_s": row("receiving_s") if "receiving" in active else None,
+        "handovers_s": (dispatch_s, *row("handover_s"), last_s)
+        if active & {"dispatch", "handover", "returning"}
+        else None,
+    }
+
+
+def _stages_s(
+    setting: PlacementSetting, parts: Sequence[Part], hops: Sequence[Hop], transfers: HopTerms | None = None
+) -> NDArray[np.float64]:
+    """(1, stages) seconds of a placement's stages, all terms included."""
+    calibration = terms_in_effect(setting)
+    beside_s = None if transfers is None or not holds_several(setting.mode) else transfers.serialisation_s
+    return stages_taking(
+        [calibration.of(setting.devices[part.device].name) for part in parts],
+        np.array([[math.fsum(setting.block_s[part.device][part.first : part.last]) for part in parts]]),
+        np.array([[0], *([part.last] for part in parts)]),
+        setting.cut_bytes,
+        hops,
+        beside_s,
+    ).total_s
 
 
 def _plan(setting: PlacementSetting, parts: Sequence[Part]) -> Plan:
     stages = tuple(Stage(setting.devices[part.device].name, part.first, part.last) for part in parts)
-    return Plan(model=setting.model.name, stages=stages, batch=setting.batch, window=setting.mode.window)
+    return Plan(
+        model=setting.model.name,
+        stages=stages,
+        batch=setting.batch,
+        window=setting.mode.window,
+        backend=setting.backend,
+    )
 
 
 def _best(rows: Sequence[PlacementRow]) -> Best:
@@ -239,15 +264,18 @@ def _best(rows: Sequence[PlacementRow]) -> Best:
 
 def _alone(setting: PlacementSetting, index: int) -> Baseline:
     """Everything on one device with the data there and the result kept there."""
-    total_s = np.array([[math.fsum(setting.block_s[index])]])
+    device = setting.devices[index]
+    blocks_s = np.array([[math.fsum(setting.block_s[index])]])
+    known = terms_in_effect(setting).of(device.name)
+    total_s = whole_model_s(known, blocks_s, int(setting.cut_bytes[0]), int(setting.cut_bytes[-1]))
     found = pipeline.objectives(total_s, np.zeros((1, 1)), setting.mode, pipeline.Starts(np.zeros(1), total_s[:, 0]))
     need = stage_memory_bytes(setting.model, 0, len(setting.model.blocks), setting.batch)
     return Baseline(
-        device=setting.devices[index].name,
+        device=device.name,
         latency_s=float(found.latency_s[0]),
         throughput_per_s=setting.batch / float(found.period_s[0]),
         memory_bytes=need,
-        fits=need <= setting.devices[index].usable_bytes,
+        fits=need <= device.usable_bytes,
     )
 
 
@@ -262,6 +290,6 @@ def _obstacle(setting: PlacementSetting) -> str:
     }
     for what, changes in lifted.items():
         changed = msgspec.structs.replace(setting, **changes)
-        if front(costs_of(changed), chains_of(changed), listed=1):
+        if front(*search_space(changed), listed=1):
             return what
     return OVERHEAD_BOUND

@@ -30,15 +30,17 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What every part of a placement costs, for d devices and N blocks, in any unit of time.
+    """What every part of a placement costs, for d devices, k kinds of stages and N blocks, in any unit of time.
 
-    `block` (d, N) holds block times and `possible` (d, N + 1, N + 1) whether device k may run blocks [i, j) as a stage.
-    `hop` (d, d, N + 1) at [k, l, i] is how long the link from k to l is taken after i blocks, `hop_delay` (d, d) its
-    delay. `closing` and `closing_delay` (d, d) belong to the link from a chain's last device, which is the first index,
+    `block` (k, N) holds block times, `more` (k, N + 1, N + 1) what blocks [i, j) as a stage take beside their sum, and
+    `possible`, of the same shape, whether they may be one. `hop` (stations, d, d, N + 1) at [s, a, b, i] is how long
+    station s between device a and b is taken after i blocks, `hop_delay` (d, d) what is waited there. `closing`
+    (stations, d, d) and `closing_delay` (d, d) belong to the way from a chain's last device, which is the first index,
     to its first one. `dispatch` is paid once.
     """
 
     block: Array
+    more: Array
     possible: NDArray[np.bool_]
     hop: Array
     hop_delay: Array
@@ -55,6 +57,7 @@ class Costs:
 
         return Costs(
             block=whole(self.block),
+            more=whole(self.more),
             possible=self.possible,
             hop=whole(self.hop),
             hop_delay=whole(self.hop_delay),
@@ -65,11 +68,12 @@ class Costs:
 
     @cached_property
     def stage(self) -> Array:
-        """(d, N + 1, N + 1) times of blocks [i, j) on device k; infinite where that is not possible."""
+        """(k, N + 1, N + 1) times of blocks [i, j) as a stage; infinite where that is not possible."""
         found = np.zeros(self.possible.shape)
         for first in range(self.block.shape[1]):
             # From each first block on: differences of one running sum would carry what came before.
             found[:, first, first + 1 :] = self.block[:, first:].cumsum(axis=1)
+        found += self.more
         found[~self.possible] = np.inf
         return found
 
@@ -126,13 +130,15 @@ def _highest_latency(costs: Costs, chains: Chains) -> float | None:
     if not math.isfinite(lowest):
         return None
     # No service on the front exceeds the lowest latency, so a chain of that many stations bounds all but the delays.
-    services = lowest * 2 * (1 + len(costs.stage)) + costs.dispatch
-    delays = float(costs.hop_delay.max() + costs.closing_delay.max()) * len(costs.stage)
+    devices = len(costs.hop_delay)
+    services = lowest * (1 + len(costs.hop)) * (1 + devices) + costs.dispatch
+    delays = float(costs.hop_delay.max() + costs.closing_delay.max()) * devices
     if delays <= _TOLERATED_DELAYS * services:
         return services + delays
     # Some delay is so long that its quanta would be too coarse for the rest. The point of the least period, found by
     # halving the list of all services, says whether it is on the front.
-    limits = np.unique(np.concatenate([values[values <= lowest] for values in (costs.stage, costs.hop, costs.closing)]))
+    services_of = (costs.stage, costs.hop.max(axis=0), costs.closing.max(axis=0))
+    limits = np.unique(np.concatenate([values[values <= lowest] for values in services_of]))
     low, high = 0, len(limits) - 1
     while low < high:
         middle = (low + high) // 2
@@ -153,9 +159,10 @@ class _Labels:
     def __init__(self, costs: Costs, chains: Chains, limit: float) -> None:
         self.chains = chains
         self.stage = np.where(costs.stage < limit, costs.stage, np.inf)
-        self.hop = np.where(costs.hop < limit, costs.hop, np.inf)
-        self.closing = np.where(costs.closing < limit, costs.closing, np.inf)
-        crossing = self.hop + costs.hop_delay[:, :, None]
+        # The longest station of a hop says whether it is struck out, and all of them how long a batch takes.
+        self.hop, self.closing = costs.hop.max(axis=0), costs.closing.max(axis=0)
+        crossing = np.where(self.hop < limit, costs.hop.sum(axis=0), np.inf) + costs.hop_delay[:, :, None]
+        closing = np.where(self.closing < limit, costs.closing.sum(axis=0), np.inf) + costs.closing_delay
         self.crossing = crossing
         count, cuts = len(chains), costs.stage.shape[1]
         self.arrive = np.full((count + 1, cuts), np.inf)
@@ -170,10 +177,10 @@ class _Labels:
             arrive[chains.begins[nodes], 0] = costs.dispatch
             step = max(1, _CHUNK // cuts**2)
             for first in range(0, len(arrive), step):
-                spans = arrive[first : first + step, :, None] + self.stage[group.device]
+                spans = arrive[first : first + step, :, None] + self.stage[group.kind]
                 spans.min(axis=1, out=self.depart[group.first + first : group.first + first + len(spans)])
         last, start = chains.device, chains.start_device
-        self.total = self.depart[:-1, -1] + self.closing[last, start] + costs.closing_delay[last, start]
+        self.total = self.depart[:-1, -1] + closing[last, start]
         self.total[~chains.ends] = np.inf
         self.latency = float(self.total.min())
 
@@ -262,7 +269,7 @@ class _Shortest:
     def _steps(self, node: int, last: int) -> Iterator[_Edge]:
         labels, chains = self._labels, self._labels.chains
         device = int(chains.device[node])
-        stage = labels.stage[device, : last + 1, last]
+        stage = labels.stage[chains.kind[node], : last + 1, last]
         begun = labels.arrive[node, : last + 1] + stage == labels.depart[node, last]
         for first in np.flatnonzero(begun & (stage < np.inf)).tolist():
             part, service = Part(device, first, last), float(stage[first])

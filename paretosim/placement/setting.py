@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paretosim.block import Model
+from paretosim.calibration import Backend, Calibration, Term
 from paretosim.chain import Sink, Source
 from paretosim.device import Device
 from paretosim.errors import BadInputError
@@ -18,6 +19,7 @@ from paretosim.mode import Mode
 from paretosim.placement.hop_links import HopLinks
 from paretosim.placement.limits import Forbid, Pin
 from paretosim.prediction import MAX_BATCH
+from paretosim.terms import check_calibration
 from paretosim.timing import Timing
 from paretosim.transfer_time import TcpState
 
@@ -31,7 +33,8 @@ class PlacementSetting(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     `order`: chains are subsequences of the devices as `given`, or arrangements of subsets (`any`). `ends`: with
     `fixed`, inputs are at the first device and results are wanted at the last (or come back to the first, with the sink
     there), so that both take part even where they run no block; with `free`, at whatever devices a chain begins and
-    ends with. `max_devices` counts all that take part. `within_memory` False lifts the memory limits.
+    ends with. `max_devices` counts all that take part. `within_memory` False lifts the memory limits. `calibration` and
+    `without` are as in a setting of two devices.
     """
 
     model: Model
@@ -53,6 +56,9 @@ class PlacementSetting(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     min_throughput_per_s: float | None = None
     frame_rate_per_s: float | None = None
     within_memory: bool = True
+    backend: Backend = "tcp"
+    calibration: Calibration | None = None
+    without: tuple[Term, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.devices or len(self.devices) != len(self.timings):
@@ -74,6 +80,7 @@ class PlacementSetting(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if self.max_devices is not None and self.max_devices < least:
             why = ", since inputs are at the first device and results are wanted at the last" if least == 2 else ""
             raise BadInputError(f"max_devices: got {self.max_devices}, expected {least} or more{why}")
+        check_calibration(self)
 
     @property
     def filling_s(self) -> float:

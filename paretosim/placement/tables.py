@@ -9,6 +9,7 @@ from paretosim.link import Link
 from paretosim.placement.placing import Placement, PlacementRow
 from paretosim.placement.verdict import placement_verdict
 from paretosim.show.columns import Column, aligned, fitting
+from paretosim.show.tables import calibration_lines
 from paretosim.units import format_bytes, format_duration, format_rate
 
 
@@ -81,6 +82,7 @@ def _basis(placement: Placement) -> list[Text]:
         Text(f"hop {names[one]} ({one + 1}) > {names[two]} ({two + 1}): {_link(link)}")
         for (one, two), link in setting.links.own.items()
     ]
+    lines += calibration_lines(setting)
     shown = set()
     for device, timing, kind in zip(setting.devices, setting.timings, placement.timing_kinds, strict=True):
         if device.name in shown:
@@ -137,7 +139,8 @@ def _bottleneck(row: PlacementRow) -> str:
 
 
 def _occupied_s(row: PlacementRow) -> list[float]:
-    return [x + stall for x, stall in zip(row.links_s, row.stalls_s, strict=True)]
+    sent_s = row.sending_s or (0.0,) * len(row.links_s)
+    return [sum(times) for times in zip(row.links_s, row.stalls_s, sent_s, strict=True)]
 
 
 def _ties(placement: Placement) -> list[Text]:

@@ -17,7 +17,7 @@ from paretosim.profiles import identity
 from paretosim.resolution import indistinguishable
 from paretosim.show.tabular import fields_of
 from paretosim.show.verdict import verdict
-from paretosim.terms import terms_in_effect
+from paretosim.terms import Termed, terms_in_effect
 
 SCHEMA_VERSION = 1
 
@@ -122,7 +122,7 @@ def setting_identity(prediction: Prediction) -> str:
     return identity(setting.model, *setting.devices, *setting.timings, setting.link, *operated, parameters.decode())
 
 
-def terms_identity(setting: Setting) -> list[msgspec.Struct | str]:
+def terms_identity(setting: Termed) -> list[msgspec.Struct | str]:
     """What a hash of inputs takes in of backend, calibration and terms that are off; nothing at the defaults."""
     found: list[msgspec.Struct | str] = [] if setting.backend == "tcp" else [f"backend {setting.backend}"]
     if setting.calibration is not None:
@@ -132,7 +132,7 @@ def terms_identity(setting: Setting) -> list[msgspec.Struct | str]:
     return found
 
 
-def calibration_object(setting: Setting) -> dict[str, Any] | None:
+def calibration_object(setting: Termed) -> dict[str, Any] | None:
     """Name and hash of the calibration, and the terms of it that say something; None without one."""
     calibration = setting.calibration
     if calibration is None:

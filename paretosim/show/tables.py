@@ -16,7 +16,7 @@ from paretosim.profiles import identity
 from paretosim.show.columns import Column, aligned, fitting
 from paretosim.show.scatter import scatter
 from paretosim.show.verdict import verdict
-from paretosim.terms import terms_in_effect
+from paretosim.terms import Termed, terms_in_effect
 from paretosim.timing import EXTRAPOLATED_FROM, Timing
 from paretosim.units import format_bytes, format_duration, format_number, format_rate
 
@@ -106,7 +106,7 @@ def operation_lines(prediction: Prediction) -> list[Text]:
     return lines
 
 
-def calibration_lines(setting: Setting) -> list[Text]:
+def calibration_lines(setting: Termed) -> list[Text]:
     """What the prediction takes from a calibration, and which terms it leaves out."""
     lines = []
     if setting.calibration is not None:

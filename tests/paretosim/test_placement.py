@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from paretosim.block import Block, Model, TensorShape
+from paretosim.calibration import ANY_DEVICE, TERMS, Calibration, DeviceTerms, MessageCost, Relay
 from paretosim.device import Device
 from paretosim.errors import BadInputError
 from paretosim.link import Link, parse_link
@@ -124,6 +126,38 @@ def random_setting(seed: int) -> PlacementSetting:
     )
 
 
+def random_calibration(rng: random.Random, names: list[str]) -> Calibration:
+    """Every term, or none, of each device; whole numbers, so that equal sums abound."""
+
+    def cost() -> MessageCost:
+        return MessageCost(message_s=rng.choice([0, 0, 1, 2]), bytes_per_s=rng.choice([None, 1, 2]))
+
+    def terms() -> DeviceTerms:
+        return DeviceTerms(
+            gamma=rng.choice([1, 1, 2]), overhead_s=rng.choice([0, 1]), kappa=rng.choice([0, 0, 0.5, 1]),
+            sending=cost(), receiving=cost(), copying_bytes_per_s=rng.choice([None, 0.5]),
+            arriving_s=rng.choice([0, 1]), leaving_s=rng.choice([0, 2]), returning=cost(), launch_s=rng.choice([0, 1]),
+            pcie_bytes_per_s=rng.choice([None, 1]),
+        )  # fmt: skip
+
+    named = [name for name in dict.fromkeys(names) if rng.random() < 0.7]
+    return Calibration(
+        schema_version=2, name="random", backend="tcp", devices={name: terms() for name in (*named, ANY_DEVICE)},
+        framing_bytes=rng.choice([0, 1]), dispatch_s=rng.choice([0, 1]), rpc_round_trips=rng.choice([0, 0, 1]),
+        rpc_s=1, relay=rng.choice([None, None, Relay(), Relay(rate_bps=16, delay_s=1)]),
+    )  # fmt: skip
+
+
+def with_calibration(setting: PlacementSetting, seed: int) -> PlacementSetting:
+    rng = random.Random(seed)
+    return msgspec.structs.replace(
+        setting,
+        devices=tuple(msgspec.structs.replace(device, accelerator="any") for device in setting.devices),
+        calibration=random_calibration(rng, [device.name for device in setting.devices]),
+        without=tuple(rng.sample(TERMS, rng.choice([0, 0, 1, 3]))),
+    )
+
+
 def every_shape(setting: PlacementSetting) -> Iterator[Shape]:
     """Every chain of devices with every way to cut, allowed or not, costly or not; identical devices told apart."""
     count, blocks = len(setting.devices), len(setting.model.blocks)
@@ -162,20 +196,58 @@ def is_allowed(setting: PlacementSetting, chain: tuple[int, ...], cuts: tuple[in
 def times(setting: PlacementSetting, chain: tuple[int, ...], cuts: tuple[int, ...]) -> tuple[float, float]:
     """Latency of a batch alone and the slowest station, written down without the code under test."""
     own, every = setting.links.own, setting.links.every
-    services, delays = [], [setting.control_delay_s]
-    for device, (first, last) in zip(chain, pairwise(cuts), strict=True):
-        services.append(sum(setting.timings[device].at_batch(1)[0][first:last]))
     sizes = setting.model.cut_bytes()
-    hops = [(one, two, sizes[cut], every) for (one, two), cut in zip(pairwise(chain), cuts[1:], strict=False)]
-    if len(chain) > 1 and setting.sink == "first":
-        hops.append((chain[-1], chain[0], sizes[-1], every.reverse()))
-    elif len(chain) > 1 and setting.source == "sink":
-        hops.append((chain[-1], chain[0], sizes[0], every.reverse()))
-    for one, two, size, otherwise in hops:
-        link = own.get((one, two)) or (own[two, one].reverse() if (two, one) in own else otherwise)
-        services.append(size * 8 / link.rate_bps)
-        delays.append(link.one_way_delay_s)
-    return sum(services) + sum(delays), max(services)
+    calibration = Calibration(schema_version=2, name="none", backend="tcp")
+    if setting.calibration is not None:
+        calibration = setting.calibration.without(*setting.without)
+    terms = [calibration.of(setting.devices[device].name) for device in chain]
+    services, waits = [], [setting.control_delay_s + calibration.dispatch_s]
+    beside: list[list[float]] = [[] for _ in chain]
+
+    def crossed(sender: int, receiver: int, cut: int, link: Link | None, *, leaves: bool, arrives: bool) -> float:
+        """Adds one hop between two stages, and says how long its bytes are on the wire; no link is memory."""
+        size = sizes[cut] + calibration.framing_bytes
+        wire = 0.0 if link is None else size * 8 / link.rate_bps
+        through = max(size / (terms[end].copying_bytes_per_s or math.inf) for end in (sender, receiver))
+        costs = (terms[sender].sending, terms[receiver].receiving)
+        services.extend(of.message_s + size / (of.bytes_per_s or math.inf) for of in costs)
+        services[-2] += max(wire, through)
+        waits.append(terms[sender].leaving_s * leaves + terms[receiver].arriving_s * arrives)
+        if link is not None and "delay" not in setting.without:
+            waits[-1] += link.one_way_delay_s
+        return wire
+
+    for k, ((one, two), cut) in enumerate(zip(pairwise(chain), cuts[1:], strict=False)):
+        link = own.get((one, two)) or (own[two, one].reverse() if (two, one) in own else every)
+        relay = calibration.relay
+        wire = crossed(k, k + 1, cut, link, leaves=True, arrives=relay is None)
+        services[-2] += calibration.rpc_round_trips * (link.rtt_s + calibration.rpc_s)
+        beside[k].append(wire)
+        if relay is not None:
+            link = None
+            if relay.rate_bps is not None:
+                link = msgspec.structs.replace(every, rate_bps=relay.rate_bps, one_way_delay_s=relay.delay_s)
+            wire = crossed(k + 1, k + 1, cut, link, leaves=False, arrives=True)
+        beside[k + 1].append(wire)
+    if len(chain) > 1 and (setting.sink == "first" or setting.source == "sink"):
+        one, two = chain[-1], chain[0]
+        link = own.get((one, two)) or (own[two, one].reverse() if (two, one) in own else every.reverse())
+        back = setting.sink == "first"
+        wire = crossed(len(chain) - 1, 0, -1 if back else 0, link, leaves=back, arrives=not back)
+        beside[0].append(wire)
+        beside[-1].append(wire)
+    if setting.sink == "last" or len(chain) == 1:
+        returning = terms[-1].returning
+        waits.append(terms[-1].leaving_s + returning.message_s + sizes[-1] / (returning.bytes_per_s or math.inf))
+    alone = setting.mode.name == "single"
+    for k, (first, last) in enumerate(pairwise(cuts)):
+        known = terms[k]
+        stage = known.gamma * sum(setting.timings[chain[k]].at_batch(1)[0][first:last])
+        if first < last:
+            moved = sizes[first] + sizes[last]
+            stage += known.overhead_s + known.launch_s + moved / (known.pcie_bytes_per_s or math.inf)
+        services.append(stage + (0 if alone else known.kappa * sum(min(stage, wire) for wire in beside[k])))
+    return sum(services) + sum(waits), max(services)
 
 
 def in_mode(mode: Mode, latency: float, slowest: float) -> tuple[float, float]:
@@ -204,11 +276,14 @@ def plan_stages(row: PlacementRow) -> list[str]:
     return ["+".join(map(str, plan.stages)) for plan in (row.plan, *row.tied)]
 
 
-@pytest.mark.parametrize("seeds", [range(start, start + 50) for start in range(0, 500, 50)], ids=str)
-def test_front_equals_that_of_every_placement(seeds: range) -> None:
+@pytest.mark.parametrize("calibrated", [False, True], ids=["plain", "calibrated"])
+@pytest.mark.parametrize("seeds", [range(start, start + 50) for start in range(0, 300, 50)], ids=str)
+def test_front_equals_that_of_every_placement(seeds: range, calibrated: bool) -> None:
     found_any = False
     for seed in seeds:
         setting = random_setting(seed)
+        if calibrated:
+            setting = with_calibration(setting, seed)
         shapes = [shape for shape in every_shape(setting) if is_allowed(setting, *shape)]
         rows = place(setting).rows
         assert bool(rows) == bool(shapes), seed
@@ -316,6 +391,67 @@ def test_front_has_every_plan_of_two_shipped_devices_that_predict_has() -> None:
                             assert row.bottleneck == other.bottleneck
                             assert row.memory_bytes == other.memory_bytes[: len(row.memory_bytes)]
                             assert row.latency_s == pytest.approx(other.latency_s, rel=1e-11)
+
+
+@pytest.mark.parametrize("mode", MODE_NAMES)
+@pytest.mark.parametrize("ends", [("stage1", "last"), ("sink", "last"), ("stage1", "first")], ids=str)
+@pytest.mark.parametrize("seed", range(6))
+def test_two_devices_with_a_calibration_are_what_predict_says(mode: Any, ends: tuple[Any, Any], seed: int) -> None:
+    names = ("rpi4b", "x86-core")
+    source, sink = ends
+    setting = PlacementSetting(
+        model=STORE.model("alexnet"),
+        devices=tuple(
+            msgspec.structs.replace(STORE.device(name), accelerator="any", memory_bytes=None) for name in names
+        ),
+        timings=tuple(STORE.timing(name, "alexnet") for name in names),
+        links=HopLinks(every=parse_link("50mbit,20ms", ETHERNET)), mode=Mode.named(mode), source=source, sink=sink,
+        tcp_state="cold",
+    )  # fmt: skip
+    rng = random.Random(seed)
+    # In milliseconds and 100 MB/s, so that no term drowns the others.
+    scaled = {
+        "message_s": 1e-3,
+        "bytes_per_s": 1e8,
+        "copying_bytes_per_s": 1e7,
+        "pcie_bytes_per_s": 1e8,
+    } | dict.fromkeys(("overhead_s", "launch_s", "arriving_s", "leaving_s"), 1e-2)
+
+    def scale(value: Any) -> Any:
+        if isinstance(value, DeviceTerms | MessageCost):
+            changes = {name: scale(getattr(value, name)) for name in value.__struct_fields__}
+            changes |= {name: changes[name] * factor for name, factor in scaled.items() if changes.get(name)}
+            return msgspec.structs.replace(value, **changes)
+        return value
+
+    calibration = random_calibration(rng, list(names))
+    calibration = msgspec.structs.replace(
+        calibration, devices={name: scale(terms) for name, terms in calibration.devices.items()}, dispatch_s=0.003,
+        framing_bytes=4000, rpc_s=0.001, relay=calibration.relay and Relay(rate_bps=4e7, delay_s=0.001),
+    )  # fmt: skip
+    without = tuple(rng.sample(TERMS, 2))
+    setting = msgspec.structs.replace(setting, calibration=calibration, without=without)
+    fields = {name: getattr(setting, name) for name in Setting.__struct_fields__ if hasattr(setting, name)}
+    predicted = predict(Setting(link=setting.links.every, **fields))
+    rows = place(setting).rows
+    assert {rounded(row.latency_s, row.period_s) for row in rows} == {
+        rounded(row.latency_s, row.period_s) for row in predicted.front
+    }
+    for row in rows:
+        other = predicted.row(row.plan.stages[0].last)
+        assert row.latency_s == pytest.approx(other.latency_s, rel=1e-11)
+        assert (row.bottleneck, row.latency_from_start_s) == (
+            other.bottleneck,
+            pytest.approx(other.latency_from_start_s),
+        )
+        assert row.stages_s == pytest.approx(other.stages_s[: len(row.stages_s)])
+        if len(row.positions) == 2:
+            assert row.hops == predicted.hops
+            for name in ("links_s", "stalls_s", "delays_s", "sending_s", "receiving_s", "handovers_s"):
+                said = getattr(other, name) or (0.0,) * len(getattr(row, name) or ())
+                assert (getattr(row, name) or ()) == pytest.approx(said)
+    for alone, baseline in zip(place(setting).alone, predicted.baselines, strict=True):
+        assert alone.latency_s == pytest.approx(baseline.latency_s)
 
 
 def toy_setting(count: int = 3, blocks: int = 6, seed: int = 5, **changes: Any) -> PlacementSetting:

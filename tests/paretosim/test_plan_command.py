@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from paretosim.calibration import Calibration, DeviceTerms, MessageCost
 from paretosim.placement.limits import Forbid, Pin, parse_forbid, parse_pin
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore, write_profile
@@ -74,6 +75,29 @@ def test_two_devices_give_the_front_that_predict_gives(command: Command) -> None
             assert [row["latency_from_start_s"] for row in found["rows"]] == pytest.approx(
                 [row["latency_from_start_s"] for row in front]
             )
+
+
+def test_a_calibration_is_named_and_two_devices_are_as_predict_says(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    costs = {"sending": MessageCost(message_s=0.01), "receiving": MessageCost(message_s=0.02)}
+    terms = DeviceTerms(gamma=1.3, kappa=0.2, **costs)
+    write_profile(path, Calibration(schema_version=2, name="mine", backend="rpc", devices={"*": terms}, rpc_s=0.01))
+    options = ("--backend", "rpc", "--calibration", path, "--without", "scale")
+    words = ("--model", "alexnet", "--devices", "rpi4b,rpi4b", "--bw", "50mbit")
+    code, out, _ = command("plan", *words, *options, "--json")
+    assert code == 0
+    found, predicted = json.loads(out), json.loads(command("predict", *words, *options, "--json")[1])
+    assert (found["calibration"], found["without"]) == (predicted["calibration"], ["scale"])
+    figures = {(row["latency_s"], row["period_s"]) for row in predicted["rows"] if row["on_front"]}
+    assert {(row["latency_s"], row["period_s"]) for row in found["rows"]} == figures
+    assert all(Plan.parse(row["plan"]).backend == "rpc" for row in found["rows"])
+    assert found["rows"][0]["receiving_s"] == [pytest.approx(0.02)]
+    assert "calibration mine (" in command("plan", *words, *options)[1]
+    assert "sending_s[1]" in command("plan", *words, *options, "--csv")[1]
+    code, _, err = command("plan", *words, *options, "--without", "gamma")
+    assert (code, "--without: got 'gamma', expected a term" in err) == (2, True)
+    code, _, err = command("plan", *words, "--calibration", path)
+    assert (code, "got one of backend rpc" in err) == (2, True)
 
 
 def test_every_plan_is_one_that_can_be_run(command: Command) -> None:
