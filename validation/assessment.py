@@ -1,20 +1,47 @@
-"""An assessment: a joined run with its scores, its fronts and the verdict in words. Every output shows this."""
+"""An assessment: joined runs with their scores, fronts and ablation. Every rendering of a report shows this one value.
+
+What a calibration was fitted on and what it was not are never pooled: the first says how well the model can be made to
+agree, only the second how well it predicts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from validation.ablation import Ablation, ablate
+from validation.comparing import Comparison
 from validation.fronts import FrontAgreement, front_agreement
-from validation.join import JoinedCondition, JoinedRun
-from validation.order import RankAgreement, rank_agreement
+from validation.join import Joined, JoinedCondition
+from validation.order import Inversion, RankAgreement, rank_agreement
 from validation.resampling import DEFAULT_RESAMPLING, Draws, Level, Resampling, draw
 from validation.scores import ErrorScore, Scores, score
+
+# How the predictions of some cells came about: without any calibration, with one that never saw these cells, or with
+# one that was fitted on them.
+Basis = Literal["uncalibrated", "held out", "fitted"]
+BASES: tuple[Basis, ...] = ("uncalibrated", "held out", "fitted")
+
+
+@dataclass(frozen=True)
+class BasisScores:
+    """Scores of all cells of one basis.
+
+    `shaped_transfer` is of the transfer phases over shaped links alone: over an unshaped one it is a fraction of a
+    millisecond, and its relative error would drown the rest.
+    """
+
+    basis: Basis
+    cells: int
+    records: int
+    scores: Scores
+    shaped_transfer: ErrorScore | None
 
 
 @dataclass(frozen=True)
 class ConditionAssessment:
-    """One condition: its scores, order and front (None with fewer than two splits)."""
+    """One condition: its scores, order and front (None with fewer than two plans)."""
 
     joined: JoinedCondition
     scores: Scores
@@ -23,154 +50,115 @@ class ConditionAssessment:
     transfer_rank: RankAgreement
     front: FrontAgreement | None
 
+    @property
+    def basis(self) -> Basis:
+        """How its predictions came about; "fitted" where that holds for any of its plans."""
+        return max((basis_of(cell) for cell in self.joined.comparisons), key=BASES.index)
+
+    @property
+    def inversions(self) -> tuple[Inversion, ...]:
+        """Separable pairs in the wrong order, of latency and throughput."""
+        return (*self.latency_rank.inversions, *self.throughput_rank.inversions)
+
 
 @dataclass(frozen=True)
 class Assessment:
-    """One run. `shaped_transfer` scores the transfer phase over shaped links alone: over an unshaped one it is a
-    fraction of a millisecond, and its relative error would drown the rest."""
+    """Some runs. `bases` holds those that some cell has, what was predicted unseen first; `held_out` names the folds.
 
-    joined: JoinedRun
-    scores: Scores
-    shaped_transfer: ErrorScore | None
+    `draws` says what intervals are over, and `ablation` is of the cells of the first basis.
+    """
+
+    joined: Joined
+    bases: tuple[BasisScores, ...]
     conditions: tuple[ConditionAssessment, ...]
+    ablation: tuple[Ablation, ...]
     draws: Level
     resampling: Resampling
+    tolerance: float
+    held_out: str | None = None
 
     @property
-    def run_id(self) -> str:
-        """As the manifest has it."""
-        return self.joined.run.manifest.run_id
+    def headline(self) -> BasisScores | None:
+        """The scores that say most: of cells that no fit has seen, where there are any."""
+        return self.bases[0] if self.bases else None
 
     @property
-    def verdict(self) -> str:
-        """What the comparison came to, in a few sentences."""
-        return " ".join(_sentences(self))
+    def title(self) -> str:
+        """The runs by name."""
+        return ", ".join(run.manifest.run_id for run in self.joined.runs)
 
 
-def assess(joined: JoinedRun, tolerance: float, resampling: Resampling = DEFAULT_RESAMPLING) -> Assessment:
-    """Scores of the whole run and of each condition; `tolerance` is that of the tolerant front scores."""
+def basis_of(cell: Comparison) -> Basis:
+    """How the prediction of a cell came about."""
+    if cell.inputs.calibration is None:
+        return "uncalibrated"
+    return "fitted" if cell.fitted else "held out"
+
+
+def assess(
+    joined: Joined,
+    tolerance: float,
+    resampling: Resampling = DEFAULT_RESAMPLING,
+    *,
+    held_out: str | None = None,
+) -> Assessment:
+    """Scores of everything and of each condition.
+
+    Parameters
+    ----------
+    tolerance : of the tolerant front scores.
+    held_out : what was left out of the fits in turn, where `joined` holds predictions by several.
+    """
     cells = joined.comparisons
     draws = draw([[repeat.run_id for repeat in cell.repeats] for cell in cells], resampling)
-    shaped: list[int] = []
-    conditions: list[ConditionAssessment] = []
-    first = 0
+    origins = [condition.link_origin for condition in joined.conditions for _ in condition.comparisons]
+    bases = []
+    for basis in BASES:
+        places = [place for place, cell in enumerate(cells) if basis_of(cell) == basis]
+        if places:
+            shaped = [place for place in places if origins[place] == "asked"]
+            bases.append(
+                BasisScores(
+                    basis=basis,
+                    cells=len(places),
+                    records=sum(len(cells[place].repeats) for place in places),
+                    scores=score([cells[place] for place in places], draws.of(places)),
+                    shaped_transfer=score([cells[place] for place in shaped], draws.of(shaped)).transfer,
+                )
+            )
+    conditions, first = [], 0
     for condition in joined.conditions:
-        places = range(first, first + len(condition.comparisons))
+        places = list(range(first, first + len(condition.comparisons)))
         first += len(places)
-        shaped += places if condition.link_origin == "asked" else []
         conditions.append(_assess_condition(condition, tolerance, draws.of(places)))
     return Assessment(
         joined=joined,
-        scores=score(cells, draws),
-        shaped_transfer=score([cells[place] for place in shaped], draws.of(shaped)).transfer,
+        bases=tuple(bases),
         conditions=tuple(conditions),
+        ablation=ablate([cell for cell in cells if basis_of(cell) == bases[0].basis]) if bases else (),
         draws=draws.level,
         resampling=resampling,
+        tolerance=tolerance,
+        held_out=held_out,
     )
 
 
 def _assess_condition(joined: JoinedCondition, tolerance: float, draws: Draws) -> ConditionAssessment:
     cells = joined.comparisons
     labels = [cell.label for cell in cells]
-    timed = [(cell.transfer, cell.label) for cell in cells if cell.transfer is not None]
+    hops = max((len(cell.transfers) for cell in cells), default=0)
+    # Transfers of the same hop are ranked among themselves; of two stages there is one.
+    timed = [cell for cell in cells if cell.transfers] if hops == 1 else []
     return ConditionAssessment(
         joined=joined,
         scores=score(cells, draws),
         latency_rank=rank_agreement([cell.latency for cell in cells], labels),
         throughput_rank=rank_agreement([cell.throughput for cell in cells], labels),
-        transfer_rank=rank_agreement([quantity for quantity, _ in timed], [label for _, label in timed]),
+        transfer_rank=rank_agreement([cell.transfers[0] for cell in timed], [cell.label for cell in timed]),
         front=front_agreement(cells, tolerance, draws),
     )
 
 
-def percent(fraction: float | None, digits: int = 1) -> str:
-    """A fraction for people; a dash for none, and never 0.0 of what is not.
-
-    >>> percent(0.0132), percent(0.0002)
-    ('1.3 %', '<0.1 %')
-    """
-    if fraction is None:
-        return "–"
-    smallest = 10.0**-digits
-    if 1e-9 < fraction * 100 < smallest / 2:
-        return f"<{smallest:g} %"
-    return f"{fraction * 100:.{digits}f} %"
-
-
-def _sentences(assessment: Assessment) -> list[str]:
-    joined, scores = assessment.joined, assessment.scores
-    sentences = []
-    if scores.latency is None or scores.throughput is None:
-        sentences.append("No cell could be joined, so nothing was compared.")
-    else:
-        repeats = sum(len(comparison.repeats) for comparison in joined.comparisons)
-        cells = len(joined.comparisons)
-        shaped = assessment.shaped_transfer
-        transfer = f", transfer phase over shaped links {_score(shaped)}" if shaped else ""
-        sentences.append(
-            f"{cells} cell{'s' * (cells != 1)} joined ({repeats} record{'s' * (repeats != 1)}): latency"
-            f" {_score(scores.latency)}, throughput {_score(scores.throughput)}{transfer};"
-            f" {_fronts([c.front for c in assessment.conditions if c.front is not None])}."
-        )
-        sentences += _cautions(assessment)
-    counts = [
-        f"{count} {status}"
-        for status in ("skipped", "failed", "not joined")
-        if (count := sum(entry.status == status for entry in joined.unjoined))
-    ]
-    if joined.missing:
-        counts.append(f"{joined.missing} planned but not recorded")
-    if counts:
-        sentences.append(f"Not in these numbers: {', '.join(counts)}.")
-    return sentences
-
-
-def _score(score: ErrorScore) -> str:
-    floor = "unknown" if score.noise_floor is None else percent(score.noise_floor)
-    once = ", of batches within single repeats" if score.noise_bases == ("within one repeat",) else ""
-    return f"MAPE {percent(score.mape)} (noise floor {floor}{once})"
-
-
-def _fronts(fronts: Sequence[FrontAgreement]) -> str:
-    if not fronts:
-        return "no front, as no condition has two splits or more"
-    return f"fronts agree in {sum(front.agrees for front in fronts)} of {len(fronts)}"
-
-
-def _cautions(assessment: Assessment) -> list[str]:
-    """What keeps these numbers from saying more than they do."""
-    joined = assessment.joined
-    cautions = []
-    manifest = joined.run.manifest
-    if manifest.emulated:
-        fast = "" if manifest.speed == 1 else f" at {manifest.speed:g} times their speed"
-        cautions.append(
-            f"Devices are emulated{fast}: stage times are the prediction's own inputs, so only transfer, queueing and"
-            " overheads are news."
-        )
-    kinds = {
-        (device.name, kind)
-        for condition in joined.conditions
-        for device, kind in zip(
-            condition.prediction.setting.devices, condition.prediction.timing_kinds, strict=True
-        )
-        if kind != "measured"
-    }  # fmt: skip
-    if kinds:
-        listed = ", ".join(f"{device} {kind}" for device, kind in sorted(kinds))
-        cautions.append(f"Timings not measured: {listed}.")
-    repeats = [repeat for comparison in joined.comparisons for repeat in comparison.repeats]
-    overruns = sum(comparison.overruns for comparison in joined.comparisons)
-    if overruns:
-        runs = sum(repeat.stage_runs for repeat in repeats)
-        cautions.append(f"The host was too slow for its targets in {overruns} of {runs} stage runs.")
-    unequal = [r for r in repeats if r.output_check is not None and not r.output_check.bitwise_equal]
-    if unequal:
-        cautions.append(f"The output differed from the unsplit model's in {len(unequal)} records.")
-    if lossy := sum(bool(repeat.retransmits) for repeat in repeats):
-        cautions.append(
-            f"TCP sent segments again on connections of {lossy} of {len(repeats)} records; the prediction has no loss."
-        )
-    if any(condition.link_check.flags for condition in joined.conditions):
-        cautions.append("A link as probed was not what was asked for (see the links table).")
-    return cautions
+def fronts_of(conditions: Sequence[ConditionAssessment]) -> tuple[FrontAgreement, ...]:
+    """Of the conditions that have one."""
+    return tuple(found.front for found in conditions if found.front is not None)

@@ -11,38 +11,52 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hwrun.records import Cell, LinkMeasured, Manifest
 from paretosim.block import Model
+from paretosim.calibration import BACKENDS, Backend
 from paretosim.chain import Sink, Source
 from paretosim.errors import UnlikeConditionsError
 from paretosim.link import Link
 from paretosim.mode import Mode
+from paretosim.operation import Workers
 from paretosim.plan import Plan
-from paretosim.prediction import Row
 from paretosim.profiles import identity
 from paretosim.timing import Timing
 from paretosim.transfer_time import TcpState, effective_rate_bps
+from validation.predicting import Inputs
 
 # Stage targets and predicted stage times are sums of the same numbers, so only rounding may part them.
 STAGE_TIME_TOLERANCE = 1e-6
 # A shaped link farther than this from what was asked for is pointed out.
 LINK_TOLERANCE = 0.05
+# What passes tensors by reference takes no time for any number of bytes.
+MEMORY = Link(
+    schema_version=1, name="memory", rate_bps=1e18, one_way_delay_s=0.0, return_rate_bps=1e18, return_delay_s=0.0,
+    header_bytes=0, wmax_bytes=2**60,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What all cells of one front have in common."""
+    """What all cells of one front have in common.
+
+    `links_asked` are those of every hop in order, then of a way back that has one of its own; None is unshaped.
+    """
 
     model: str
-    devices: tuple[str, str]
+    devices: tuple[str, ...]
     batch: int
+    backend: Backend
     mode: Mode
     link_name: str
-    link_asked: Link | None
+    links_asked: tuple[Link | None, ...]
+    hosts: tuple[str, ...]
     source: Source
     sink: Sink
     tcp_state: TcpState
+    workers: Workers
     emulated: bool
     speed: float
 
@@ -50,9 +64,16 @@ class Condition:
         parts = [f"{self.model}, {' → '.join(self.devices)}, {self.link_name}, {self.mode}, batch {self.batch}"]
         if (self.source, self.sink) != ("stage1", "last"):
             parts.append(f"source {self.source}, sink {self.sink}")
-        if self.tcp_state != "warm":
-            parts.append(f"TCP {self.tcp_state}")
+        parts += [f"TCP {self.tcp_state}"] if self.tcp_state != "warm" else []
+        parts += [self.backend] if self.backend != "tcp" else []
+        parts += [f"{self.workers} workers"] if self.workers != "overlapped" else []
+        parts += [f"hosts {', '.join(self.hosts)}"] if len(set(self.hosts)) < len(self.hosts) else []
         return ", ".join(parts)
+
+    @property
+    def link_asked(self) -> Link | None:
+        """That of the first hop."""
+        return self.links_asked[0]
 
     @property
     def origin(self) -> str:
@@ -67,7 +88,7 @@ def condition_of(cell: Cell, manifest: Manifest) -> Condition:
 
     Raises
     ------
-    UnlikeConditionsError : the cell and its manifest disagree, or no prediction can be made of it.
+    UnlikeConditionsError : the cell contradicts itself or its manifest.
     """
     plan = Plan.parse(cell.plan)
     for what, got, expected in (
@@ -75,35 +96,45 @@ def condition_of(cell: Cell, manifest: Manifest) -> Condition:
         ("speed", cell.speed, manifest.speed),
     ):
         if got != expected:
-            raise _unlike(
+            raise unlike_cell(
                 cell, f"{what}: the cell has {got} and its manifest {expected}; measure them in separate runs"
             )
-    for what, named, predicted in (
-        ("stages", str(len(plan.stages)), "2"),
-        ("backend", plan.backend, "tcp"),
-        ("workers", cell.workers, "overlapped"),
-        ("wire dtype", plan.wire_dtype, "f32"),
-    ):
-        if named != predicted:
-            raise _unlike(cell, f"{what}: measured with {named}, but predictions are made for {predicted} only")
     if plan.window is not None and cell.mode.name == "closed" and plan.window != cell.mode.window:
-        raise _unlike(
+        raise unlike_cell(
             cell, f"window: the plan has {plan.window} and the mode {cell.mode.window}; measure the cell again"
         )
-    one, two = (stage.device for stage in plan.stages)
     return Condition(
         model=plan.model,
-        devices=(one, two),
+        devices=tuple(stage.device for stage in plan.stages),
         batch=plan.batch,
+        backend=next(backend for backend in BACKENDS if backend == plan.backend),
         mode=cell.mode,
         link_name=cell.link_name,
-        link_asked=cell.link_asked,
+        links_asked=cell.links_asked,
+        hosts=cell.hosts,
         source=cell.source,
         sink=cell.sink,
         tcp_state=cell.tcp_state,
+        workers=cell.workers,
         emulated=cell.emulated,
         speed=cell.speed,
     )
+
+
+def unpredictable(cell: Cell) -> tuple[str, str] | None:
+    """Why no prediction can be made of a cell, and what to do; None where one can."""
+    plan = Plan.parse(cell.plan)
+    if plan.backend not in BACKENDS:
+        return f"backend {plan.backend}: predictions are made for {', '.join(BACKENDS)} only", "measure one of those"
+    if plan.wire_dtype != "f32":
+        return f"wire dtype {plan.wire_dtype}: predictions are made for f32 only", "measure with f32"
+    if len(plan.stages) < 2:
+        return "one stage: there is no link, and so nothing to predict but the profile itself", "measure a split"
+    if any(stage.first == stage.last for stage in plan.stages[1:-1]):
+        return "a stage in the middle is empty: predictions are made of stages that compute", "leave its device out"
+    if len(plan.stages) > 2 and cell.workers == "serial":
+        return "serial workers of more than two stages: predictions are made for two only", "measure two stages"
+    return None
 
 
 def check_timing(condition: Condition, timing: Timing, recorded: Mapping[str, str]) -> str | None:
@@ -134,35 +165,40 @@ def check_blocks(cell: Cell, model: Model) -> None:
     """Refuse a plan over another number of blocks than the model profile has."""
     last = Plan.parse(cell.plan).stages[-1].last
     if last != len(model.blocks):
-        raise _unlike(
+        raise unlike_cell(
             cell, f"blocks: the plan ends at {last} and the profile of {model.name} has {len(model.blocks)};"
             " use the model profile of the run with --profiles, or measure again"
         )  # fmt: skip
 
 
-def check_stage_times(cell: Cell, row: Row) -> None:
-    """Refuse an emulated cell whose target times are not the prediction's stage times."""
+def check_stage_times(cell: Cell, inputs: Inputs) -> None:
+    """Refuse an emulated cell whose target times are not those of the profiles that it is predicted from."""
     if not cell.emulated:
         return
     if cell.stage_targets_s is None:
-        raise _unlike(cell, "stage targets: the cell is emulated but records none; measure it again")
+        raise unlike_cell(cell, "stage targets: the cell is emulated but records none; measure it again")
+    profiled_s = [
+        sum(timing.at_batch(inputs.batch)[0][stage.first : stage.last]) / inputs.speed
+        for stage, timing in zip(Plan.parse(cell.plan).stages, inputs.timings, strict=True)
+    ]
     # Of a chain whose sink is first, trailing empty stages take no part and have no target.
-    idle = len(row.stages_s) - len(cell.stage_targets_s)
+    idle = len(profiled_s) - len(cell.stage_targets_s)
     targets_s = (*cell.stage_targets_s, *(0.0 for _ in range(idle if cell.sink == "first" else 0)))
-    if len(targets_s) != len(row.stages_s):
-        raise _unlike(
-            cell, f"stage targets: got {len(targets_s)}, expected {len(row.stages_s)}; measure the cell again"
+    if len(targets_s) != len(profiled_s):
+        raise unlike_cell(
+            cell, f"stage targets: got {len(targets_s)}, expected {len(profiled_s)}; measure the cell again"
         )  # fmt: skip
-    for number, (target, predicted) in enumerate(zip(targets_s, row.stages_s, strict=True), start=1):
-        if not math.isclose(target, predicted, rel_tol=STAGE_TIME_TOLERANCE):
-            raise _unlike(
+    for number, (target, profiled) in enumerate(zip(targets_s, profiled_s, strict=True), start=1):
+        if not math.isclose(target, profiled, rel_tol=STAGE_TIME_TOLERANCE):
+            raise unlike_cell(
                 cell,
-                f"time of stage {number}: emulated with {target:.9g} s and predicted as {predicted:.9g} s"
+                f"time of stage {number}: emulated with {target:.9g} s and predicted as {profiled:.9g} s"
                 f" (speed {cell.speed:g}); the profiles have changed since, measure again",
             )
 
 
-def _unlike(cell: Cell, difference: str) -> UnlikeConditionsError:
+def unlike_cell(cell: Cell, difference: str) -> UnlikeConditionsError:
+    """The refusal of a cell, which it names."""
     return UnlikeConditionsError(
         f"cell {cell.plan} ({cell.mode}, {cell.link_name}, repeat {cell.repeat}): {difference}"
     )
@@ -215,6 +251,24 @@ def check_link(asked: Link | None, probes: Sequence[LinkMeasured]) -> LinkCheck:
 
 def _deviation(measured: float | None, asked: float | None) -> float | None:
     return None if measured is None or not asked else measured / asked - 1
+
+
+def link_origin(condition: Condition) -> Literal["asked", "probed", "memory"]:
+    """Whether a condition's links are those asked for, or (any of them) as probed, or nothing but memory."""
+    if condition.backend == "memory":
+        return "memory"
+    hops = condition.links_asked[: len(condition.devices) - 1]
+    return "probed" if any(link is None for link in hops) else "asked"
+
+
+def predicted_links(condition: Condition, checks: Sequence[LinkCheck]) -> tuple[Link, ...] | None:
+    """The link that every hop is predicted with; None where one is neither asked for nor known from a probe."""
+    if condition.backend == "memory":
+        return tuple(MEMORY for _ in checks)
+    asked = (*condition.links_asked, *[None] * len(checks))
+    links = [link or probed_link(check) for link, check in zip(asked, checks, strict=False)]
+    known = tuple(link for link in links if link is not None)
+    return known if len(known) == len(links) else None
 
 
 def probed_link(check: LinkCheck) -> Link | None:

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paretosim.pareto import are_nondominated, is_nondominated, knee
+from validation.comparing import Comparison
 from validation.front_indicators import decision_hypervolume, igd_plus, multiplicative_epsilon
-from validation.join import Comparison
 from validation.resampling import Draws
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-_Indicator = Callable[[Array, Mask, Mask], float | None]
+_Indicator = Callable[[Array, Mask, Mask], float]
 Objective = Literal["latency", "throughput", "knee"]
 # A plan this close to the front counts as on it in the tolerant scores.
 DEFAULT_TOLERANCE = 0.02
@@ -68,8 +68,8 @@ class FrontAgreement:
     strict: SetAgreement
     tolerant: SetAgreement
     tolerance: float
-    decision_hypervolume: float | None
-    igd_plus: float | None
+    decision_hypervolume: float
+    igd_plus: float
     epsilon: float
     latency: Regret
     throughput: Regret
@@ -241,14 +241,9 @@ def _with_intervals(
         "tolerant_precision": tolerant[0],
         "tolerant_recall": tolerant[1],
         "tolerant_f1": _harmonic_means(*tolerant),
-        **{
-            name: np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-            for name, values in {
-                "decision_hypervolume": _each(decision_hypervolume, drawn, choice, best),
-                "igd_plus": _each(igd_plus, drawn, choice, best),
-                "epsilon": _each(multiplicative_epsilon, drawn, choice, best),
-            }.items()
-        },
+        "decision_hypervolume": _each(decision_hypervolume, drawn, choice, best),
+        "igd_plus": _each(igd_plus, drawn, choice, best),
+        "epsilon": _each(multiplicative_epsilon, drawn, choice, best),
     }
     for objective, place in choice.recommended.items():
         regret, rank, _ = _regrets(drawn, place, objective)
@@ -261,11 +256,11 @@ def _with_intervals(
     )
 
 
-def _each(indicator: _Indicator, drawn: Array, choice: _Choice, best: Mask) -> list[float | None]:
+def _each(indicator: _Indicator, drawn: Array, choice: _Choice, best: Mask) -> Array:
     """That indicator of every resample; equal resamples are worked out once."""
     _, first, inverse = np.unique(drawn.reshape(len(drawn), -1), axis=0, return_index=True, return_inverse=True)
     values = [indicator(drawn[place], choice.on_front, best[place]) for place in first]
-    return [values[place] for place in inverse.ravel()]
+    return np.array(values)[inverse.ravel()]
 
 
 def _harmonic_mean(a: float, b: float) -> float:

@@ -22,9 +22,9 @@ FEWEST_SAMPLES = 3
 class Repeat:
     """One record: latency and throughput as DESIGN's modes define them, and the raw samples they come from.
 
-    Samples are per batch, seconds. `compute_samples_s` has a tuple per stage. `transfer_samples_s` is None where
-    the two ends of the link share no clock, or where batches queue for it. `retransmits` is TCP's own count.
-    `run_id` is that of the run that holds the record.
+    Samples are per batch, seconds. `compute_samples_s` has a tuple per stage, `transfer_samples_s` one per hop between
+    the stages that took part; None where the ends of a hop share no clock, or where batches queue for it.
+    `retransmits` is TCP's own count. `run_id` is that of the run that holds the record.
     """
 
     run_id: str
@@ -36,7 +36,7 @@ class Repeat:
     latency_samples_s: tuple[float, ...]
     interval_samples_s: tuple[float, ...]
     compute_samples_s: tuple[tuple[float, ...], ...]
-    transfer_samples_s: tuple[float, ...] | None
+    transfer_samples_s: tuple[tuple[float, ...], ...] | None
     overruns: int
     stage_runs: int
     retransmits: int | None
@@ -107,8 +107,8 @@ def noise_floor(per_repeat: Sequence[float], within: Sequence[float]) -> tuple[f
     return MAD_TO_SIGMA * statistics.median(abs(sample - centre) for sample in within) / centre, "within one repeat"
 
 
-def repeat_of(cell: Cell, run_id: str, *, transfer_seen: bool) -> Repeat:
-    """A done cell's statistics; the transfer phase only where `transfer_seen` says that it can be timed."""
+def repeat_of(cell: Cell, run_id: str, *, transfers_seen: bool) -> Repeat:
+    """A done cell's statistics; transfer phases only where `transfers_seen` says that they can be timed."""
     own = cell.subrun(cell.mode.name).batches
     pacing = cell.subrun("saturated").batches if cell.mode.name == "paced" else own
     latencies = tuple(batch.latency_s for batch in own)
@@ -125,7 +125,7 @@ def repeat_of(cell: Cell, run_id: str, *, transfer_seen: bool) -> Repeat:
         compute_samples_s=tuple(
             tuple(_compute_s(batch, k) for batch in own) for k in range(len(Plan.parse(cell.plan).stages))
         ),
-        transfer_samples_s=_transfers_s(own) if transfer_seen else None,
+        transfer_samples_s=_transfers_s(own) if transfers_seen else None,
         overruns=sum(stage.overrun for stage in stage_runs),
         stage_runs=len(stage_runs),
         retransmits=_retransmits(cell),
@@ -152,12 +152,14 @@ def _intervals_s(batches: Sequence[BatchRecord]) -> tuple[float, ...]:
     return tuple(after - before for before, after in pairwise(completions))
 
 
-def _transfers_s(batches: Sequence[BatchRecord]) -> tuple[float, ...] | None:
-    """From stage 1's first byte out to stage 2's last byte in, per batch; of one clock only. None if none cross."""
-    samples = []
-    for batch in batches:
-        arrived_s = batch.stages[1].receive_end_s if len(batch.stages) > 1 else None
-        if arrived_s is None:
-            return None
-        samples.append(arrived_s - batch.stages[0].send_start_s)
-    return tuple(samples)
+def _transfers_s(batches: Sequence[BatchRecord]) -> tuple[tuple[float, ...], ...] | None:
+    """Per hop, from the first byte out of a stage to the last byte in the next one, per batch; of one clock only.
+
+    None if none cross.
+    """
+    hops = min((len(batch.stages) for batch in batches), default=0) - 1
+    samples: list[tuple[float, ...]] = []
+    for hop in range(hops):
+        ends = [(batch.stages[hop].send_start_s, batch.stages[hop + 1].receive_end_s) for batch in batches]
+        samples.append(tuple(arrived_s - left_s for left_s, arrived_s in ends if arrived_s is not None))
+    return tuple(samples) if samples and all(len(of_hop) == len(batches) for of_hop in samples) else None

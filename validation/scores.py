@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.join import Comparison
+from validation.comparing import Comparison
 from validation.measured import Quantity, relative_error
 from validation.resampling import Draws
 
@@ -107,12 +107,15 @@ class Scores:
 
 
 def score(comparisons: Sequence[Comparison], draws: Draws | None = None) -> Scores:
-    """Scores over `comparisons`, with intervals where `draws` are given, which are of those very cells."""
+    """Scores over `comparisons`, with intervals where `draws` are given, which are of those very cells.
+
+    A transfer phase is scored for every hop that was timed.
+    """
     cells = list(range(len(comparisons)))
     latencies = [c.latency for c in comparisons]
     throughputs = [c.throughput for c in comparisons]
-    timed = [cell for cell in cells if comparisons[cell].transfer is not None]
-    transfers = [q for c in comparisons if (q := c.transfer) is not None]
+    timed = [cell for cell in cells for _ in comparisons[cell].transfers]
+    transfers = [transfer for c in comparisons for transfer in c.transfers]
 
     def scored(quantities: Sequence[Quantity], predicted: Sequence[float], of: Sequence[int]) -> ErrorScore | None:
         return quantity_score(quantities, predicted, None if draws is None else draws.of(of))

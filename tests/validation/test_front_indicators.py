@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,25 +12,31 @@ from hypothesis import strategies as st
 from paretosim.pareto import is_nondominated
 from validation.front_indicators import decision_hypervolume, igd_plus, multiplicative_epsilon
 
-# Latency, throughput: three plans on the front, scaled to (0, 0), (1, 1), (0.5, 0.5).
-THREE = np.array([[1.0, 10.0], [2.0, 20.0], [1.5, 15.0]])
+# Latency, throughput: three plans on the front.
+THREE = np.array([[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]])
 ALL = np.array([True, True, True])
 FIRST = np.array([True, False, False])
 
 
 def test_hypervolume_of_a_worse_decision_by_hand() -> None:
-    # Reference (1.1, −0.1). One plan alone covers 1.1 · 0.1; all three 0.11 + 0.6 · 0.5 + 0.1 · 0.5.
-    assert decision_hypervolume(THREE, FIRST, ALL) == pytest.approx(0.11 / 0.46)
+    # Speeds 1, 1/2, 1/4 with throughputs 10, 20, 40: rectangles from the origin cover 10 + ½·10 + ¼·20 = 20.
+    assert decision_hypervolume(THREE, FIRST, ALL) == pytest.approx(10 / 20)
+
+
+def test_hypervolume_of_single_plans_is_the_product_of_both_ratios() -> None:
+    objectives = np.array([[1.0, 10.0], [1.25, 9.0]])
+    found = decision_hypervolume(objectives, np.array([False, True]), np.array([True, False]))
+    assert found == pytest.approx(0.8 * 0.9)
 
 
 def test_igd_plus_of_a_worse_decision_by_hand() -> None:
-    # (0, 0) falls short of (1, 1) by 1 in throughput, of (0.5, 0.5) by 0.5, of itself by nothing; none in latency.
-    assert igd_plus(THREE, FIRST, ALL) == pytest.approx((1 + 0.5 + 0) / 3)
+    # The first plan falls short of itself by nothing, of the others in throughput by ln 2 and ln 4.
+    assert igd_plus(THREE, FIRST, ALL) == pytest.approx((np.log(2) + np.log(4)) / 3)
 
 
 def test_epsilon_of_a_worse_decision_by_hand() -> None:
-    # 10 images/s must be doubled to be no worse than 20.
-    assert multiplicative_epsilon(THREE, FIRST, ALL) == pytest.approx(2.0)
+    # 10 images/s must be quadrupled to be no worse than 40.
+    assert multiplicative_epsilon(THREE, FIRST, ALL) == pytest.approx(4.0)
 
 
 def test_a_decision_for_the_front_loses_nothing() -> None:
@@ -37,34 +45,48 @@ def test_a_decision_for_the_front_loses_nothing() -> None:
     assert multiplicative_epsilon(THREE, ALL, ALL) == 1.0
 
 
-def test_scaled_indicators_mean_nothing_where_an_objective_does_not_vary() -> None:
-    objectives = np.array([[1.0, 2.0], [1.0, 3.0]])
-    assert decision_hypervolume(objectives, np.array([True, False]), np.array([False, True])) is None
-    assert igd_plus(objectives, np.array([True, False]), np.array([False, True])) is None
-    assert multiplicative_epsilon(objectives, np.array([True, False]), np.array([False, True])) == 1.5
+plans = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=7)
 
 
-def covered(plans: np.ndarray) -> int:
-    """Unit squares between plans of latency 0 … 10, throughput 0 … 10, and the point (11, −1)."""
-    return len({(x, y) for latency, speed in plans.astype(int) for x in range(latency, 11) for y in range(-1, speed)})
+def decided_of(objectives: np.ndarray, data: st.DataObject) -> np.ndarray:
+    some = [data.draw(st.booleans()) for _ in objectives]
+    return np.array(some if any(some) else [True] * len(some))
+
+
+def covered(speeds: np.ndarray) -> float:
+    """Area between the origin and the staircase of (speed, throughput) points, strip by strip."""
+    edges = [0.0, *sorted(set(speeds[:, 0]))]
+    return sum((b - a) * speeds[speeds[:, 0] >= b][:, 1].max() for a, b in pairwise(edges))
 
 
 @settings(deadline=None)  # the machine may be shared
-@given(st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10)), min_size=1, max_size=6), st.data())
+@given(plans, st.data())
 def test_indicators_equal_their_definitions(points: list[tuple[int, int]], data: st.DataObject) -> None:
-    # With both corners the scale is 0 … 10, so that all is in whole numbers.
-    objectives = np.array([*points, (0, 0), (10, 10)], dtype=np.float64)
-    some = [data.draw(st.booleans()) for _ in objectives]
-    decided = np.array(some if any(some) else [True] * len(some))
+    objectives = np.array(points, dtype=np.float64)
+    decided = decided_of(objectives, data)
     best = is_nondominated(objectives * [1, -1])
+    speeds = np.stack([1 / objectives[:, 0], objectives[:, 1]], axis=1)
     assert decision_hypervolume(objectives, decided, best) == pytest.approx(
-        covered(objectives[decided]) / covered(objectives[best])
+        covered(speeds[decided]) / covered(speeds[best])
     )
-    worse = [
-        min(np.hypot(max(a[0] - z[0], 0), max(z[1] - a[1], 0)) / 10 for a in objectives[decided])
-        for z in objectives[best]
-    ]
+    logs = np.log(objectives)
+    worse = [min(np.hypot(max(a[0] - z[0], 0), max(z[1] - a[1], 0)) for a in logs[decided]) for z in logs[best]]
     assert igd_plus(objectives, decided, best) == pytest.approx(np.mean(worse))
-    above_zero = objectives + 1
-    factors = [min(max(a[0] / z[0], z[1] / a[1]) for a in above_zero[decided]) for z in above_zero[best]]
-    assert multiplicative_epsilon(above_zero, decided, best) == pytest.approx(max(factors))
+    factors = [min(max(a[0] / z[0], z[1] / a[1]) for a in objectives[decided]) for z in objectives[best]]
+    assert multiplicative_epsilon(objectives, decided, best) == pytest.approx(max(factors))
+
+
+@settings(deadline=None)
+@given(plans, st.tuples(st.integers(1, 9), st.integers(1, 9)), st.data())
+def test_neither_units_nor_a_bad_plan_beside_the_good_ones_change_an_indicator(
+    points: list[tuple[int, int]], further: tuple[int, int], data: st.DataObject
+) -> None:
+    objectives = np.array(points, dtype=np.float64)
+    decided = decided_of(objectives, data)
+    best = is_nondominated(objectives * [1, -1])
+    bad = [objectives[0, 0] + further[0], objectives[0, 1] / (1 + further[1])]
+    with_bad = np.vstack([objectives, bad])
+    for indicator in (decision_hypervolume, igd_plus, multiplicative_epsilon):
+        found = indicator(objectives, decided, best)
+        assert indicator(objectives * [1000.0, 0.25], decided, best) == pytest.approx(found)
+        assert indicator(with_bad, np.append(decided, False), np.append(best, False)) == pytest.approx(found)

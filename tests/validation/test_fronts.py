@@ -26,7 +26,7 @@ def agreement(synthetic: Callable) -> Callable:
 
     def find(factors: Callable, tolerance: float = 0.02, **changes: object) -> object:
         run = synthetic(factors=factors, repeats=1, **changes)
-        return front_agreement(join(read_run(run.write()), run.store).comparisons, tolerance)
+        return front_agreement(join([read_run(run.write())], run.store).comparisons, tolerance)
 
     return find
 
@@ -84,7 +84,7 @@ def test_membership_is_the_share_of_draws_in_which_a_split_is_on_the_measured_fr
     # In one repeat of three, split 4 is far behind split 3: the median of three draws is that repeat's where it
     # was drawn twice or thrice, 3 · (1/3)² · (2/3) + (1/3)³ = 7/27 of the time.
     run = synthetic(factors=lambda split, repeat: _factors(2.0 if split == 4 and repeat == 0 else 1.0), repeats=3)
-    cells = join(read_run(run.write()), run.store).comparisons
+    cells = join([read_run(run.write())], run.store).comparisons
     draws = draw([[r.run_id for r in cell.repeats] for cell in cells], Resampling(4000))
     found = front_agreement(cells, 0.02, draws)
     assert found is not None
@@ -98,7 +98,7 @@ def test_membership_is_the_share_of_draws_in_which_a_split_is_on_the_measured_fr
 def test_every_interval_of_a_resample_is_the_score_of_the_cells_it_drew(synthetic: Callable) -> None:
     noise = np.random.default_rng(7).normal(1.0, 0.15, (6, 3))
     run = synthetic(factors=lambda split, repeat: _factors(float(noise[split, repeat])), repeats=3)
-    cells = join(read_run(run.write()), run.store).comparisons
+    cells = join([read_run(run.write())], run.store).comparisons
     draws = draw([["run"] * 3] * 6, Resampling(60, confidence=0.9))
     found = front_agreement(cells, 0.02, draws)
     assert found is not None

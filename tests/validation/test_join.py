@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
-from hwrun.records import CELLS_NAME, append_cell, read_run
+from hwrun.records import CELLS_NAME, SocketBuffers, append_cell, read_run
+from paretosim.calibration import Calibration, DeviceTerms
 from paretosim.errors import UnlikeConditionsError
 from paretosim.mode import Mode
 from paretosim.plan import Plan
 from paretosim.profiles import read_profile, write_profile
 from paretosim.timing import Timing
 from validation.assessment import assess
-from validation.join import JoinedRun, join
+from validation.join import Joined, join
+from validation.predicting import Inputs
+from validation.verdict import verdict
 
 MODES = (Mode(name="single"), Mode(name="paced"), Mode.named("closed", window=3), Mode.named("burst", batches=5))
 
 
-def joined(run: object) -> JoinedRun:
-    return join(read_run(run.write()), run.store)
+def joined(run: object) -> Joined:
+    return join([read_run(run.write())], run.store)
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
@@ -31,7 +35,8 @@ def test_records_of_the_model_itself_have_no_error_and_its_fronts(
 ) -> None:
     run = synthetic(modes=(mode,), **({"links": (None,)} if unshaped else {}))
     found = assess(joined(run), 0.02)
-    for score in (found.scores.latency, found.scores.throughput):
+    assert [basis.basis for basis in found.bases] == ["uncalibrated"]
+    for score in (found.bases[0].scores.latency, found.bases[0].scores.throughput):
         assert score is not None
         assert score.mape == pytest.approx(0, abs=1e-9)
         assert score.within == 1.0
@@ -39,7 +44,7 @@ def test_records_of_the_model_itself_have_no_error_and_its_fronts(
     assert found.conditions[0].front is not None
     assert found.conditions[0].front.agrees
     for comparison in found.joined.comparisons:
-        assert [stage.measured for stage in comparison.stages] == pytest.approx(list(comparison.row.stages_s))
+        assert [stage.measured for stage in comparison.stages] == pytest.approx(list(comparison.predicted.stages_s))
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
@@ -48,11 +53,11 @@ def test_with_the_sink_first_a_trailing_empty_stage_that_took_no_part_is_joined_
     synthetic: Callable, mode: Mode, emulated: bool
 ) -> None:
     found = joined(synthetic(sink="first", modes=(mode,), emulated=emulated, speed=2.0 if emulated else 1.0))
-    assert [comparison.split for comparison in found.comparisons] == [0, 1, 2, 3, 4, 5]
+    assert [comparison.cuts for comparison in found.comparisons] == [(s,) for s in range(6)]
     last = found.comparisons[-1]
     assert last.latency.error == pytest.approx(0, abs=1e-9)
     assert last.throughput.error == pytest.approx(0, abs=1e-9)
-    assert (last.stages[1].measured, last.stages[1].predicted, last.transfer) == (0, 0, None)
+    assert (last.stages[1].measured, last.stages[1].predicted, last.transfers) == (0, 0, ())
     assert all(comparison.stages[1].measured > 0 for comparison in found.comparisons[:-1])
 
 
@@ -67,8 +72,7 @@ def test_transfer_phase_is_compared_where_one_clock_sees_both_ends(synthetic: Ca
     run = synthetic(factors=lambda split, repeat: SimpleNamespace(latency=1.0, throughput=1.0, transfer=1.25))
     found = joined(run)
     for comparison in found.comparisons:
-        assert comparison.transfer is not None
-        assert comparison.transfer.error == pytest.approx(-0.2)
+        assert [transfer.error for transfer in comparison.transfers] == [pytest.approx(-0.2)]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,7 @@ def test_transfer_phase_is_left_out_where_it_cannot_be_timed_and_that_is_said(
     synthetic: Callable, changes: dict[str, object], said: str
 ) -> None:
     found = joined(synthetic(**changes))
-    assert all(comparison.transfer is None for comparison in found.comparisons)
+    assert all(comparison.transfers == () for comparison in found.comparisons)
     assert any(said in note for note in found.conditions[0].notes)
 
 
@@ -91,15 +95,14 @@ def test_cold_connections_are_predicted_cold_and_apart_from_warm_ones(synthetic:
     cold = synthetic(repeats=1, links=links, tcp_state="cold")
     for split in run.splits:
         append_cell(folder, cold.cell(run.modes[0], run.links[0], split, 0))
-    found = join(read_run(folder), run.store)
+    found = join([read_run(folder)], run.store)
     assert [condition.condition.tcp_state for condition in found.conditions] == ["warm", "cold"]
     assert found.superseded == 0
     for comparison in found.comparisons:
         assert comparison.latency.error == pytest.approx(0, abs=1e-9)
-        assert comparison.transfer is not None
-        assert comparison.transfer.error == pytest.approx(0, abs=1e-9)
-    warm_row, cold_row = (condition.comparisons[1].row for condition in found.conditions)
-    assert cold_row.latency_s > warm_row.latency_s
+        assert [transfer.error for transfer in comparison.transfers] == [pytest.approx(0, abs=1e-9)]
+    warm, cold_plan = (condition.comparisons[1].predicted for condition in found.conditions)
+    assert cold_plan.latency_s > warm.latency_s
 
 
 def test_perturbed_measurements_have_the_errors_put_in(synthetic: Callable) -> None:
@@ -116,7 +119,7 @@ def test_repeats_are_one_cell_with_their_median_and_spread(synthetic: Callable) 
     )
     comparison = joined(run).comparisons[0]
     assert len(comparison.repeats) == 3
-    assert comparison.latency.measured == pytest.approx(1.1 * comparison.row.latency_s)
+    assert comparison.latency.measured == pytest.approx(1.1 * comparison.predicted.latency_s)
     assert comparison.latency.noise_floor == pytest.approx(0.15 / 1.1)
     assert comparison.latency.noise_basis == "between repeats"
 
@@ -142,11 +145,11 @@ def test_conditions_go_from_the_fastest_link_to_the_slowest(synthetic: Callable)
 def test_an_unshaped_link_is_predicted_as_probed_and_says_so(synthetic: Callable) -> None:
     run = synthetic(links=(None,), goodput_bps=8e6, rtt_s=0.004)
     condition = joined(run).conditions[0]
-    link = condition.prediction.setting.link
+    [link] = condition.inputs.links
     assert condition.link_origin == "probed"
     assert (link.rate_bps, link.one_way_delay_s, link.header_bytes) == (8e6, 0.002, 0)
-    row = condition.prediction.row(2)
-    assert row.links_s[0] == pytest.approx(row.activation_bytes[0] * 8 / 8e6)
+    predicted = condition.comparisons[2].predicted
+    assert predicted.transfers_s[0] == pytest.approx(predicted.activation_bytes[0] * 8 / 8e6 + 0.002)
     assert any("unshaped" in note for note in condition.notes)
 
 
@@ -158,7 +161,7 @@ def test_an_unshaped_link_of_unknown_rate_is_listed_and_not_guessed(synthetic: C
     for cell in cells:
         probe = msgspec.structs.replace(cell.link_measured, goodput_bps=None)
         append_cell(folder, msgspec.structs.replace(cell, link_measured=probe))
-    found = join(read_run(folder), run.store)
+    found = join([read_run(folder)], run.store)
     assert not found.comparisons
     assert {entry.status for entry in found.unjoined} == {"not joined"}
     assert len(found.unjoined) == len(cells)
@@ -172,7 +175,7 @@ def test_a_shaped_link_that_misses_what_was_asked_is_flagged(synthetic: Callable
     for cell in cells:
         probe = msgspec.structs.replace(cell.link_measured, goodput_bps=4e6, rtt_samples_s=(0.0204,))
         append_cell(folder, msgspec.structs.replace(cell, link_measured=probe))
-    check = join(read_run(folder), run.store).conditions[0].link_check
+    [check] = join([read_run(folder)], run.store).conditions[0].link_checks
     assert check.goodput_deviation == pytest.approx(4e6 / (5e6 * 1448 / 1514) - 1)
     assert check.rtt_deviation == pytest.approx(0.02)
     assert check.flags == ("rate -16.4%",)
@@ -189,7 +192,7 @@ def test_skipped_and_failed_cells_keep_their_reason_and_remedy(synthetic: Callab
                 cell, repeat=repeat, status=status, subruns=(), reason=f"why {status}", remedy=f"cure {status}"
             ),
         )
-    found = join(read_run(folder), run.store)
+    found = join([read_run(folder)], run.store)
     assert [(e.status, e.reason, e.remedy) for e in found.unjoined] == [
         ("failed", "why failed", "cure failed"),
         ("skipped", "why skipped", "cure skipped"),
@@ -207,7 +210,7 @@ def test_the_done_attempt_at_a_cell_counts_and_others_are_counted(synthetic: Cal
     folder = run.write()
     cell = read_run(folder).cells[0]
     append_cell(folder, msgspec.structs.replace(cell, status="failed", subruns=(), reason="later attempt"))
-    found = join(read_run(folder), run.store)
+    found = join([read_run(folder)], run.store)
     assert found.superseded == 1
     assert not found.unjoined
     assert len(found.comparisons) == 6
@@ -218,10 +221,10 @@ def test_a_half_written_line_is_counted_and_its_cell_missed(synthetic: Callable)
     run = synthetic()
     path = run.write() / CELLS_NAME
     path.write_bytes(path.read_bytes()[:-40])
-    found = join(read_run(run.folder), run.store)
-    assert found.run.dropped_lines == 1
+    found = join([read_run(run.folder)], run.store)
+    assert found.runs[0].dropped_lines == 1
     assert found.missing == 1
-    assert "1 planned but not recorded" in assess(found, 0.02).verdict
+    assert "1 planned but not recorded" in verdict(assess(found, 0.02))
 
 
 @pytest.mark.parametrize(
@@ -231,10 +234,7 @@ def test_a_half_written_line_is_counted_and_its_cell_missed(synthetic: Callable)
         ({"cell_changes": {"emulated": False}}, "the cell has False and its manifest True"),
         ({"cell_changes": {"stage_targets_s": None}}, "is emulated but records none"),
         ({"cell_changes": {"stage_targets_s": (0.1, 0.2)}}, "emulated with 0.1 s and predicted as"),
-        ({"cell_changes": {"plan": "toy@slow[0:5]/b8/w-/tcp/f32"}}, "measured with 1, but predictions are made for 2"),
         ({"cell_changes": {"plan": "toy@slow[0:1]+fast[1:4]/b8/w-/tcp/f32"}}, "the plan ends at 4 and the profile"),
-        ({"cell_changes": {"plan": "toy@slow[0:1]+fast[1:5]/b8/w-/rpc/f32"}}, "measured with rpc"),
-        ({"cell_changes": {"plan": "toy@slow[0:1]+fast[1:5]/b8/w-/tcp/f16"}}, "measured with f16"),
         ({"manifest_changes": {"timings": {}}}, "names no timing of slow/toy"),
         ({"manifest_changes": {"timings": {"slow/toy": "abc", "fast/toy": "def"}}}, "the run was made with abc and"),
     ],
@@ -259,10 +259,136 @@ def test_a_profile_that_changed_since_the_sweep_is_refused(synthetic: Callable) 
     path = run.profiles / "timings" / "slow" / "toy.json"
     write_profile(path, msgspec.structs.replace(read_profile(path, Timing), how="measured again"))
     with pytest.raises(UnlikeConditionsError, match="timing of slow/toy: the run was made with"):
-        join(read_run(folder), run.store)
+        join([read_run(folder)], run.store)
 
 
 def test_a_real_run_without_timing_identity_is_joined_with_a_note(synthetic: Callable) -> None:
     found = joined(synthetic(emulated=False, speed=1.0, manifest_changes={"timings": {}}))
     assert len(found.comparisons) == 6
     assert any("does not say which timing of slow/toy" in note for note in found.conditions[0].notes)
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ("toy@slow[0:5]/b8/w-/tcp/f32", "one stage: there is no link"),
+        ("toy@slow[0:1]+fast[1:5]/b8/w-/rpc/f32", "backend: got rpc without a calibration"),
+        ("toy@slow[0:1]+fast[1:5]/b8/w-/udp/f32", "backend udp: predictions are made for tcp, rpc, memory only"),
+        ("toy@slow[0:1]+fast[1:5]/b8/w-/tcp/f16", "wire dtype f16: predictions are made for f32 only"),
+        ("toy@slow[0:2]+fast[2:2]+slow[2:5]/b8/w-/tcp/f32", "a stage in the middle is empty"),
+    ],
+)
+def test_what_no_prediction_can_be_made_of_is_listed_and_does_not_stop_the_rest(
+    synthetic: Callable, plan: str, said: str
+) -> None:
+    run = synthetic(repeats=1)
+    folder = run.write()
+    cell = read_run(folder).cells[1]
+    append_cell(folder, msgspec.structs.replace(cell, plan=plan))
+    found = join([read_run(folder)], run.store)
+    assert len(found.comparisons) == 6
+    [refused] = found.unjoined
+    assert (refused.status, refused.plan) == ("refused", plan)
+    assert said in refused.reason
+
+
+def test_a_lossy_link_is_refused_with_the_reason(synthetic: Callable) -> None:
+    lossy = msgspec.structs.replace(synthetic().links[0], name="lossy", loss=0.01)
+    run = synthetic(repeats=1, splits=(1, 2))
+    folder = run.write()
+    for cell in read_run(folder).cells:
+        append_cell(folder, msgspec.structs.replace(cell, link_name="lossy", link_asked=lossy))
+    found = join([read_run(folder)], run.store)
+    assert [entry.status for entry in found.unjoined] == ["refused", "refused"]
+    assert "loss" in found.unjoined[0].reason
+
+
+def test_memory_carries_bytes_in_no_time(synthetic: Callable) -> None:
+    run = synthetic(repeats=1, splits=(2,), links=(None,))
+    folder = run.write()
+    [cell] = read_run(folder).cells
+    plan = "toy@slow[0:2]+fast[2:5]/b8/w-/memory/f32"
+    append_cell(folder, msgspec.structs.replace(cell, plan=plan, link_measured=None))
+    found = join([read_run(folder)], run.store)
+    condition = next(c for c in found.conditions if c.condition.backend == "memory")
+    assert condition.link_origin == "memory"
+    [comparison] = condition.comparisons
+    assert comparison.predicted.transfers_s == (pytest.approx(0, abs=1e-9),)
+    assert comparison.predicted.latency_s == pytest.approx(sum(comparison.predicted.stages_s) + 0.0005)
+
+
+def test_serial_workers_are_predicted_serial_with_the_buffers_of_their_records(synthetic: Callable) -> None:
+    run = synthetic(repeats=1, splits=(2,))
+    folder = run.write()
+    [cell] = read_run(folder).cells
+    for buffers in ((), (SocketBuffers(send_bytes=1000, receive_bytes=2000),)):
+        append_cell(folder, msgspec.structs.replace(cell, workers="serial", buffers=buffers))
+    joined_condition = next(
+        c for c in join([read_run(folder)], run.store).conditions if c.condition.workers == "serial"
+    )
+    operation = joined_condition.inputs.operation
+    assert (operation.workers, operation.send_buffer_bytes, operation.receive_buffer_bytes) == ("serial", 1000, 2000)
+    assert "serial workers" in str(joined_condition.condition)
+
+
+def test_a_calibration_changes_predictions_of_its_own_backend_alone(synthetic: Callable) -> None:
+    run = synthetic(repeats=1, splits=(1, 2))
+    folder = run.write()
+    calibration = Calibration(schema_version=2, name="slower", backend="tcp", devices={"slow": DeviceTerms(gamma=1.5)})
+    plain = join([read_run(folder)], run.store)
+    other = join([read_run(folder)], run.store, {"rpc": msgspec.structs.replace(calibration, backend="rpc")})
+    found = join([read_run(folder)], run.store, {"tcp": calibration})
+    for before, same, after in zip(plain.comparisons, other.comparisons, found.comparisons, strict=True):
+        assert same.predicted == before.predicted
+        assert after.predicted.stages_s[0] == pytest.approx(1.5 * before.predicted.stages_s[0])
+        assert after.stages[0].error == pytest.approx(0.5)
+
+
+def test_repeats_of_several_runs_are_pooled_and_keep_their_run(synthetic: Callable) -> None:
+    one, two = (
+        synthetic(name, manifest_changes={"run_id": name}, factors=lambda s, r, f=f: _slower(f), repeats=1)
+        for name, f in (("one", 1.0), ("two", 1.2))
+    )
+    found = join([read_run(run.write()) for run in (one, two)], one.store)
+    assert len(found.comparisons) == 6
+    assert [repeat.run_id for repeat in found.comparisons[0].repeats] == ["one", "two"]
+    assert found.comparisons[0].latency.error == pytest.approx(1 / 1.1 - 1)
+    assert assess(found, 0.02).draws == "runs"
+
+
+def _slower(factor: float) -> SimpleNamespace:
+    return SimpleNamespace(latency=factor, throughput=1.0, transfer=1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"speed": 4.0}, "stages: emulated at speed 2 and emulated at speed 4"),
+        ({"emulated": False, "speed": 1.0}, "stages: emulated at speed 2 and real"),
+        ({"manifest_changes": {"versions": {"python": "3.13"}}}, "version of python: 3.11 and 3.13"),
+        ({"manifest_changes": {"host": {"processor": "other"}}}, "host processor: none and other"),
+        ({"manifest_changes": {"sysctls": {}}}, "sysctl net.ipv4.tcp_no_metrics_save: 1 and none"),
+        ({"manifest_changes": {"workers": ({"name": "one", "threads": 4},)}}, "worker threads: 1 and 4"),
+        ({"kind": "remote"}, "testbed: local and remote"),
+        ({}, "got run more than once"),
+    ],
+)
+def test_runs_of_unlike_conditions_are_refused_with_the_difference_named(
+    synthetic: Callable, changes: dict[str, Any], said: str
+) -> None:
+    one = synthetic("one", manifest_changes={"run_id": "run"})
+    named = {"run_id": "run" if not changes else "other"}
+    two = synthetic("two", **{**changes, "manifest_changes": {**changes.get("manifest_changes", {}), **named}})
+    with pytest.raises(UnlikeConditionsError) as refusal:
+        join([read_run(run.write()) for run in (one, two)], one.store)
+    assert said in str(refusal.value)
+
+
+def test_inputs_less_a_term_predict_without_it(synthetic: Callable) -> None:
+    comparison = joined(synthetic(repeats=1, splits=(2,))).comparisons[0]
+    inputs: Inputs = comparison.inputs
+    [predicted] = inputs.less("delay").predict([(2,)]).values()
+    # One way 20 ms; the way back is 0 in this link.
+    assert comparison.predicted.latency_s - predicted.latency_s == pytest.approx(0.02)
+    assert comparison.under(predicted).latency.measured == comparison.latency.measured
+    assert comparison.under(predicted).transfers[0].predicted == pytest.approx(predicted.transfers_s[0])

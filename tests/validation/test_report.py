@@ -14,7 +14,9 @@ import msgspec
 import pytest
 
 from hwrun.records import append_cell, read_run
+from paretosim.calibration import Calibration, DeviceTerms
 from paretosim.mode import Mode
+from paretosim.profiles import write_profile
 from validation.cli import main
 
 HOSTILE = "<script>alert('x')</script>&\"$\\alpha$`|[a](b)"
@@ -33,8 +35,12 @@ def test_the_verdict_comes_first_and_the_page_is_named(synthetic: Callable, caps
     run = synthetic(links=(synthetic().links[0], None), factors=off(1.25))
     assert report(run) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("synthetic: 12 cells joined (24 records): latency MAPE 20.0 % (noise floor 0.0 %)")
-    assert "fronts agree in 2 of 2" in lines[0]
+    assert lines[0].startswith(
+        "synthetic: 12 cells (24 records), predicted without calibration: latency MAPE 20.0 % (noise floor 0.0 %)"
+    )
+    assert "Fronts agree in 2 of 2" in lines[0]
+    assert "both recommended splits were the measured best in 2, which lost nothing" in lines[0]
+    assert "none of 60 separable pairs in the wrong order" in lines[0]
     assert "emulated at 2 times their speed" in lines[0]
     assert "slow reconstructed" in lines[0]
     assert lines[-1] == f"report: {run.folder / 'report' / 'index.html'}"
@@ -48,10 +54,10 @@ def test_json_has_the_numbers_of_every_cell(synthetic: Callable, capsys: pytest.
     found = json.loads(captured.out)
     assert "index.html" in captured.err
     assert json.loads((run.folder / "report" / "report.json").read_text()) == found
-    [condition] = found["runs"][0]["conditions"]
-    assert [cell["split"] for cell in condition["cells"]] == [1, 3]
+    [condition] = found["conditions"]
+    assert [cell["cuts"] for cell in condition["cells"]] == [[1], [3]]
     assert condition["cells"][0]["latency_s"]["error"] == pytest.approx(0.25)
-    assert found["runs"][0]["scores"]["latency"]["mape"] == pytest.approx(0.25)
+    assert found["bases"][0]["scores"]["latency"]["mape"] == pytest.approx(0.25)
     assert condition["condition"]["origin"] == "emulated ×2"
     assert [timing["kind"] for timing in condition["timings"]] == ["reconstructed", "measured"]
 
@@ -121,18 +127,70 @@ def test_an_output_that_cannot_be_written_is_refused(
     assert "cannot be written" in capsys.readouterr().err
 
 
-def test_several_runs_have_their_own_sections_and_are_not_pooled(synthetic: Callable, tmp_path: Path) -> None:
-    one = synthetic("one", manifest_changes={"run_id": "run-one"}, factors=off(1.25))
-    two = synthetic("two", manifest_changes={"run_id": "run-two"}, speed=4.0)
+def test_several_runs_are_one_report(synthetic: Callable, tmp_path: Path) -> None:
+    one = synthetic("one", manifest_changes={"run_id": "run-one"}, factors=off(1.0), repeats=1)
+    two = synthetic("two", manifest_changes={"run_id": "run-two"}, factors=off(1.5), repeats=1)
     folders = [str(run.write()) for run in (one, two)]
     output = tmp_path / "both"
     assert main(["report", *folders, "--profiles", str(one.profiles), "-o", str(output)]) == 0
-    runs = json.loads((output / "report.json").read_text())["runs"]
-    assert [run["run_id"] for run in runs] == ["run-one", "run-two"]
-    assert [run["scores"]["latency"]["mape"] for run in runs] == [pytest.approx(0.2), pytest.approx(0, abs=1e-9)]
-    page = (output / "index.html").read_text()
-    assert 'href="#run2"' in page
-    assert "never pooled" in page
+    found = json.loads((output / "report.json").read_text())
+    assert [run["manifest"]["run_id"] for run in found["runs"]] == ["run-one", "run-two"]
+    assert found["bootstrap"]["over"] == "runs"
+    latency = found["bases"][0]["scores"]["latency"]
+    # Measured 1 and 1.5, so 1.25 in the middle; a resample of one run alone has no error or −1/3.
+    assert latency["mape"] == pytest.approx(0.2)
+    assert latency["intervals"]["mape"] == [pytest.approx(0, abs=1e-9), pytest.approx(1 / 3)]
+    assert "whole runs, of which there are 2 (few: such intervals are coarse)" in (output / "report.md").read_text()
+
+
+def test_unlike_runs_are_refused(synthetic: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = synthetic("one", manifest_changes={"run_id": "run-one"})
+    two = synthetic("two", manifest_changes={"run_id": "run-two"}, speed=4.0)
+    folders = [str(run.write()) for run in (one, two)]
+    assert main(["report", *folders, "--profiles", str(one.profiles), "-o", str(tmp_path / "both")]) == 2
+    assert "runs run-one and run-two were not made under like conditions" in capsys.readouterr().err
+    assert not (tmp_path / "both").exists()
+
+
+def test_a_calibration_is_used_named_and_marked(
+    synthetic: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibration = Calibration(
+        schema_version=2, name="lab", backend="tcp", devices={"slow": DeviceTerms(gamma=2.0)}, fitted_on=("run-zero",)
+    )
+    write_profile(tmp_path / "lab.json", calibration)
+    run = synthetic(splits=(1, 3))
+    assert report(run, "--calibration", str(tmp_path / "lab.json"), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [basis["basis"] for basis in found["bases"]] == ["held out"]
+    assert found["calibrations"]["lab"]["fitted_on"] == ["run-zero"]
+    scale = next(entry for entry in found["ablation"] if entry["term"] == "scale")
+    assert (scale["cells"], scale["without_term"]["latency"]["mape"]) == (2, pytest.approx(0, abs=1e-9))
+    assert scale["with_term"]["latency"]["mape"] > 0.01
+    assert "predicted by a calibration that never saw them" in found["headline"]
+
+
+def test_two_calibrations_of_one_backend_are_refused(
+    synthetic: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("lab", "other"):
+        write_profile(tmp_path / f"{name}.json", Calibration(schema_version=2, name=name, backend="tcp"))
+    options = [option for name in ("lab", "other") for option in ("--calibration", str(tmp_path / f"{name}.json"))]
+    assert report(synthetic(), *options) == 2
+    assert "got lab and other, both of backend tcp" in capsys.readouterr().err
+
+
+def test_every_rendering_has_the_same_scores(synthetic: Callable) -> None:
+    run = synthetic(factors=lambda split, repeat: off(1.0 + 0.07 * split + 0.01 * repeat)(split, repeat), repeats=3)
+    report(run)
+    folder = run.folder / "report"
+    latency = json.loads((folder / "report.json").read_text())["bases"][0]["scores"]["latency"]
+    low, high = latency["intervals"]["mape"]
+    shown = [f"{latency['mape']:.2%}".replace("%", " %"), f"{low * 100:.2f}–{high * 100:.2f} %"]
+    assert low < high
+    for name in ("index.html", "report.md"):
+        text = (folder / name).read_text()
+        assert all(value in text for value in shown), name
 
 
 class Page(HTMLParser):
@@ -146,12 +204,14 @@ class Page(HTMLParser):
         self.identifiers: list[str] = []
         self.tags: list[str] = []
         self.text: list[str] = []
+        self.chart_count = 0
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.identifiers += [value for name, value in attrs if name == "id" and value]
+        self.chart_count += ("class", "chart") in attrs
         for name, value in attrs:
             assert name != "src"
             assert name not in ("href", "xlink:href") or (value or "").startswith("#"), value
@@ -174,7 +234,8 @@ def test_the_page_is_whole_self_contained_and_has_a_figure_a_front(synthetic: Ca
     run = synthetic(modes=(Mode(name="paced"), Mode(name="single")), links=(synthetic().links[0], None))
     report(run)
     page = Page((run.folder / "report" / "index.html").read_text())
-    assert page.tags.count("svg") == 4 + 2  # fronts, parity, residuals
+    # Fronts, parity of three quantities, their residuals against four variables, terms and simpler models.
+    assert page.chart_count == 4 + 3 + 3 * 4 + 3 + 1
     assert len(page.identifiers) == len(set(page.identifiers))
     assert "script" not in page.tags
     text = " ".join(page.text)
@@ -218,13 +279,13 @@ def test_the_dropped_line_of_an_interrupted_sweep_is_shown(synthetic: Callable) 
 
 BLOCKED = """
 import sys
+REFUSED = ("torch", "torchvision", "psutil", "safetensors", "pyroute2", "fvcore", "networkx", "scipy", "matplotlib")
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         root = name.split(".")[0]
-        if root in ("torch", "torchvision", "psutil", "safetensors", "pyroute2", "fvcore", "networkx", "scipy"):
-            raise ImportError(f"{name} is not to be imported by a report")
-        if root == "hwrun" and name not in ("hwrun", "hwrun.records", "hwrun.errors"):
-            raise ImportError(f"{name} is not to be imported by a report")
+        known = ("hwrun", "hwrun.records", "hwrun.link_records", "hwrun.errors")
+        if root in (*REFUSED, MORE) or (root == "hwrun" and name not in known):
+            raise ModuleNotFoundError(f"{name} is not to be imported by a report", name=name)
         return None
 sys.meta_path.insert(0, Refuse())
 from validation.cli import main
@@ -232,20 +293,22 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_report_needs_neither_torch_nor_the_rest_of_hwrun(synthetic: Callable) -> None:
+def report_without(run: object, more: str) -> subprocess.CompletedProcess[str]:
+    code = BLOCKED.replace("MORE", repr(more))
+    command = [sys.executable, "-c", code, "report", str(run.write()), "--profiles", str(run.profiles)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_report_needs_neither_torch_nor_matplotlib_nor_the_rest_of_hwrun(synthetic: Callable) -> None:
     run = synthetic(splits=(1, 3))
-    command = [sys.executable, "-c", BLOCKED, "report", str(run.write()), "--profiles", str(run.profiles)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = report_without(run, "torch")
     assert done.returncode == 0, done.stderr
     assert (run.folder / "report" / "index.html").stat().st_size > 0
 
 
-def test_without_matplotlib_the_tables_are_printed_and_the_remedy_is_named(synthetic: Callable) -> None:
+def test_without_moocore_the_extra_is_named(synthetic: Callable) -> None:
     run = synthetic(splits=(1, 3))
-    blocked = BLOCKED.replace('"torch",', '"torch", "matplotlib",')
-    command = [sys.executable, "-c", blocked, "report", str(run.write()), "--profiles", str(run.profiles)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 1
-    assert "2 cells joined" in done.stdout
-    assert "pip install 'paretosim[report]'" in done.stderr
+    done = report_without(run, "moocore")
+    assert done.returncode == 2
+    assert "moocore is not installed; pip install 'paretosim[report]'" in done.stderr
     assert not (run.folder / "report").exists()

@@ -77,7 +77,7 @@ def test_what_cannot_be_compared_takes_no_part() -> None:
 
 def test_baselines_are_scored_as_they_are_defined(synthetic: Callable) -> None:
     run = synthetic(splits=(2,), repeats=1)
-    comparison = join(read_run(run.write()), run.store).comparisons[0]
+    comparison = join([read_run(run.write())], run.store).comparisons[0]
     # Stages at speed 2: (0.05 + 0.04) / 2 and (0.006 + 0.004 + 0.002) / 2; payload 4000 floats, batch 8, 5 Mbit/s.
     wire_s = 4000 * 4 * 8 * 8 / 5e6
     assert comparison.baselines.additive_latency_s == pytest.approx(0.045 + 0.006 + wire_s)

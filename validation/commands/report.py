@@ -1,6 +1,7 @@
 """`python -m validation report RUN…`: measured cells beside their predictions, as tables and as a page to open.
 
-Several runs each get a section of their own and are never pooled: they may differ in host, versions or speed.
+Several runs become one report: repeats of the same cell are pooled, and runs that were not made under like conditions
+are refused with the difference named.
 """
 
 from __future__ import annotations
@@ -8,19 +9,20 @@ from __future__ import annotations
 import math
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from pathlib import Path
 
 from hwrun.records import read_run
+from paretosim.calibration import Backend, Calibration
 from paretosim.command_line import DONE, FAILED
 from paretosim.errors import BadInputError
 from paretosim.profiles import ProfileStore
 from validation.assessment import Assessment, assess
-from validation.errors import MissingExtraError
 from validation.fronts import DEFAULT_TOLERANCE
 from validation.join import join
-from validation.report_json import as_json
-from validation.report_text import as_markdown, show
+from validation.report.as_json import as_json
+from validation.report.page import as_html
+from validation.report.text import as_markdown, show
+from validation.resampling import DEFAULT_RESAMPLING, Resampling
 
 PAGE = "index.html"
 
@@ -37,12 +39,27 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--profiles", action="append", default=[], type=Path, metavar="DIR", help="searched first")
     parser.add_argument(
+        "--calibration",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a calibration to predict with: a file, or the name of a shipped one; once for each backend",
+    )
+    parser.add_argument(
         "--tolerance",
         type=float,
         default=DEFAULT_TOLERANCE,
         metavar="X",
         help=f"relative, of the tolerant front scores (default {DEFAULT_TOLERANCE})",
     )
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=DEFAULT_RESAMPLING.resamples,
+        metavar="N",
+        help=f"of the bootstrap that intervals come from (default {DEFAULT_RESAMPLING.resamples})",
+    )
+    parser.add_argument("--seed", type=int, default=DEFAULT_RESAMPLING.seed, help="of the bootstrap (default 0)")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
 
 
@@ -50,17 +67,39 @@ def run(arguments: Namespace) -> int:
     """Join, print and write; 1 where no cell could be compared."""
     if not 0 <= arguments.tolerance < math.inf:
         raise BadInputError(f"--tolerance: got {arguments.tolerance}, expected 0 or more, such as 0.02")
+    resampling = Resampling(arguments.resamples, arguments.seed)
     output = _output_directory(arguments)
     store = ProfileStore(arguments.profiles)
-    assessments = [assess(join(read_run(folder), store), arguments.tolerance) for folder in arguments.runs]
+    runs = [read_run(folder) for folder in arguments.runs]
+    joined = join(runs, store, calibrations_of(arguments.calibration, store))
+    assessment = assess(joined, arguments.tolerance, resampling)
     if arguments.json:
-        sys.stdout.write(as_json(assessments).decode())
+        sys.stdout.write(as_json(assessment).decode())
     else:
-        _show(assessments)
+        _show(assessment)
     sys.stdout.flush()  # what was found is shown even where the page cannot be written
-    page = write_report(assessments, output)
+    page = write_report(assessment, output)
     print(f"report: {page}", file=sys.stderr if arguments.json else sys.stdout)
-    return DONE if any(assessment.joined.comparisons for assessment in assessments) else FAILED
+    return DONE if assessment.joined.comparisons else FAILED
+
+
+def calibrations_of(names: list[str], store: ProfileStore) -> dict[Backend, Calibration]:
+    """Those files or shipped names, by backend.
+
+    Raises
+    ------
+    BadInputError : two of one backend.
+    """
+    found: dict[Backend, Calibration] = {}
+    for name in names:
+        calibration = store.calibration(name)
+        if known := found.get(calibration.backend):
+            raise BadInputError(
+                f"--calibration: got {known.name} and {calibration.name}, both of backend {calibration.backend};"
+                " expected one of each"
+            )
+        found[calibration.backend] = calibration
+    return found
 
 
 def _output_directory(arguments: Namespace) -> Path:
@@ -73,24 +112,17 @@ def _output_directory(arguments: Namespace) -> Path:
     return folder / "report"
 
 
-def write_report(assessments: Sequence[Assessment], output: Path) -> Path:
+def write_report(assessment: Assessment, output: Path) -> Path:
     """Write index.html, report.md and report.json into `output`, and return the path of the page.
 
     Raises
     ------
     BadInputError : `output` cannot be written.
-    MissingExtraError : matplotlib is not installed.
     """
-    try:
-        from validation.report_html import as_html
-    except ImportError as error:
-        raise MissingExtraError(
-            f"report: {error.name} is not installed, expected the extra for figures; pip install 'paretosim[report]'"
-        ) from error
     contents = {
-        PAGE: as_html(assessments).encode(),
-        "report.md": as_markdown(assessments).encode(),
-        "report.json": as_json(assessments),
+        PAGE: as_html(assessment).encode(),
+        "report.md": as_markdown(assessment).encode(),
+        "report.json": as_json(assessment),
     }
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -101,10 +133,10 @@ def write_report(assessments: Sequence[Assessment], output: Path) -> Path:
     return output / PAGE
 
 
-def _show(assessments: Sequence[Assessment]) -> None:
+def _show(assessment: Assessment) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160  # a file or a pipe has no width: let no column be cut
-    show(assessments, console)
+    show(assessment, console)

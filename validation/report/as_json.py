@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,53 +9,69 @@ import msgspec
 
 from paretosim import __version__
 from paretosim.profiles import identity
-from validation.assessment import Assessment, ConditionAssessment
+from validation.assessment import Assessment, BasisScores, ConditionAssessment, basis_of
+from validation.comparing import Comparison
 from validation.fronts import FrontAgreement
-from validation.join import Comparison
 from validation.measured import Quantity, Repeat
-from validation.scores import ErrorScore
+from validation.report import notes
+from validation.verdict import headline, verdict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
-def as_json(assessments: Sequence[Assessment]) -> bytes:
+def as_json(assessment: Assessment) -> bytes:
     """The report, indented, with a final newline."""
+    joined = assessment.joined
+    calibrations = {
+        cell.inputs.calibration.name: cell.inputs.calibration
+        for cell in joined.comparisons
+        if cell.inputs.calibration is not None
+    }
     found = {
         "schema_version": SCHEMA_VERSION,
         "versions": {"paretosim": __version__},
-        "runs": [_run(assessment) for assessment in assessments],
+        "headline": headline(assessment),
+        "verdict": verdict(assessment),
+        "held_out": assessment.held_out,
+        "tolerance": assessment.tolerance,
+        "bootstrap": {**asdict(assessment.resampling), "over": assessment.draws},
+        "bases": [_basis(basis) for basis in assessment.bases],
+        "ablation": [asdict(entry) for entry in assessment.ablation],
+        "conditions": [_condition(condition) for condition in assessment.conditions],
+        "unjoined": [asdict(entry) for entry in joined.unjoined],
+        "superseded": joined.superseded,
+        "missing": joined.missing,
+        "calibrations": calibrations,
+        "runs": [{"manifest": run.manifest, "dropped_lines": run.dropped_lines} for run in joined.runs],
+        "limits": notes.limits(assessment),
     }
     return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"
 
 
-def _run(assessment: Assessment) -> dict[str, Any]:
-    joined = assessment.joined
+def _basis(found: BasisScores) -> dict[str, Any]:
+    shaped = None if found.shaped_transfer is None else asdict(found.shaped_transfer)
     return {
-        "run_id": assessment.run_id,
-        "verdict": assessment.verdict,
-        "manifest": joined.run.manifest,
-        "dropped_lines": joined.run.dropped_lines,
-        "superseded": joined.superseded,
-        "missing": joined.missing,
-        "scores": {**asdict(assessment.scores), "transfer_shaped": _score(assessment.shaped_transfer)},
-        "conditions": [_condition(found) for found in assessment.conditions],
-        "unjoined": [asdict(entry) for entry in joined.unjoined],
+        "basis": found.basis,
+        "cells": found.cells,
+        "records": found.records,
+        "scores": {**asdict(found.scores), "transfer_shaped": shaped},
     }
-
-
-def _score(score: ErrorScore | None) -> dict[str, Any] | None:
-    return None if score is None else asdict(score)
 
 
 def _condition(found: ConditionAssessment) -> dict[str, Any]:
     joined = found.joined
-    setting = joined.prediction.setting
+    inputs, condition = joined.inputs, joined.condition
     return {
-        "condition": {**asdict(joined.condition), "title": str(joined.condition), "origin": joined.condition.origin},
-        "link_predicted": setting.link,
+        "condition": {
+            **{name: getattr(condition, name) for name in condition.__dataclass_fields__},
+            "title": str(condition),
+            "origin": condition.origin,
+        },
+        "basis": found.basis,
+        "links_predicted": inputs.links,
         "link_origin": joined.link_origin,
-        "link_check": {**asdict(joined.link_check), "flags": joined.link_check.flags},
-        "control_delay_s": setting.control_delay_s,
+        "link_checks": [{**asdict(check), "flags": check.flags} for check in joined.link_checks],
+        "control_delay_s": inputs.control_delay_s,
         "timings": [
             {
                 "device": timing.device,
@@ -64,7 +79,7 @@ def _condition(found: ConditionAssessment) -> dict[str, Any]:
                 "identity": identity(timing),
                 "error": None if timing.error is None else timing.error.relative,
             }
-            for timing, kind in zip(setting.timings, joined.prediction.timing_kinds, strict=True)
+            for timing, kind in zip(inputs.timings, inputs.timing_kinds, strict=True)
         ],
         "notes": joined.notes,
         "scores": asdict(found.scores),
@@ -89,13 +104,17 @@ def _front(front: FrontAgreement) -> dict[str, Any]:
 
 def _cell(cell: Comparison) -> dict[str, Any]:
     return {
-        "split": cell.split,
+        "label": cell.label,
+        "cuts": cell.cuts,
         "plan": cell.plan,
-        "activation_bytes": cell.activation_bytes,
+        "basis": basis_of(cell),
+        "calibration": None if cell.inputs.calibration is None else cell.inputs.calibration.name,
+        "activation_bytes": cell.predicted.activation_bytes,
+        "bottleneck": cell.predicted.bottleneck,
         "latency_s": _quantity(cell.latency),
         "throughput_per_s": _quantity(cell.throughput),
         "stages_s": [_quantity(stage) for stage in cell.stages],
-        "transfer_s": None if cell.transfer is None else _quantity(cell.transfer),
+        "transfers_s": [_quantity(transfer) for transfer in cell.transfers],
         "rest_s": cell.rest_s,
         "overruns": cell.overruns,
         "baselines": asdict(cell.baselines),
@@ -110,6 +129,7 @@ def _quantity(quantity: Quantity) -> dict[str, Any]:
 def _repeat(repeat: Repeat) -> dict[str, Any]:
     """Without the raw samples: those are in the run folder, under this `cell_id`."""
     return {
+        "run_id": repeat.run_id,
         "cell_id": repeat.cell_id,
         "repeat": repeat.repeat,
         "started_utc": repeat.started_utc,

@@ -4,42 +4,46 @@ from __future__ import annotations
 
 from validation.assessment import Assessment
 
-MERGING = (
-    "Each run is scored by itself. Runs are never pooled: they may differ in host, versions, speed or emulation, and"
-    " a mean over unlike conditions says nothing about either."
-)
-
 
 def recompute(assessment: Assessment) -> str:
     """How a reader gets these numbers again."""
-    manifest = assessment.joined.run.manifest
+    how = assessment.resampling
     return (
-        f"Every number comes from manifest.json and cells.jsonl of run {manifest.run_id} and the profiles named under"
-        " “timing” in its provenance. To compute them again: python -m validation report RUN. To measure again, use"
-        " the command line in the provenance."
+        f"Every number comes from manifest.json and cells.jsonl of {assessment.title}, the profiles named under"
+        f" “timing” in"
+        " the provenance, and the calibrations listed. To compute them again: python -m validation report RUN…"
+        " --tolerance"
+        f" {assessment.tolerance:g} --resamples {how.resamples} --seed {how.seed}. To measure again, use the command"
+        f" lines in"
+        " the provenance. docs/validation.md says what each score means, with its source."
     )
 
 
 def limits(assessment: Assessment) -> tuple[str, ...]:
     """What these numbers do not show."""
-    joined = assessment.joined
+    joined, manifest = assessment.joined, assessment.joined.manifest
     found = [
         "Latency and throughput are read from the orchestrator's one clock; phases from each worker's own.",
         "Predictions are deterministic: host noise, congestion and thermal throttling appear as error, not as spread.",
-        "Only two stages over TCP sockets with 32-bit floats are predicted; other cells are refused, not scored.",
+        "Intervals say what the measurements' own noise does to a score of these cells, not what other cells would"
+        " show.",
         "Fronts are taken over the measured splits only, whatever the devices' memory.",
     ]
-    if joined.run.manifest.emulated:
+    if any(basis.basis == "fitted" for basis in assessment.bases):
         found.append(
-            "Emulated stages take the time their profile says, so this run cannot tell whether the profile is right;"
+            "Errors of cells that a calibration was fitted on say how well it can agree, not how well it predicts."
+        )
+    if manifest.emulated:
+        found.append(
+            "Emulated stages take the time their profile says, so this cannot tell whether the profile is right;"
             " the timings' own errors stand beside each table."
         )
-        if joined.run.manifest.speed != 1:
+        if manifest.speed != 1:
             found.append(
-                f"Stages run {joined.run.manifest.speed:g} times as fast as the devices while the links do not, so"
+                f"Stages run {manifest.speed:g} times as fast as the devices while the links do not, so"
                 " these fronts are not those of the devices at their own speed."
             )
-    if joined.run.manifest.testbed.get("kind") == "local":
+    if manifest.testbed.get("kind") == "local":
         found.append("All hosts share one machine's cores, caches and kernel: a local testbed, not the devices.")
     if any(condition.link_origin == "probed" for condition in joined.conditions):
         found.append(

@@ -1,0 +1,117 @@
+"""Predictions of a condition's plans: of two devices by `predict`, of longer chains by `place`, one value for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from paretosim.block import Model
+from paretosim.calibration import Backend, Calibration, Term
+from paretosim.chain import Sink, Source
+from paretosim.device import Device
+from paretosim.errors import BadInputError
+from paretosim.link import Link
+from paretosim.mode import Mode
+from paretosim.operation import Operation
+from paretosim.prediction import Prediction, Row, Setting, predict
+from paretosim.timing import Kind, Timing
+from paretosim.transfer_time import TcpState
+
+Cuts = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PredictedPlan:
+    """What the model says of one plan, times in seconds per batch.
+
+    `transfers_s` are of the hops between stages, whole: serialisation, stalls, delay, and what sender and receiver do
+    for the message. `wires_s` are payload·8/rate alone, of which the simpler models know no more.
+    """
+
+    latency_s: float
+    throughput_per_s: float
+    bottleneck: str
+    stages_s: tuple[float, ...]
+    transfers_s: tuple[float, ...]
+    wires_s: tuple[float, ...]
+    activation_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Everything that the predictions of one condition depend on, but for where it is cut.
+
+    `links` are those of the hops between stages.
+    """
+
+    model: Model
+    devices: tuple[Device, ...]
+    timings: tuple[Timing, ...]
+    links: tuple[Link, ...]
+    batch: int
+    mode: Mode
+    source: Source
+    sink: Sink
+    tcp_state: TcpState
+    operation: Operation
+    backend: Backend
+    speed: float
+    control_delay_s: float
+    calibration: Calibration | None
+    without: tuple[Term, ...] = ()
+
+    @property
+    def timing_kinds(self) -> tuple[Kind, ...]:
+        """How each device's timing is known."""
+        return tuple(timing.at_batch(self.batch)[1] for timing in self.timings)
+
+    def less(self, *terms: Term) -> Inputs:
+        """These inputs with terms of the calibration or of the link switched off."""
+        return replace(self, without=(*self.without, *terms))
+
+    def predict(self, plans: Iterable[Cuts]) -> dict[Cuts, PredictedPlan]:
+        """The predictions of those plans, by their cuts.
+
+        Raises
+        ------
+        BadInputError : no prediction can be made of the condition, or of a plan.
+        """
+        if len(self.devices) == 2:
+            found = predict(self._setting())
+            return {cuts: _of_row(found, found.row(*cuts)) for cuts in plans}
+        raise BadInputError(f"stages: got {len(self.devices)}, expected 2")
+
+    def _setting(self) -> Setting:
+        one, two = self.devices
+        first, second = self.timings
+        return Setting(
+            model=self.model,
+            devices=(one, two),
+            timings=(first, second),
+            link=self.links[0],
+            batch=self.batch,
+            mode=self.mode,
+            operation=self.operation,
+            source=self.source,
+            sink=self.sink,
+            tcp_state=self.tcp_state,
+            speed=self.speed,
+            control_delay_s=self.control_delay_s,
+            backend=self.backend,
+            calibration=self.calibration,
+            without=self.without,
+        )
+
+
+def _of_row(found: Prediction, row: Row) -> PredictedPlan:
+    between = [place for place, hop in enumerate(found.hops) if hop in ("link1", "relay")]
+    parts = (row.links_s, row.stalls_s, row.delays_s, row.sending_s, row.receiving_s)
+    return PredictedPlan(
+        latency_s=row.latency_s,
+        throughput_per_s=row.throughput_per_s,
+        bottleneck=row.bottleneck,
+        stages_s=row.stages_s,
+        transfers_s=(sum(part[place] for part in parts if part is not None for place in between),),
+        wires_s=(row.activation_bytes[0] * 8 / found.setting.link.rate_bps,),
+        activation_bytes=row.activation_bytes,
+    )

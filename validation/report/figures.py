@@ -1,0 +1,291 @@
+"""The report's figures: fronts, parity, residuals, and what terms and simpler models are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from validation.assessment import Assessment, BasisScores, ConditionAssessment, basis_of
+from validation.comparing import Comparison
+from validation.measured import Quantity
+from validation.report.charts import SHAPES, Panel, Scale, Shape, scale_over
+from validation.scores import ErrorScore
+from validation.wording import duration, signed
+
+# Series colours that the page has; further ones start again with another shape.
+COLOURS = 6
+_Named = tuple[str, Callable[[Comparison], Sequence[Quantity]]]
+_QUANTITIES: tuple[_Named, ...] = (
+    ("latency", lambda c: [c.latency]),
+    ("throughput", lambda c: [c.throughput]),
+    ("transfer phase", lambda c: c.transfers),
+)
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a legend: a marker's shape and style, and what it stands for."""
+
+    shape: Shape
+    style: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Charts that belong together, the legend that they share, and what has to be said of them."""
+
+    charts: tuple[str, ...]
+    legend: tuple[Key, ...]
+    caption: str
+
+
+def front_chart(found: ConditionAssessment, identifier: str) -> str:
+    """Latency against throughput of one condition: measured plans and front, predicted ones over them."""
+    cells = found.joined.comparisons
+    unit_s, unit = _unit(value for c in cells for value in (c.latency.high, c.latency.predicted))
+    points = [((c.latency.measured / unit_s, c.throughput.measured)) for c in cells]
+    aimed = [((c.latency.predicted / unit_s, c.throughput.predicted)) for c in cells]
+    panel = Panel(
+        scale_over([x for x, _ in (*points, *aimed)]), scale_over([y for _, y in (*points, *aimed)]),
+        x_label=f"latency, {unit}", y_label="throughput, images/s",
+    )  # fmt: skip
+    for (x, y), (a, b) in zip(points, aimed, strict=True):
+        panel.line([(x, y), (a, b)], "miss")
+    front = found.front
+    if front is not None:
+        panel.line(sorted(p for c, p in zip(cells, points, strict=True) if c.label in front.measured), "measured front")
+        panel.line(
+            sorted(p for c, p in zip(cells, aimed, strict=True) if c.label in front.predicted), "predicted front"
+        )
+    for cell, (x, y) in zip(cells, points, strict=True):
+        panel.bar((cell.latency.low / unit_s, cell.latency.high / unit_s), (y, y), "measured spread")
+        panel.bar((x, x), (cell.throughput.low, cell.throughput.high), "measured spread")
+        panel.point(x, y, shape="circle", style="measured", size=3.5, title=_told(cell))
+    for cell, (a, b) in zip(cells, aimed, strict=True):
+        panel.point(a, b, shape="diamond", style="predicted hollow", size=4.5, title=_told(cell))
+    on_front = (*front.measured, *front.predicted) if front is not None else ()
+    for cell, (x, y) in sorted(zip(cells, points, strict=True), key=lambda pair: pair[0].label not in on_front):
+        panel.label(x, y, cell.label)
+    return panel.svg(f"Latency against throughput, predicted over measured: {found.joined.condition}", identifier)
+
+
+FRONT_LEGEND = (
+    Key("circle", "measured", "measured, with its range over repeats"),
+    Key("diamond", "predicted hollow", "predicted"),
+)
+
+
+def parity_figure(assessment: Assessment, identifier: str) -> Figure:
+    """Predicted against measured, with bands of ±5 and ±10 %."""
+    charts = []
+    series = _Series(assessment)
+    for place, (name, pick) in enumerate(_QUANTITIES):
+        pairs = [(c, q) for c in assessment.joined.comparisons for q in pick(c) if q.error is not None]
+        if not pairs:
+            continue
+        unit_s, unit = (1.0, "images/s") if name == "throughput" else _unit(q.measured for _, q in pairs)
+        values = [value / unit_s for _, q in pairs for value in (q.measured, q.predicted)]
+        scale = scale_over(values, margin=0.05)
+        panel = Panel(
+            scale, scale, x_label=f"measured {name}, {unit}", y_label=f"predicted, {unit}", size=(360.0, 330.0)
+        )
+        for share, style in ((0.10, "band wide"), (0.05, "band")):
+            ends = (scale.low, scale.high)
+            panel.band(
+                [(x, x * (1 - share)) for x in _along(*ends, scale)]
+                + [(x, x * (1 + share)) for x in reversed(_along(*ends, scale))],
+                style,
+            )
+        panel.line([(scale.low, scale.low), (scale.high, scale.high)], "rule")
+        for cell, q in pairs:
+            panel.bar((q.low / unit_s, q.high / unit_s), (q.predicted / unit_s,) * 2, f"spread {series.style(cell)}")
+        for cell, q in pairs:
+            panel.point(
+                q.measured / unit_s, q.predicted / unit_s,
+                shape=series.shape(cell), style=f"hollow {series.style(cell)}",
+                title=f"{_name(cell)}: {name} off by {signed(q.error)}",
+            )  # fmt: skip
+        charts.append(panel.svg(f"Predicted against measured {name} of every cell", f"{identifier}-{place}"))
+    return Figure(
+        tuple(charts), series.legend,
+        "On the diagonal a prediction is exact; the bands are ±5 and ±10 %. Bars: range over repeats, or the noise"
+        " floor of"
+        " a single one.",
+    )  # fmt: skip
+
+
+def _along(low: float, high: float, scale: Scale, steps: int = 24) -> list[float]:
+    """Values from one end to the other, evenly on the scale, so that a band bends as it should."""
+    if scale.logarithmic:
+        return [low * (high / low) ** (k / steps) for k in range(steps + 1)]
+    return [low + (high - low) * k / steps for k in range(steps + 1)]
+
+
+def residual_figure(assessment: Assessment, identifier: str) -> Figure:
+    """Signed errors against what could explain them: bytes, rate, delay, imbalance; a row of charts a quantity."""
+    variables: tuple[tuple[str, Callable[[Comparison], float]], ...] = (
+        ("sent a batch, MB", lambda c: c.activation_bytes / 1e6),
+        ("rate, Mbit/s", lambda c: c.inputs.links[0].rate_bps / 1e6),
+        ("one-way delay, ms", lambda c: c.inputs.links[0].one_way_delay_s * 1e3),
+        ("longest stage's share of computing", lambda c: c.imbalance),
+    )
+    series = _Series(assessment)
+    shaped = {
+        id(cell)
+        for condition in assessment.joined.conditions
+        if condition.link_origin == "asked"
+        for cell in condition.comparisons
+    }
+    charts = []
+    for row, (name, pick) in enumerate(_QUANTITIES):
+        cells = assessment.joined.comparisons
+        if name == "transfer phase" and any(id(c) in shaped and c.transfers for c in cells):
+            cells = tuple(c for c in cells if id(c) in shaped)
+        found = [(c, q, q.error) for c in cells for q in pick(c) if q.error is not None]
+        if not found:
+            continue
+        y = scale_over(
+            [error * 100 for _, _, error in found] + [((q.noise_floor or 0.0) * 100) for _, q, _ in found], whole=True
+        )
+        for column, (label, value) in enumerate(variables):
+            panel = Panel(
+                scale_over([value(c) for c, _, _ in found]), y,
+                x_label=label, y_label=f"error of {name}, %", size=(330.0, 230.0),
+            )  # fmt: skip
+            panel.rule(y=0.0)
+            for cell, q, error in found:
+                noise = (q.noise_floor or 0.0) * 100
+                panel.bar(
+                    (value(cell),) * 2, (error * 100 - noise, error * 100 + noise), f"spread {series.style(cell)}"
+                )
+            for cell, _, error in found:
+                panel.point(
+                    value(cell), error * 100, shape=series.shape(cell), style=f"hollow {series.style(cell)}", size=3.5,
+                    title=f"{_name(cell)}: {name} off by {signed(error)}",
+                )  # fmt: skip
+            charts.append(panel.svg(f"Error of {name} against {label}", f"{identifier}-{row}-{column}"))
+    return Figure(
+        tuple(charts), series.legend,
+        "Error is (predicted − measured) / measured. Bars are the cells' own noise floors: an error inside its bar is"
+        " not an"
+        " error anybody can show. A trend along an axis is a term that is missing. Transfer phases are those over"
+        " shaped"
+        " links, where there are any: over an unshaped one they last a fraction of a millisecond.",
+    )  # fmt: skip
+
+
+def ablation_figure(assessment: Assessment, identifier: str) -> Figure:
+    """Mean error of the cells that a term changes, with the term and without it."""
+    charts = []
+    for place, name in enumerate(("latency", "throughput", "transfer")):
+        rows = [
+            (entry.term, with_term.mape * 100, without_term.mape * 100)
+            for entry in assessment.ablation
+            if (with_term := getattr(entry.with_term, name, None)) is not None
+            and (without_term := getattr(entry.without_term, name, None)) is not None
+        ]
+        if rows:
+            title = "transfer phase" if name == "transfer" else name
+            charts.append(_dumbbells(rows, f"MAPE of {title}, %", f"{identifier}-{place}"))
+    return Figure(
+        tuple(charts),
+        (Key("circle", "predicted", "with the term"), Key("cross", "series s1", "without it")),
+        "Each over the cells that the term changes. A cross to the right of its dot: the term makes predictions better"
+        " by"
+        " that much; to the left: worse.",
+    )  # fmt: skip
+
+
+def baseline_figure(found: BasisScores, identifier: str) -> Figure:
+    """Mean error of the model and of simpler ones on the same cells."""
+    scores = found.scores
+    groups: tuple[tuple[str, ErrorScore | None, tuple[tuple[str, ErrorScore | None], ...]], ...] = (
+        ("latency", scores.latency, (("additive", scores.additive_latency),)),
+        (
+            "throughput", scores.throughput,
+            (("additive", scores.additive_throughput), ("max(compute, communication)", scores.overlap_throughput)),
+        ),
+    )  # fmt: skip
+    rows = [
+        (f"{quantity}: {name}", ours.mape * 100, simpler.mape * 100)
+        for quantity, ours, others in groups
+        if ours is not None
+        for name, simpler in others
+        if simpler is not None
+    ]
+    return Figure(
+        (_dumbbells(rows, "MAPE, %", identifier),) if rows else (),
+        (Key("circle", "predicted", "this model"), Key("cross", "series s1", "the simpler one")),
+        "On the same cells.",
+    )
+
+
+def _dumbbells(rows: Sequence[tuple[str, float, float]], label: str, identifier: str) -> str:
+    """A line a row from a dot to a cross, its name above the line."""
+    x = scale_over([value for _, *values in rows for value in values], whole=True, logarithmic=False)
+    panel = Panel(
+        x, Scale(-len(rows) + 0.4, 0.6), x_label=label, y_label="", size=(400.0, 56.0 + 34.0 * len(rows)), rows=True
+    )
+    for place, (name, dot, cross) in enumerate(rows):
+        panel.line([(dot, -place), (cross, -place)], "miss")
+        panel.point(cross, -place, shape="cross", style="series s1", title=f"{name}, without: {cross:.3g} %")
+        panel.point(dot, -place, shape="circle", style="predicted", title=f"{name}, with: {dot:.3g} %")
+        panel.write(min(dot, cross), -place + 0.32, f"{name}: {dot:.3g} % → {cross:.3g} %")
+    return panel.svg(label, identifier)
+
+
+class _Series:
+    """How cells are told apart: colour by model (or, of one model, by link), shape by mode (or, of one, by link)."""
+
+    def __init__(self, assessment: Assessment) -> None:
+        conditions = [found.joined for found in assessment.conditions]
+        self._of = {id(cell): joined.condition for joined in conditions for cell in joined.comparisons}
+        several = len({joined.condition.model for joined in conditions}) > 1
+        self._colours: list[str] = list(
+            dict.fromkeys(j.condition.model if several else j.condition.link_name for j in conditions)
+        )
+        self._by_model = several
+        self._shapes: list[str] = list(dict.fromkeys(str(j.condition.mode) for j in conditions))
+        self._held = {id(cell): basis_of(cell) for joined in conditions for cell in joined.comparisons}
+        self._bases = list(dict.fromkeys(self._held.values()))
+
+    def _colour(self, cell: Comparison) -> int:
+        condition = self._of[id(cell)]
+        return self._colours.index(condition.model if self._by_model else condition.link_name)
+
+    def style(self, cell: Comparison) -> str:
+        """Classes of the cell's marker."""
+        faint = " fitted" if len(self._bases) > 1 and self._held[id(cell)] == "fitted" else ""
+        return f"series s{self._colour(cell) % COLOURS}{faint}"
+
+    def shape(self, cell: Comparison) -> Shape:
+        """Shape of the cell's marker."""
+        return SHAPES[self._shapes.index(str(self._of[id(cell)].mode)) % len(SHAPES)]
+
+    @property
+    def legend(self) -> tuple[Key, ...]:
+        """What colours and shapes stand for."""
+        colours = [Key("square", f"series s{n % COLOURS}", name) for n, name in enumerate(self._colours)]
+        shapes = [Key(SHAPES[n % len(SHAPES)], "hollow plain", name) for n, name in enumerate(self._shapes)]
+        faint = [Key("square", "series fitted", "fitted on (faint)")] if len(self._bases) > 1 else []
+        return (*colours, *shapes, *faint)
+
+
+def _unit(values_s: Iterable[float]) -> tuple[float, str]:
+    """Seconds in the unit that suits the largest of them."""
+    return (1.0, "s") if max(values_s) >= 1 else (1e-3, "ms")
+
+
+def _name(cell: Comparison) -> str:
+    inputs = cell.inputs
+    return f"{inputs.model.name}, split {cell.label}, {inputs.links[0].name}, {inputs.mode}"
+
+
+def _told(cell: Comparison) -> str:
+    latency, throughput = cell.latency, cell.throughput
+    return (
+        f"split {cell.label}: latency {duration(latency.measured)} measured, {duration(latency.predicted)} predicted"
+        f" ({signed(latency.error)}); {throughput.measured:.4g} images/s measured, {throughput.predicted:.4g} predicted"
+        f" ({signed(throughput.error)})"
+    )

@@ -1,0 +1,131 @@
+"""Tables of where a report comes from, and of what is not in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from validation.assessment import Assessment, ConditionAssessment
+from validation.comparing import Comparison
+from validation.report.tables import Table
+from validation.scores import WITHIN
+from validation.wording import percent
+
+
+def unjoined_table(assessment: Assessment) -> Table:
+    """Cells that are not compared, each with its reason and remedy; alike ones in one row."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for entry in assessment.joined.unjoined:
+        key = (entry.status, entry.plan, entry.mode, entry.link_name, entry.reason, entry.remedy)
+        groups.setdefault(key, []).append(str(entry.repeat))
+    rows = tuple(
+        (status, plan, mode, link, ", ".join(dict.fromkeys(repeats)), reason, remedy)
+        for (status, plan, mode, link, reason, remedy), repeats in groups.items()
+    )
+    headings = ("status", "plan", "mode", "link", "repeats", "reason", "what to do")
+    return Table("Cells not compared", headings, rows, text_columns=frozenset(headings))
+
+
+def doubt_table(assessment: Assessment) -> Table:
+    """What contradicts what: inverted pairs, links that miss, large errors, overruns, unequal outputs."""
+    headings = ("kind", "condition", "what")
+    return Table(
+        "Contradictions and large errors",
+        headings,
+        tuple(
+            (kind, str(found.joined.condition), what)
+            for found in assessment.conditions
+            for kind, what in (
+                *_doubts(found),
+                *(doubt for cell in found.joined.comparisons for doubt in _of_cell(cell)),
+            )
+        ),
+        "pairs in the wrong order, links that miss by more than 5 %, errors beyond 10 %, overruns and unequal outputs",
+        frozenset(headings),
+    )
+
+
+def _doubts(found: ConditionAssessment) -> Iterator[tuple[str, str]]:
+    for name, rank in (("latency", found.latency_rank), ("throughput", found.throughput_rank)):
+        for pair in rank.inversions:
+            yield (
+                "order",
+                f"{name} of split {pair.larger} was measured larger than of {pair.smaller} ({pair.measured[0]:.4g} and"
+                f" {pair.measured[1]:.4g}) and predicted smaller ({pair.predicted[0]:.4g} and {pair.predicted[1]:.4g})",
+            )
+    for check in found.joined.link_checks:
+        if check.flags:
+            yield "link", f"as probed it misses what was asked for: {', '.join(check.flags)}"
+
+
+def _of_cell(cell: Comparison) -> Iterator[tuple[str, str]]:
+    for name, quantity in (("latency", cell.latency), ("throughput", cell.throughput)):
+        if quantity.error is not None and abs(quantity.error) > WITHIN:
+            noise = "unknown" if quantity.noise_floor is None else percent(quantity.noise_floor)
+            yield "error", f"{name} of split {cell.label} is off by {quantity.error:+.1%} (noise floor {noise})"
+    if cell.overruns:
+        runs = sum(repeat.stage_runs for repeat in cell.repeats)
+        yield "host", f"split {cell.label}: too slow for its targets in {cell.overruns} of {runs} runs"
+    if any(r.output_check is not None and not r.output_check.bitwise_equal for r in cell.repeats):
+        yield "output", f"split {cell.label}: the output differed from the unsplit model's"
+
+
+def calibration_table(assessment: Assessment) -> Table:
+    """Calibrations that predictions were made with, and what they were fitted on."""
+    found = {
+        cell.inputs.calibration.name: cell.inputs.calibration
+        for cell in assessment.joined.comparisons
+        if cell.inputs.calibration is not None
+    }
+    rows = tuple(
+        (
+            name,
+            calibration.backend,
+            ", ".join(calibration.active_terms()) or "none",
+            "; ".join(calibration.fitted_on) or "not said",
+            ", ".join(f"{what} {digest}" for what, digest in calibration.hashes.items()) or "none",
+        )
+        for name, calibration in sorted(found.items())
+    )
+    headings = ("calibration", "backend", "terms", "fitted on", "hashes")
+    return Table("Calibrations", headings, rows, text_columns=frozenset(headings))
+
+
+def provenance_table(assessment: Assessment) -> Table:
+    """What the runs ran on, flattened from their manifests."""
+    joined = assessment.joined
+    rows: list[tuple[str, str]] = []
+    for run in joined.runs:
+        manifest = run.manifest
+        rows += [
+            ("run", manifest.run_id),
+            ("created (UTC)", manifest.created_utc),
+            ("command line", " ".join(manifest.command_line)),
+            ("cells planned", str(manifest.cells_planned)),
+            ("cells recorded", str(len(run.cells))),
+            ("half-written lines dropped", str(run.dropped_lines)),
+            ("seed", str(manifest.seed)),
+        ]
+    manifest = joined.manifest
+    rows += [
+        ("earlier attempts left out", str(joined.superseded)),
+        ("planned but not recorded", str(joined.missing)),
+        ("stages", "real" if not manifest.emulated else f"emulated, speed ×{manifest.speed:g}"),
+    ]
+    timings = {name: digest for run in joined.runs for name, digest in run.manifest.timings.items()}
+    for label, values in (
+        ("testbed", manifest.testbed),
+        ("host", manifest.host),
+        ("version", manifest.versions),
+        ("timing", timings),
+        ("sysctl", manifest.sysctls),
+    ):
+        rows += [(f"{label}: {key}", str(value)) for key, value in sorted(values.items())]
+    for number, worker in enumerate(manifest.workers, start=1):
+        rows.append((f"worker {number}", ", ".join(f"{key}={value}" for key, value in sorted(worker.items()))))
+    rows.append(("qdisc", manifest.qdisc or "none recorded"))
+    note = (
+        "testbed, host, versions and settings are of the first run; the others are alike in them"
+        if len(joined.runs) > 1
+        else ""
+    )
+    return Table("Provenance", ("what", "value"), tuple(rows), note, frozenset({"what", "value"}))
