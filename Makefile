@@ -9,7 +9,9 @@ ENVIRONMENT := .venv/installed
 DEMO_RUN := runs/demo-$(shell date -u +%Y%m%dT%H%M%SZ)
 
 # openssh-server: starting workers over ssh (tests/hwrun/test_remote_workers.py).
-APT_PACKAGES := openssh-server
+# user-mode-linux busybox-static iproute2 ethtool: shaping against a real netem (tests/hwrun/test_shaping_netem.py), and
+# against settings that tc makes (test_shaping_lease.py).
+APT_PACKAGES := openssh-server user-mode-linux busybox-static iproute2 ethtool
 
 .PHONY: apt-packages demo test check bench format clean help
 

@@ -21,6 +21,7 @@ SUBCOMMANDS = (
     Subcommand("sweep", "hwrun.commands.sweep", "measure plans over links, modes and repeats"),
     Subcommand("probe", "hwrun.commands.probe", "round trips, goodput, message cost and clocks between two hosts"),
     Subcommand("profile", "hwrun.commands.profile", "time every block of a model on this device"),
+    Subcommand("shape", "hwrun.commands.shape", "make the link to a peer slow, late or lossy, by tc, under a lease"),
     Subcommand("trace", "hwrun.commands.trace", "write model profiles: blocks, parameters, FLOPs, output bytes"),
 )
 

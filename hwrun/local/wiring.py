@@ -9,11 +9,8 @@ so where the sysctl may not be written (a user namespace).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import fcntl
 import socket
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +18,12 @@ from typing import Any
 
 from hwrun.errors import HwrunError, NotPermittedError
 from hwrun.local.namespaces import NetworkNamespace
+from hwrun.offloads import Offload, is_on, switch
 
 CONGESTION_CONTROL = "cubic"
 _LOOPBACK_INDEX = 1
 _SCOPE_LINK = 253  # RT_SCOPE_LINK (rtnetlink(7)): the far end is on the cable itself
-_SIOCETHTOOL = 0x8946
-# linux/ethtool.h: (name, command that sets, command that gets)
-_OFFLOADS = (("tx", 0x17, 0x16), ("tso", 0x1F, 0x1E), ("gso", 0x24, 0x23), ("gro", 0x2C, 0x2B))
+_OFFLOADS: tuple[Offload, ...] = ("tx", "tso", "gso", "gro")
 
 
 @dataclass(frozen=True)
@@ -118,11 +114,8 @@ def switch_offloads_off(namespace: NetworkNamespace, interface: str) -> None:
     """No checksum, segmentation or receive offload on an interface, verified by reading back."""
 
     def inside() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-            for name, set_command, get_command in _OFFLOADS:
-                _ethtool(handle, interface, set_command, 0)
-                if _ethtool(handle, interface, get_command, 0) != 0:
-                    raise HwrunError(f"offload {name} of {interface}: got on after switching it off, expected off")
+        for name in _OFFLOADS:
+            switch(interface, name, on=False)
 
     with _translated(f"offloads of {interface}"):
         namespace.run(inside)
@@ -130,20 +123,7 @@ def switch_offloads_off(namespace: NetworkNamespace, interface: str) -> None:
 
 def offloads(namespace: NetworkNamespace, interface: str) -> dict[str, bool]:
     """Which of tx, tso, gso and gro are on."""
-
-    def inside() -> dict[str, bool]:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-            return {name: _ethtool(handle, interface, get_command, 0) != 0 for name, _, get_command in _OFFLOADS}
-
-    return namespace.run(inside)
-
-
-def _ethtool(handle: socket.socket, interface: str, command: int, value: int) -> int:
-    # struct ifreq { char name[16]; void *data; } pointing at struct ethtool_value { u32 command; u32 value }
-    exchange = ctypes.create_string_buffer(struct.pack("II", command, value), 8)
-    request = struct.pack("16sP", interface.encode(), ctypes.addressof(exchange))
-    fcntl.ioctl(handle, _SIOCETHTOOL, request.ljust(40, b"\0"))
-    return int(struct.unpack("II", exchange.raw)[1])
+    return namespace.run(lambda: {name: is_on(interface, name) for name in _OFFLOADS})
 
 
 def read_sysctls(namespace: NetworkNamespace, names: tuple[str, ...]) -> dict[str, str]:

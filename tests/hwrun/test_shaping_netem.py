@@ -1,0 +1,110 @@
+"""The shaping of a real device against a real netem: a user-mode Linux kernel, started here as an ordinary process."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+GUEST = Path(__file__).with_name("shaping_guest.py")
+MODULES = Path("/usr/lib/uml/modules")
+WANTED = ("drivers/net/veth", "net/sched/sch_htb", "net/sched/sch_netem", "net/sched/cls_u32")
+# It takes ten seconds on a quiet machine.
+LIMIT_S = 120.0
+
+INIT = """#!/bin/sh
+busybox mount -t proc proc /proc
+busybox mount -t sysfs sysfs /sys
+busybox mount -t tmpfs tmpfs /run
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={path}
+for module in {modules}; do busybox insmod {folder}/$(uname -r)/kernel/$module.ko; done
+busybox ip link set lo up
+cd {root}
+{python} {guest}
+busybox poweroff -f
+"""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the guest printed."""
+    programs = {name: shutil.which(name) for name in ("linux.uml", "busybox", "tc", "ethtool")}
+    if missing := [name for name, path in programs.items() if path is None]:
+        pytest.skip(f"no {', '.join(missing)}: apt-get install user-mode-linux busybox-static iproute2 ethtool")
+    folder = tmp_path_factory.mktemp("uml")
+    init = folder / "init"
+    init.write_text(
+        INIT.format(path=ROOT, modules=" ".join(WANTED), folder=MODULES, root=ROOT, python=sys.executable, guest=GUEST)
+    )
+    init.chmod(0o755)
+    kernel = subprocess.Popen(
+        [
+            "linux.uml", "mem=256M", "rootfstype=hostfs", "rootflags=/", "root=/dev/root", "rw", f"init={init}",
+            "con=null", "con0=null,fd:1", f"umid=test{os.getpid()}", f"uml_dir={folder}",
+        ],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        console, _ = kernel.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(kernel.pid, signal.SIGKILL)
+        console, _ = kernel.communicate()
+        pytest.fail(f"the guest did not end within {LIMIT_S:g} s:\n{console[-4000:]}")
+    lines = [line.partition("RESULT ")[2] for line in console.splitlines() if "RESULT " in line]
+    results: dict[str, Any] = {}
+    for line in lines:
+        results |= json.loads(line)
+    assert "kernel" in results, f"the guest did not come to its end:\n{console[-4000:]}"
+    return results
+
+
+def test_what_is_set_by_netlink_is_read_back_and_tc_shows_the_same(found: dict[str, Any]) -> None:
+    assert found["read_back"]
+    assert "qdisc netem 4863: parent 4853:1 limit 8690 delay 40ms rate 20Mbit" in found["tc"]
+
+
+def test_a_transfer_takes_the_rate_and_the_delay(found: dict[str, Any]) -> None:
+    segments = math.ceil(500_000 / 1448)
+    expected_s = (500_000 + 66 * segments) * 8 / 20e6 + 0.040
+    assert expected_s * 0.995 < found["shaped"]["data_one_way_s"] < expected_s * 1.05 + 0.02
+    assert 0.040 <= found["shaped"]["data_rtt_s"] < 0.050
+
+
+def test_the_control_port_of_the_same_peer_is_not_shaped(found: dict[str, Any]) -> None:
+    assert found["shaped"]["control_rtt_s"] < 0.010
+    assert found["shaped"]["control_one_way_s"] < 0.100  # at 20 Mbit/s it would be 0.209
+
+
+def test_removed_it_is_as_before(found: dict[str, Any]) -> None:
+    assert found["default_again"]
+    assert found["unshaped"]["data_one_way_s"] < 0.100
+    assert found["unshaped"]["data_rtt_s"] < 0.010
+
+
+def test_the_lines_of_a_dry_run_make_that_setting_when_typed(found: dict[str, Any]) -> None:
+    assert found["typed_complaints"] == []
+    assert found["typed_problem"] is None
+    assert found["typed_read_back"]
+
+
+def test_jitter_and_loss_are_as_asked(found: dict[str, Any]) -> None:
+    # 300 datagrams, a quarter lost: five standard deviations of a binomial either way.
+    assert abs(found["arrived"] - 225) < 5 * math.sqrt(300 * 0.25 * 0.75)
+    least_s, mean_s, most_s = found["delays_s"]
+    assert 0.020 <= least_s < 0.022
+    assert mean_s == pytest.approx(0.030, abs=5 * 0.010 / math.sqrt(3 * 180) + 0.002)
+    assert 0.038 < most_s < 0.060
+
+
+def test_an_owner_killed_with_9_leaves_no_qdisc(found: dict[str, Any]) -> None:
+    assert found["held"]
+    assert found["gone_after_kill"]
