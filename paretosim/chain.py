@@ -69,16 +69,20 @@ def stage_times_s(block_s: Sequence[ArrayLike], splits: NDArray[np.int64], speed
     with np.errstate(over="ignore", invalid="ignore"):  # what is too large for a number is the caller's to refuse
         scaled = [np.asarray(times, dtype=np.float64) / speed for times in block_s]
         total = np.asarray(sum(times.sum(axis=-1, keepdims=True) for times in scaled))
-        countable = np.isfinite(total) & (total > 0)
-        # Exponents and not a quotient: the quantum of very short times is too small for a number.
-        exponent = _EXACT_QUANTA_BITS - np.frexp(np.where(countable, total, 1.0))[1]
-        scaled = [
-            np.where(countable, np.ldexp(np.rint(np.ldexp(times, exponent)), -exponent), times) for times in scaled
-        ]
+        scaled = [in_quanta(times, total) for times in scaled]
         zero = np.zeros_like(total)
         before = np.concatenate([zero, scaled[0].cumsum(axis=-1)], axis=-1)
         after = np.concatenate([zero, scaled[1][..., ::-1].cumsum(axis=-1)], axis=-1)[..., ::-1]
     return np.stack([before[..., splits], after[..., splits]], axis=-1)
+
+
+def in_quanta(times_s: NDArray[np.float64], total_s: ArrayLike) -> NDArray[np.float64]:
+    """Times as whole multiples of the quantum of `total_s`: sums up to about that are exact in any order."""
+    total = np.asarray(total_s, dtype=np.float64)
+    countable = np.isfinite(total) & (total > 0)
+    # Exponents and not a quotient: the quantum of very short times is too small for a number.
+    exponent = _EXACT_QUANTA_BITS - np.frexp(np.where(countable, total, 1.0))[1]
+    return np.where(countable, np.ldexp(np.rint(np.ldexp(times_s, exponent)), -exponent), times_s)
 
 
 def hops_of(cut_bytes: NDArray[np.int64], splits: NDArray[np.int64], *, source: Source, sink: Sink) -> tuple[Hop, ...]:

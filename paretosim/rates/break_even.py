@@ -1,14 +1,16 @@
 """Rates at which the best split, or the front, changes: computed from the pieces, never from a grid.
 
 At a fixed delay every station's time is affine in u = 1 / rate between the rates where a round of slow start stops
-stalling or the window starts to cap the rate (`link_response`). Cut further where two stations of a split are equally
-slow, both objectives of every split are affine in u on each interval. Two splits then change places inside an interval
-where their lines cross, or at its end. Between two neighbours of all those rates nothing changes, so one look in the
-middle says which split is best and which are on the front (docs/model.md, "Break-even rates").
+stalling, the window starts to cap the rate, or a transfer becomes longer than what goes on beside it: a host's sockets,
+or a stage that it slows down (`link_response`). Cut further where two stations of a split are equally slow, both objectives of every split are
+affine in u on each interval. Two splits then change places inside an interval where their lines cross, or at its end.
+Between two neighbours of all those rates nothing changes, so one look in the middle says which split is best and which
+are on the front (docs/model.md, "Break-even rates").
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import TypeVar
 
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from paretosim.errors import BadInputError
 from paretosim.pipeline import in_mode
-from paretosim.rates.link_response import LinkResponse
+from paretosim.rates.link_response import LinkResponse, StageResponse
 from paretosim.rates.link_sweep import Sweep, contenders, sweep
 
 Array = NDArray[np.float64]
@@ -151,33 +153,67 @@ def _station_edges(response: LinkResponse, start: float, end: float, rtt_s: floa
     """U between which every station of every split is affine."""
     inner = [np.array([rtt_s / (8 * response.wmax_bytes)])]
     inner += [
-        rtt_s / hop.thresholds_bits[hop.thresholds_bits > 0]
-        for hop in response.hops
-        if hop.forward or response.return_rate_bps is None
-    ]
+        rtt_s / hop.thresholds_bits[hop.thresholds_bits > 0] for hop in response.hops if response.follows(hop)
+    ]  # fmt: skip
+    lengths = [(hop, hop.copied_s) for hop in response.hops]
+    lengths += [(response.hops[place], stage.alone_s) for stage in response.slowed for place in stage.beside]
+    for hop, other_s in lengths:
+        if response.follows(hop):  # a transfer becomes longer than sockets take, or than the stage beside it
+            both = (hop.wire_bits > 0) & (other_s > 0)
+            inner.append(other_s[both] / hop.wire_bits[both])
     edges = np.concatenate(inner)
     return np.unique(np.concatenate([[start, end], edges[(start < edges) & (edges < end)]]))
 
 
 def _stations(response: LinkResponse, middles: Array, delays: tuple[float, float]) -> tuple[Array, Array]:
-    """Intercepts (s) and slopes (bits) in u of L₀, the longer stage and each hop: (2 + hops, splits, intervals)."""
+    """Intercepts (s) and slopes (bits) in u of L₀ and of the stations, (1 + stations, splits, intervals).
+
+    Stations are the longest one that depends on no link, each hop, and each stage that transfers slow down.
+    """
     rtt_s = np.full(len(middles), sum(delays))
-    shape = (2 + len(response.hops), len(response.splits), len(middles))
+    hops, slowed = len(response.hops), len(response.slowed)
+    shape = (2 + hops + slowed, len(response.splits), len(middles))
     intercepts, slopes = np.zeros(shape), np.zeros(shape)
-    intercepts[1] = response.slowest_stage_s[:, np.newaxis]
+    intercepts[1] = response.slowest_constant_s[:, np.newaxis]
+    transfers = []
     for station, hop in enumerate(response.hops, start=2):
         own = response.inverse_rates(hop, middles, rtt_s)
         rows = hop.rows(own, rtt_s)
-        bits = hop.bits[:, rows]
-        follows = (own == middles) & (hop.forward or response.return_rate_bps is None)
-        sending = np.outer(hop.called, rtt_s) + hop.sent_s[:, np.newaxis]
-        intercepts[station] = hop.round_trips[:, rows] * rtt_s + np.where(follows, 0.0, bits * own) + sending
-        slopes[station] = np.where(follows, bits, 0.0)
+        follows = (own == middles) & response.follows(hop)
+        bits, sending = hop.bits[:, rows], np.outer(hop.called, rtt_s) + hop.sent_s[:, np.newaxis]
+        on_wire_s = np.multiply.outer(hop.wire_bits, own)
+        through = np.maximum(0.0, hop.copied_s[:, np.newaxis] - on_wire_s)
+        copied = through > 0
+        intercepts[station] = (
+            hop.round_trips[:, rows] * rtt_s
+            + np.where(follows, np.where(copied, hop.copied_s[:, np.newaxis], 0.0), bits * own + through)
+            + sending
+        )
+        slopes[station] = np.where(follows, bits - np.where(copied, hop.wire_bits[:, np.newaxis], 0.0), 0.0)
+        transfers.append((on_wire_s, hop.wire_bits[:, np.newaxis] * follows))
     # In the order of `services_s`, so that equal splits get equal coefficients.
-    intercepts[0] = response.computing_s[:, np.newaxis] + intercepts[2:].sum(axis=0)
+    intercepts[0] = response.constant_s[:, np.newaxis] + intercepts[2 : 2 + hops].sum(axis=0)
+    slopes[0] = slopes[2 : 2 + hops].sum(axis=0)
+    if slowed:
+        shares = [_share(stage, [transfers[place] for place in stage.beside]) for stage in response.slowed]
+        for station, (stage, share) in enumerate(zip(response.slowed, shares, strict=True), start=2 + hops):
+            intercepts[station] = stage.alone_s[:, np.newaxis] + stage.kappa * share[0]
+            slopes[station] = stage.kappa * share[1]
+        intercepts[0] += response.contention_s([share[0] for share in shares])
+        slopes[0] += response.contention_s([share[1] for share in shares])
     intercepts[0] += response.delays_s(*(np.array([delay]) for delay in delays))
-    slopes[0] = slopes[2:].sum(axis=0)
     return intercepts, slopes
+
+
+def _share(stage: StageResponse, transfers: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Intercept and slope of Σ min(c, x), (splits, intervals), from x in the middles and its slope, for each hop."""
+    alone_s = stage.alone_s[:, np.newaxis]
+    intercept, slope = stage.shared_s[:, np.newaxis], np.zeros(1)
+    for middle_s, bits in transfers:
+        within = middle_s < alone_s
+        intercept = intercept + np.where(within, np.where(bits > 0, 0.0, middle_s), alone_s)
+        slope = slope + np.where(within, bits, 0.0)
+    return intercept, slope
 
 
 def _refined(response: LinkResponse, edges: Array, delays: tuple[float, float]) -> Array:

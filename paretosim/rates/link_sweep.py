@@ -2,11 +2,11 @@
 
 A front needs every split compared with every other, and a million links of forty splits are too many for that. But
 most comparisons are settled before any link is known: a split that computes no longer, in total and in its longer
-stage, and sends no more over any hop, is no worse on any link (docs/model.md, "Many links"). Only the splits for
-which there is no such other, the contenders, are compared in pairs; each of the rest is compared with one contender
-that is no worse, and is on the front where it is exactly as good and that one is. None of this is taken on trust:
-where rounding has made it better than its contender, all splits are compared. So the fronts are exactly those of
-`pareto.is_nondominated`.
+stage (or in each, where transfers slow them down), and sends no more over any hop, is no worse on any link
+(docs/model.md, "Many links"). Only the splits for which there is no such other, the contenders, are compared in pairs;
+each of the rest is compared with one contender that is no worse, and is on the front where it is exactly as good and
+that one is. None of this is taken on trust: where rounding has made it better than its contender, all splits are
+compared. So the fronts are exactly those of `pareto.is_nondominated`.
 """
 
 from __future__ import annotations
@@ -95,15 +95,16 @@ def sweep(
 def contenders(response: LinkResponse) -> NDArray[np.intp]:
     """For each split, the place of a contender that is no worse on any link; a contender's own place for itself.
 
-    A split is no worse on any link if none of its quantities is larger: both stages' sum, the longer stage, and the
-    bytes of each hop. Of splits with the same quantities the first is the contender.
+    A split is no worse on any link if none of its quantities is larger: both stages' sum, the longer stage, the bytes
+    of each hop, and each stage that transfers slow down. Of splits with the same quantities the first is the contender.
 
     Returns
     -------
     (splits,) places.
     """
     payloads = [hop.payload_bytes for hop in response.hops]
-    return representatives(np.stack([response.computing_s, response.slowest_stage_s, *payloads], axis=1))
+    slowed = [stage.alone_s for stage in response.slowed]
+    return representatives(np.stack([response.constant_s, response.slowest_constant_s, *payloads, *slowed], axis=1))
 
 
 def _mark_fronts(on_front: NDArray[np.bool_], latency: Array, period: Array, ruled_by: NDArray[np.intp]) -> None:

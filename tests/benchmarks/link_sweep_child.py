@@ -68,7 +68,7 @@ def plain_s(response: LinkResponse, rates: Any, delays: Any) -> float:
     hop = response.hops[0]
     splits = range(len(response.splits))
     thresholds, round_trips, bits = hop.thresholds_bits.tolist(), hop.round_trips.tolist(), hop.bits.tolist()
-    computing, slowest = response.computing_s.tolist(), response.slowest_stage_s.tolist()
+    computing, slowest = response.constant_s.tolist(), response.slowest_constant_s.tolist()
     start = time.perf_counter()
     for rate, delay in zip(rates.tolist(), delays.tolist(), strict=True):
         u = max(1 / rate, delay / (8 * response.wmax_bytes))
