@@ -153,22 +153,6 @@ def check_calibration(setting: Termed) -> None:
             )
 
 
-def check_uncalibrated(setting: Setting, what: str, *, able: Sequence[Term] = ()) -> None:
-    """Refuse a setting whose terms go beyond those that `what` is `able` to work out.
-
-    Raises
-    ------
-    BadInputError : names the terms.
-    """
-    if active := [term for term in terms_in_effect(setting).active_terms() if term not in able]:
-        raise BadInputError(
-            f"{what}: cannot yet work out what the calibration says of {', '.join(active)}; expected no calibration,"
-            f" or --without {' --without '.join(active)}"
-        )
-    if off := [term for term in setting.without if term in LINK_TERMS and term not in able]:
-        raise BadInputError(f"{what}: cannot leave out {', '.join(off)}; expected all terms of the link")
-
-
 def link_in_effect(setting: Setting) -> tuple[Link, TcpState]:
     """The setting's link and state of connection, less what is switched off (but for the delay itself)."""
     return less_terms(setting.link, setting.without), tcp_state_in_effect(setting)

@@ -2,10 +2,10 @@
 
 At a fixed delay every station's time is affine in u = 1 / rate between the rates where a round of slow start stops
 stalling, the window starts to cap the rate, or a transfer becomes longer than what goes on beside it: a host's sockets,
-or a stage that it slows down (`link_response`). Cut further where two stations of a split are equally slow, both objectives of every split are
-affine in u on each interval. Two splits then change places inside an interval where their lines cross, or at its end.
-Between two neighbours of all those rates nothing changes, so one look in the middle says which split is best and which
-are on the front (docs/model.md, "Break-even rates").
+or a stage that it slows down (`link_response`). Cut further where two stations of a split are equally slow, both
+objectives of every split are affine in u on each interval. Two splits then change places inside an interval where their
+lines cross, or at its end. Between two neighbours of all those rates nothing changes, so one look in the middle says
+which split is best and which are on the front (docs/model.md, "Break-even rates").
 """
 
 from __future__ import annotations
@@ -231,17 +231,35 @@ def _crossings(response: LinkResponse, edges: Array, delays: tuple[float, float]
     ruled_by = contenders(response)
     places = np.arange(len(ruled_by))
     own, rest = places[ruled_by == places], places[ruled_by != places]
-    # All contenders with each other, and each other split with the contender whose equal it may be.
-    one, two = np.triu_indices(len(own), k=1)
-    ones, twos = np.concatenate([own[one], ruled_by[rest]]), np.concatenate([own[two], rest])
     middles = _middles(edges)
     found = []
     for intercept, slope in _objectives(response, middles, delays):
-        a, b = intercept[ones] - intercept[twos], slope[ones] - slope[twos]
-        found.append(_zeros(edges, a, b))
-        order = np.sign(a + b * middles)
-        found.append(edges[1:-1][(order[:, 1:] != order[:, :-1]).any(axis=0)])
+        found.append(_swaps(edges, intercept[own].T, slope[own].T))
+        values = intercept + slope * middles
+        order, in_order = _order(values[own].T)
+        # Any other split is never better than its contender, so it can only become its equal.
+        equal = np.concatenate([np.diff(in_order) == 0, (values[ruled_by[rest]] == values[rest]).T], axis=1)
+        changes = (order[1:] != order[:-1]).any(axis=1) | (equal[1:] != equal[:-1]).any(axis=1)
+        found.append(edges[1:-1][changes])
     return np.concatenate(found)
+
+
+def _swaps(edges: Array, intercept: Array, slope: Array) -> Array:
+    """Where any two of the lines of an interval, (intervals, lines), cross inside it."""
+    before, after = (_order(intercept + slope * at[:, np.newaxis])[0] for at in (edges[:-1], edges[1:]))
+    moved = np.flatnonzero((before != after).any(axis=1))  # in others all lines keep their order
+    one, two = np.triu_indices(intercept.shape[1], k=1)
+    a, b = (lines[moved][:, one] - lines[moved][:, two] for lines in (intercept, slope))
+    with np.errstate(divide="ignore", invalid="ignore"):  # parallel: nowhere
+        at = -a / b
+    inside = (edges[moved, np.newaxis] < at) & (at < edges[moved + 1, np.newaxis])
+    return np.asarray(at[inside])
+
+
+def _order(values: Array) -> tuple[NDArray[np.intp], Array]:
+    """Places of each row's values in ascending order, equals by place, and the values in that order."""
+    order = values.argsort(axis=1, kind="stable")
+    return order, np.take_along_axis(values, order, axis=1)
 
 
 def _objectives(response: LinkResponse, middles: Array, delays: tuple[float, float]) -> list[tuple[Array, Array]]:

@@ -53,7 +53,8 @@ Array = NDArray[np.float64]
 class HopResponse(msgspec.Struct, frozen=True):
     """One hop's occupancy: `round_trips[:, r]`·RTT + `bits[:, r]`·u in the row r that RTT / u falls in.
 
-    To that come `called`·RTT and `sent_s`, (splits,), of a calibration, and what `copied_s` is longer than `wire_bits`·u.
+    To that come `called`·RTT and `sent_s`, (splits,), of a calibration, and by how much `copied_s` is longer than
+    `wire_bits`·u.
     `thresholds_bits` (rows − 1,) ascends, in bits as RTT / u is; row r holds above r of them. `round_trips`
     and `bits` are (splits, rows). Of shape (splits,) are the hop's own `payload_bytes`, the `wire_bits` that it
     serialises, and whether a batch `waits` its delay.
@@ -120,7 +121,8 @@ class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
     """All splits that fit, as functions of a link.
 
     `constant_s` is the sum of what no link has a say in: stages (those of `slowed` as they are alone), receiving,
-    handing over, a master's hop and its delay. `slowest_constant_s` is the longest station of them that no transfer slows down.
+    handing over, a master's hop and its delay. `slowest_constant_s` is the longest station of them that no transfer
+    slows down.
     `unfit` are the splits left out because a device's memory does not hold them. `return_rate_bps` is that of the
     reverse direction where it does not follow the forward one.
     """

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks.link_sweep import break_even_rates, cold_sweep, warm_sweep
+from tests.benchmarks.link_sweep import break_even_rates, calibrated_break_even_rates, cold_sweep, warm_sweep
 from tests.benchmarks.monte_carlo import monte_carlo
 from tests.benchmarks.placement_front import placement_front
 from tests.benchmarks.predict_start import predict_start
 from tests.benchmarks.uncertainty import uncertainty
 
-BENCHMARKS = (predict_start, placement_front, warm_sweep, cold_sweep, break_even_rates, monte_carlo, uncertainty)
+BENCHMARKS = (
+    predict_start, placement_front, warm_sweep, cold_sweep, break_even_rates, calibrated_break_even_rates, monte_carlo,
+    uncertainty,
+)  # fmt: skip
 
 if __name__ == "__main__":
     results = [benchmark() for benchmark in BENCHMARKS]

@@ -12,6 +12,9 @@ from functools import partial
 from itertools import product
 from typing import get_args
 
+from paretosim.calibration import SCHEMA_VERSION as CALIBRATION_SCHEMA
+from paretosim.calibration import Calibration, DeviceTerms, MessageCost, Relay
+from paretosim.device import Device
 from paretosim.link import shaped
 from paretosim.mode import MODE_NAMES, Mode
 from paretosim.prediction import Setting
@@ -73,30 +76,60 @@ def _sweep(tcp_state: TcpState, bar: float) -> SweepResult:
 
 def break_even_rates() -> Seconds:
     """The slowest of all shipped models, pairs of devices with timings of them, modes and states of TCP."""
-    tasks = dict(_break_even_tasks())
+    return _slowest_of(dict(_break_even_tasks(calibrated=False)), "")
+
+
+def calibrated_break_even_rates() -> Seconds:
+    """The same with every term of a calibration on, contention among them."""
+    return _slowest_of(dict(_break_even_tasks(calibrated=True)), ", all terms of a calibration")
+
+
+def _slowest_of(tasks: dict[str, Callable[[], object]], with_what: str) -> Seconds:
     # The quickest of a few runs finds the slowest task; that one is then timed as often as a median needs.
     slowest = max(tasks, key=lambda name: min(runs_s(tasks[name], 3)))
     return Seconds(
-        f"break-even rates, the slowest of {len(tasks)} models, pairs, modes and states ({slowest})",
+        f"break-even rates{with_what}, the slowest of {len(tasks)} models, pairs, modes and states ({slowest})",
         runs_s(tasks[slowest], 31),
         bar_s=5e-3,
     )
 
 
-def _break_even_tasks() -> Iterator[tuple[str, Callable[[], object]]]:
+def _break_even_tasks(calibrated: bool) -> Iterator[tuple[str, Callable[[], object]]]:
     store = ProfileStore()
     for model in store.names("models"):
         devices = [name for name in store.names("devices") if model in store.timed_models(name)]
         for (one, two), mode, tcp_state in product(product(devices, repeat=2), MODE_NAMES, get_args(TcpState)):
+            pair = store.device(one), store.device(two)
             setting = Setting(
                 model=store.model(model),
-                devices=(store.device(one), store.device(two)),
+                devices=pair,
                 timings=(store.timing(one, model), store.timing(two, model)),
                 link=shaped(store.link("ethernet-1g"), rate_bps=1e9),
                 mode=Mode.named(mode),
                 tcp_state=tcp_state,
+                calibration=_calibration(pair) if calibrated else None,
             )
             yield f"{model} on {one} and {two}, {mode}, {tcp_state}", partial(_break_even, setting)
+
+
+def _calibration(devices: tuple[Device, Device]) -> Calibration:
+    """Every term on, of plausible sizes."""
+
+    def terms(device: Device) -> DeviceTerms:
+        copying = {} if device.accelerator is None else {"launch_s": 2e-3, "pcie_bytes_per_s": 8e9}
+        message = MessageCost(message_s=1e-3, bytes_per_s=2e9)
+        return DeviceTerms(gamma=1.1, overhead_s=5e-3, kappa=0.2, sending=message, receiving=message, **copying)
+
+    return Calibration(
+        schema_version=CALIBRATION_SCHEMA,
+        name="every-term",
+        backend="tcp",
+        devices={device.name: terms(device) for device in devices},
+        framing_bytes=100,
+        rpc_round_trips=1.0,
+        rpc_s=1e-3,
+        relay=Relay(rate_bps=1e9, delay_s=1e-4),
+    )
 
 
 def _break_even(setting: Setting) -> None:
