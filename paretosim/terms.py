@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 
 from paretosim.calibration import (
-    LINK_TERMS,
     NEUTRAL,
     Backend,
     Calibration,
