@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
+from hwrun.clock_state import Firmware, ask_vcgencmd, clock_state, scaled, text_of
 from hwrun.errors import BadUsageError, HwrunError
-
-Scalar = str | int | float | bool | None
+from hwrun.link_records import Scalar
 
 # Larger than any activation, and a size_t on 32-bit systems too.
 _KEEP_BYTES = 1 << 30
@@ -126,27 +124,26 @@ def parse_cores(text: str) -> tuple[int, ...]:
     return tuple(sorted(cores))
 
 
-def conditions(threads: int, system: Path = _SYSTEM) -> dict[str, Scalar]:
+def conditions(threads: int, system: Path = _SYSTEM, firmware: Firmware = ask_vcgencmd) -> dict[str, Scalar]:
     """What this process runs under, flat, for records and profiles; None where the system does not say.
 
     Parameters
     ----------
     threads : computing threads that were asked for.
     system : root of the file system that /proc and /sys are read from.
+    firmware : asks a Raspberry Pi's firmware.
     """
     cores = usable_cores()
     frequency = f"sys/devices/system/cpu/cpu{cores[0]}/cpufreq"
-    load = _text(system / "proc/loadavg")
+    load = text_of(system / "proc/loadavg")
     return {
         "threads": threads,
         "cores": _listed(cores),
         "cpu_model": _cpu_model(system),
         "machine": platform.machine(),
-        "frequency_hz": _scaled(system / frequency / "scaling_cur_freq", 1000) or _cpuinfo_frequency_hz(system),
-        "frequency_max_hz": _scaled(system / frequency / "cpuinfo_max_freq", 1000),
-        "governor": _text(system / frequency / "scaling_governor"),
-        "temperature_c": _scaled(system / "sys/class/thermal/thermal_zone0/temp", 0.001),
-        "throttled": throttled(system),
+        **clock_state(cores[0], system, firmware),
+        "frequency_max_hz": scaled(system / frequency / "cpuinfo_max_freq", 1000),
+        "governor": text_of(system / frequency / "scaling_governor"),
         "load_1min": float(load.split()[0]) if load else None,
         "allocator": _allocator(os.environ),
         "kernel": platform.release(),
@@ -155,56 +152,22 @@ def conditions(threads: int, system: Path = _SYSTEM) -> dict[str, Scalar]:
     }
 
 
-def throttled(system: Path = _SYSTEM, ask_firmware: Callable[[], str | None] | None = None) -> bool | None:
-    """Whether a Raspberry Pi's firmware holds the CPU back right now; None where nothing tells.
-
-    The bits (Raspberry Pi documentation, vcgencmd get_throttled): 0 under-voltage, 1 frequency capped, 2 throttled,
-    3 soft temperature limit; the same from 16 on say that it happened since boot.
-    """
-    answer = _text(system / "sys/devices/platform/soc/soc:firmware/get_throttled")
-    if answer is None:
-        answer = (ask_firmware or _vcgencmd)()
-    try:
-        return None if answer is None else int(answer.rpartition("=")[2], 16) & 0xF != 0
-    except ValueError:
-        return None
-
-
-def _vcgencmd() -> str | None:
-    """What `vcgencmd get_throttled` prints (`throttled=0x0`); None where there is no such command."""
-    command = shutil.which("vcgencmd")
-    if command is None:
-        return None
-    try:
-        return subprocess.run(
-            [command, "get_throttled"], capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
 def steal_s(system: Path = _SYSTEM) -> float | None:
     """CPU seconds since boot that a hypervisor gave to others while this machine had work; None if nothing says."""
-    stat = _text(system / "proc/stat")
+    stat = text_of(system / "proc/stat")
     fields = stat.splitlines()[0].split() if stat else []
     return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else None
 
 
 def _cpu_model(system: Path) -> str | None:
-    board = _text(system / "proc/device-tree/model")
+    board = text_of(system / "proc/device-tree/model")
     if board:
         return board.strip("\0")
     return _cpuinfo(system, "model name") or platform.processor() or None
 
 
-def _cpuinfo_frequency_hz(system: Path) -> float | None:
-    """What a virtual machine without cpufreq is told: a nominal frequency."""
-    megahertz = _cpuinfo(system, "cpu MHz")
-    return None if megahertz is None else float(megahertz) * 1e6
-
-
 def _cpuinfo(system: Path, wanted: str) -> str | None:
-    for line in (_text(system / "proc/cpuinfo") or "").splitlines():
+    for line in (text_of(system / "proc/cpuinfo") or "").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == wanted:
             return value.strip()
@@ -225,21 +188,6 @@ def _version_of(distribution: str) -> str | None:
     try:
         return version(distribution)
     except PackageNotFoundError:
-        return None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return None
-
-
-def _scaled(path: Path, factor: float) -> float | None:
-    text = _text(path)
-    try:
-        return None if text is None else float(text) * factor
-    except ValueError:
         return None
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwrun import steady
+from hwrun.clock_state import held_back
 from hwrun.commands.network_options import add_network_options, network_of
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.link_records import Scalar
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
 from hwrun.models.model_source import build_whole, input_for
 from paretosim.block import Model
@@ -173,11 +175,11 @@ def _profile(
     ]
     after = steady.conditions(arguments.threads)
     steal_after_s = steady.steal_s()
-    throttled = (_as_flag(before), _as_flag(after))
+    throttling = held_back(before, after)
     against = [
         f"batch {one.batch}: {objection}" if len(batches) > 1 else objection
         for one in measured
-        for objection in objections(one, arguments.max_spread, throttled)
+        for objection in objections(one, arguments.max_spread, throttling)
     ]
     worst_spreads = [max(one.spreads_that_matter().values()) for one in measured]
     worst_spread = max(worst_spreads)
@@ -209,6 +211,8 @@ def _profile(
             "load_1min_after": after["load_1min"],
             "temperature_c_after": after["temperature_c"],
             "throttled_after": after["throttled"],
+            "throttled_flags_after": after["throttled_flags"],
+            "frequency_after_hz": after["frequency_hz"],
             "steal_s": stolen_s,
             "worst_spread": round(worst_spread, 6),
             "dtype": "float32",
@@ -249,12 +253,7 @@ def _summary(name: str, measured: Measured, worst_spread: float) -> str:
     )
 
 
-def _as_flag(conditions: dict[str, steady.Scalar]) -> bool | None:
-    value = conditions["throttled"]
-    return None if value is None else bool(value)
-
-
-def _accelerator_conditions(device: str) -> dict[str, steady.Scalar]:
+def _accelerator_conditions(device: str) -> dict[str, Scalar]:
     if device == "cpu":
         return {"accelerator": None}
     import torch

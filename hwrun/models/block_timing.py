@@ -142,17 +142,17 @@ class Measured:
         )
 
 
-def objections(measured: Measured, max_spread: float, throttled: Sequence[bool | None]) -> list[str]:
+def objections(measured: Measured, max_spread: float, held_back: Sequence[str]) -> list[str]:
     """Why these numbers should not be kept; empty where nothing speaks against them.
 
     Parameters
     ----------
     max_spread : largest acceptable interquartile range over median of what matters.
-    throttled : whether the CPU was held back, before and after; None where nothing tells.
+    held_back : what held the processor back meanwhile.
     """
     found = []
-    if any(throttled):
-        found.append("the CPU was throttled (under-voltage, heat or a frequency cap)")
+    if held_back:
+        found.append(f"the processor was held back: {'; '.join(held_back)}")
     noisy = {name: value for name, value in measured.spreads_that_matter().items() if value > max_spread}
     if noisy:
         worst = max(noisy, key=lambda name: noisy[name])

@@ -154,7 +154,7 @@ def test_the_headline_error_is_never_below_the_spread_of_the_whole_model() -> No
 
 def test_steady_repeats_raise_no_objection() -> None:
     found = measured((1.0, 1.02, 0.99, 1.01), (3.0, 3.1, 3.0, 3.0), whole_s=(4.0, 4.1, 4.0, 4.0))
-    assert objections(found, 0.1, (False, None)) == []
+    assert objections(found, 0.1, ()) == []
 
 
 def test_noise_in_a_block_that_matters_is_an_objection_and_in_a_tiny_one_is_not() -> None:
@@ -166,11 +166,11 @@ def test_noise_in_a_block_that_matters_is_an_objection_and_in_a_tiny_one_is_not(
     assert "most b1: 60%" in objection
 
 
-def test_throttling_before_or_after_is_an_objection() -> None:
+def test_a_processor_that_was_held_back_is_an_objection_that_says_how() -> None:
     steady = measured((1.0, 1.0), whole_s=(1.0, 1.0))
-    assert objections(steady, 0.1, (None, None)) == []
-    for flags in ((True, False), (False, True)):
-        assert "throttled" in objections(steady, 0.1, flags)[0]
+    assert objections(steady, 0.1, ()) == []
+    (objection,) = objections(steady, 0.1, ("under-voltage, before", "throttled, in between"))
+    assert objection == "the processor was held back: under-voltage, before; throttled, in between"
 
 
 @given(st.lists(st.floats(1e-6, 10), min_size=2, max_size=30), st.floats(0.1, 10))
@@ -231,6 +231,28 @@ def test_profile_refuses_noise_and_writes_nothing(tmp_path: Path) -> None:
     assert "mobilenet_v2: not kept: the repeats of" in result.stderr
     assert "Stop other work on this device" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_profile_refuses_a_throttled_clock_by_name_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = tmp_path / "bin" / "vcgencmd"
+    command.parent.mkdir()
+    command.write_text('#!/bin/sh\n[ "$1" = get_throttled ] && echo throttled=0x50005 || exit 1\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    output = tmp_path / "profiles"
+    refused = profile(output, "--max-spread", "100")
+    assert refused.returncode == 1
+    because = "the processor was held back: under-voltage, before and after; throttled, before and after"
+    assert f"mobilenet_v2: not kept: {because}" in refused.stderr
+    assert not output.exists()
+    forced = profile(output, "--max-spread", "100", "--force")
+    assert forced.returncode == 0, forced.stderr
+    timing = ProfileStore([output]).timing("mine", "mobilenet_v2")
+    assert timing.notes == (f"kept with --force although {because}",)
+    assert timing.conditions["throttled_flags"] == "0x50005"
 
 
 @pytest.mark.parametrize(

@@ -163,11 +163,3 @@ def test_a_system_without_frequency_scaling_tells_its_nominal_frequency(tmp_path
     found = steady.conditions(1, tmp_path)
     assert found["frequency_hz"] == 2596.5e6
     assert found["cpu_model"] == "Some CPU"
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [("throttled=0x0", False), ("throttled=0x50000", False), ("throttled=0x4", True), ("error", None), (None, None)],
-)
-def test_only_present_throttling_counts(tmp_path: Path, answer: str | None, expected: bool | None) -> None:
-    assert steady.throttled(tmp_path, lambda: answer) is expected
