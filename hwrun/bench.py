@@ -16,11 +16,23 @@ from hwrun.feeding import Fed, FedRun, feed
 from hwrun.link_probes import LinkProbes
 from hwrun.models.model_source import recorded_reference
 from hwrun.orchestrator import Deployment, Pipeline
-from hwrun.records import BatchRecord, Cell, LinkMeasured, LinkProbe, OutputCheck, Phases, Scalar, SocketBuffers, SubRun
+from hwrun.records import (
+    BatchRecord,
+    Cell,
+    LinkMeasured,
+    LinkProbe,
+    OutputCheck,
+    Phases,
+    Scalar,
+    SocketBuffers,
+    SubRun,
+    WorkerWatch,
+)
 from hwrun.reference import References, compare, require_equal
 from hwrun.sweep_cells import Crossing, PlannedCell
 from hwrun.sweep_plan import SweepPlan, recorded
 from hwrun.testbed import DataPath, Testbed, Workers
+from hwrun.watching import Watching
 
 # A cell may take this many times its bound, and a little for deploying it, before it is given up.
 _PATIENCE = 3.0
@@ -38,6 +50,7 @@ class _Found:
         self.tcp_info: tuple[dict[str, Scalar], ...] = ()
         self.buffers: tuple[SocketBuffers, ...] = ()
         self.load: tuple[dict[str, Scalar], ...] = ()
+        self.watched: tuple[WorkerWatch, ...] = ()
         self.relay: dict[str, Scalar] = {}
 
 
@@ -94,6 +107,7 @@ class Bench:
             tcp_info=found.tcp_info,
             buffers=found.buffers,
             load=found.load,
+            watched=found.watched,
             relay=found.relay,
             queue_depth=self._settings.queue_depth,
         )
@@ -146,9 +160,10 @@ class Bench:
             require_equal(found.output_check)
             pipeline.collect()
             self._testbed.counters(reset=True)
+            watching = Watching([self._workers.client(host) for host in dict.fromkeys(cell.stage_hosts)])
             with _LoadSampler() as load:
                 runs = feed(pipeline, cell.mode, self._settings.batches)
-            found.load = tuple(load.samples)
+            found.load, found.watched = tuple(load.samples), watching.end()
             found.relay = dict(self._testbed.counters())
             collected = pipeline.collect()
         found.tcp_info, found.buffers = collected.tcp_info, collected.buffers

@@ -18,7 +18,9 @@ from typing import Literal, TypeVar
 import msgspec
 
 from hwrun.errors import RecordError
-from hwrun.link_records import (  # readers of a run take all of it from this module
+
+# isort: off (readers of a run take all of it from this module; sorted, each name would be a statement of its own)
+from hwrun.link_records import (
     ClockExchange as ClockExchange,
 )
 from hwrun.link_records import (
@@ -51,6 +53,11 @@ from hwrun.link_records import (
 from hwrun.link_records import (
     echo_cost as echo_cost,
 )
+from hwrun.worker_records import GpuSample as GpuSample
+from hwrun.worker_records import WorkerSample as WorkerSample
+from hwrun.worker_records import WorkerWatch as WorkerWatch
+
+# isort: on
 from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.plan import Plan
@@ -132,7 +139,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `stage_targets_s` are the emulated stages' target times, already divided by `speed`; None where stages compute for
     real. Skipped and failed cells carry `reason` and `remedy`. `tcp_info` is of each stage's sending socket after the
     last batch, empty where that is no TCP socket; `buffers` has an entry for each hop between stages that take part.
-    `relay` is what a shaped link's relay counted meanwhile, `load` the machine's use. `queue_depth` batches may wait
+    `relay` is what a shaped link's relay counted meanwhile, `load` the use of the orchestrator's machine, `watched`
+    what each worker sampled of itself and its host. `queue_depth` batches may wait
     before computing, and before sending, in each stage of overlapped workers.
     """
 
@@ -164,6 +172,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     buffers: tuple[SocketBuffers, ...] = ()
     load: tuple[dict[str, Scalar], ...] = ()
     relay: dict[str, Scalar] = {}
+    watched: tuple[WorkerWatch, ...] = ()
     queue_depth: int | None = None
 
     @property

@@ -18,13 +18,16 @@ from collections.abc import Callable, Collection, Iterator
 
 import torch
 
+from hwrun.clock_state import clock_state
 from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
 from hwrun.models.weights import WeightStore, load_stage
 from hwrun.overlapped_stage import OverlappedStage
 from hwrun.probe import MAX_ECHO_S, answer_probe, run_probe
 from hwrun.records import Scalar
+from hwrun.sampling import Sampler, nvml_gpus
 from hwrun.stage_runner import ActivationCache, StageRunner
+from hwrun.steady import usable_cores
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials, admit_peer, dial_peer
 from hwrun.wire.authentication import Purpose
@@ -79,6 +82,7 @@ class Worker:
         self._log = log or _log_to_stderr
         self._pool = BufferPool()
         self._activations = ActivationCache()
+        self._sampler = Sampler(nvml_gpus())
         self._session = threading.Lock()
         # Stages by position, all of one pipeline, and whose turn it is among emulated ones: a device computes one.
         self._pipeline = ""
@@ -199,6 +203,7 @@ class Worker:
             self._serve_orchestrator(connection)
         finally:
             self._tear_down()
+            self._sampler.stop()
             self._session.release()
             if self._once:
                 self.stop()
@@ -257,11 +262,20 @@ class Worker:
                     probe.close()
             case control.Collect():
                 return self._deployed(request.pipeline, request.position).collect()
+            case control.Watch():
+                return self._watch(request.ending)
             case control.TearDown():
                 self._tear_down()
                 return control.Done()
             case _:
                 raise ProtocolError(f"control: got {type(request).__name__}, expected a request")
+
+    def _watch(self, ending: bool) -> control.Watched:
+        samples = self._sampler.stop()
+        clock = clock_state(usable_cores()[0])
+        if not ending:
+            self._sampler.start()
+        return control.Watched(clock=clock, samples=samples if ending else ())
 
     def _chunks(self, connection: Connection, size_bytes: int) -> Iterator[memoryview]:
         left_bytes = size_bytes

@@ -149,7 +149,11 @@ def test_validation_reads_hwruns_records_and_nothing_else_of_it() -> None:
     allowed = {"hwrun.records", "hwrun.errors"}  # the reader's errors are part of the reader
     assert [(a, b) for a, b in _edges("validation") if b.split(".")[0] == "hwrun" and b not in allowed] == []
     reached = networkx.descendants(GRAPH, "hwrun.records")
-    assert {name for name in reached if name.startswith("hwrun")} == {"hwrun.errors", "hwrun.link_records"}
+    assert {name for name in reached if name.startswith("hwrun")} == {
+        "hwrun.errors",
+        "hwrun.link_records",
+        "hwrun.worker_records",
+    }
 
 
 def test_records_and_validation_know_nothing_of_torch() -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
-from hwrun.records import LinkMeasured, Medium, Phases, Scalar
+from hwrun.records import LinkMeasured, Medium, Phases, Scalar, WorkerSample
 from hwrun.wire.frames import Kind
 from hwrun.wire.tcp import BufferPool, Connection, Message
 
@@ -143,6 +143,19 @@ class Collected(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tru
     receive_buffer_bytes: int | None = None
 
 
+class Watch(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Begin to sample this process and its host, or with `ending` stop; answered by Watched."""
+
+    ending: bool
+
+
+class Watched(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The processor's clock at this moment, and at the end what was sampled."""
+
+    clock: dict[str, Scalar]
+    samples: tuple[WorkerSample, ...]
+
+
 class TearDown(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Close the data connections and end the threads of every stage here. Weights stay cached."""
 
@@ -195,7 +208,7 @@ class ProbeEnded(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tr
 ControlMessage = (
     Hello | Welcome | Refused | Ping | Pong | MissingBlocks | Missing | StoreBlock | DeployStage | Connect
     | ProbeLink | Probed | Collect | Collected | TearDown | Done | Failed | StageFailed | DataHello
-    | BulkEnd | BulkMeasured | ProbeEnded
+    | BulkEnd | BulkMeasured | ProbeEnded | Watch | Watched
 )  # fmt: skip
 _decoder: msgspec.json.Decoder[ControlMessage] = msgspec.json.Decoder(ControlMessage)
 _Expected = TypeVar("_Expected")

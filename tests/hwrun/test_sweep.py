@@ -187,6 +187,10 @@ def test_a_sweep_measures_every_cell_once_and_leaves_nothing_behind(finished, sc
         assert len(cell.link_measured.rtt_samples_s) >= 5
         assert cell.control_delay_s > 0
         assert cell.load
+        for watch in cell.watched:
+            assert watch.samples[-1].rss_bytes > 0
+            assert {"frequency_hz", "throttled"} <= watch.before.keys() & watch.after.keys()
+        assert {watch.host for watch in cell.watched} == {"A", "B"}
         assert cell.tcp_info[0]["congestion_control"]
         first, second = cell.stage_targets_s
         for batch in cell.subruns[0].batches:

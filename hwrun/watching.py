@@ -1,0 +1,36 @@
+"""Watching workers while a cell runs: each samples itself, and says before and after how its clock is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hwrun.clock_state import held_back
+from hwrun.records import WorkerWatch
+from hwrun.wire import control
+from hwrun.worker_client import WorkerClient
+
+
+class Watching:
+    """Begins when it is made. A worker that fails meanwhile is its pipeline's matter, and raises here as there."""
+
+    def __init__(self, workers: Sequence[WorkerClient]) -> None:
+        self._workers = tuple(workers)
+        self._before = [_asked(worker, ending=False) for worker in self._workers]
+
+    def end(self) -> tuple[WorkerWatch, ...]:
+        """Stop, and what each worker saw."""
+        after = [_asked(worker, ending=True) for worker in self._workers]
+        return tuple(
+            WorkerWatch(
+                host=worker.name,
+                before=begun.clock,
+                after=ended.clock,
+                held_back=tuple(held_back(begun.clock, ended.clock)),
+                samples=ended.samples,
+            )
+            for worker, begun, ended in zip(self._workers, self._before, after, strict=True)
+        )
+
+
+def _asked(worker: WorkerClient, *, ending: bool) -> control.Watched:
+    return worker.request(control.Watch(ending=ending), control.Watched)

@@ -1,0 +1,49 @@
+"""What a worker says of its own process and its host while a cell runs. Pure: values alone."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hwrun.link_records import Scalar
+
+
+class GpuSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An accelerator at one moment, as NVML says; None where it does not. `busy` is a share of the time."""
+
+    name: str
+    busy: float | None = None
+    memory_bytes: int | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    frequency_hz: float | None = None
+    held_back: bool | None = None
+
+
+class WorkerSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A worker's process and host at `time_s` of its monotonic clock.
+
+    `cpu_cores` is how many cores' worth of time the process has used since the sample before, `cores_busy` the share
+    of that time in which each core of the host was at work for whomever. `interfaces` has bytes received and sent since
+    the interface came up, of those that carried any.
+    """
+
+    time_s: float
+    cpu_cores: float
+    cores_busy: tuple[float, ...]
+    rss_bytes: int
+    interfaces: dict[str, tuple[int, int]]
+    gpus: tuple[GpuSample, ...] = ()
+
+
+class WorkerWatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A worker during one cell: its samples, and the state of its processor's clock before and after.
+
+    `before` and `after` have `frequency_hz`, `temperature_c`, `throttled`, `throttled_flags` and `throttle_count`;
+    `held_back` is what they say held the processor back, before, after or in between.
+    """
+
+    host: str
+    before: dict[str, Scalar]
+    after: dict[str, Scalar]
+    held_back: tuple[str, ...] = ()
+    samples: tuple[WorkerSample, ...] = ()

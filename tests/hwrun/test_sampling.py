@@ -1,0 +1,170 @@
+"""A worker samples its own process and its host, and accelerators by a stand-in for NVML."""
+
+import itertools
+import socket
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from hwrun.clock_state import clock_state
+from hwrun.records import GpuSample, WorkerSample
+from hwrun.sampling import Sampler, no_gpus, nvml_gpus
+from hwrun.watching import Watching
+from hwrun.wire import control
+
+
+def sampled(busy, **options):
+    sampler = Sampler(no_gpus, **options)
+    sampler.start()
+    busy()
+    return sampler.stop()
+
+
+def spin(duration_s):
+    end_s = time.process_time() + duration_s
+    while time.process_time() < end_s:
+        pass
+
+
+def test_processor_memory_and_network_are_sampled_and_the_end_is_the_last_sample():
+    start_s = time.monotonic()
+    samples = sampled(lambda: spin(0.3), interval_s=0.1)
+    assert len(samples) >= 2
+    assert all(a.time_s < b.time_s for a, b in itertools.pairwise(samples))
+    assert start_s < samples[0].time_s <= samples[-1].time_s <= time.monotonic()
+    # However busy the machine is, what was used is used: about 0.3 s of a core, in ticks of 10 ms.
+    times = [start_s, *(sample.time_s for sample in samples)]
+    used_s = sum(s.cpu_cores * (now - then) for s, (then, now) in zip(samples, itertools.pairwise(times), strict=True))
+    assert 0.2 <= used_s <= 2
+    for sample in samples:
+        assert sample.rss_bytes == pytest.approx(psutil.Process().memory_info().rss, rel=0.5)
+        assert len(sample.cores_busy) == psutil.cpu_count()
+        assert all(0 <= share <= 1 for share in sample.cores_busy)
+        assert sample.gpus == ()
+    assert max(max(sample.cores_busy) for sample in samples) > 0.1
+
+
+def test_bytes_of_an_interface_are_counted_as_they_pass():
+    near, far = socket.socket(), socket.create_server(("127.0.0.1", 0))
+
+    def talk():
+        near.connect(far.getsockname())
+        peer, _ = far.accept()
+        time.sleep(0.1)
+        sender = threading.Thread(target=near.sendall, args=(bytes(2_000_000),))
+        sender.start()
+        left = 2_000_000
+        while left:
+            left -= len(peer.recv(65536))
+        sender.join()
+        peer.close()
+
+    samples = sampled(talk, interval_s=0.05)
+    near.close()
+    far.close()
+    (received, sent), (received_later, sent_later) = (samples[i].interfaces["lo"] for i in (0, -1))
+    assert received_later - received >= 2_000_000
+    assert sent_later - sent >= 2_000_000
+
+
+def test_a_long_cell_is_thinned_out_and_keeps_its_beginning_and_its_end():
+    start_s = time.monotonic()
+    samples = sampled(lambda: time.sleep(0.6), interval_s=0.005, most=8)
+    assert 2 <= len(samples) <= 8
+    assert samples[-1].time_s - start_s >= 0.6
+    assert samples[0].time_s - start_s < 0.5
+
+
+def test_stopping_twice_and_starting_anew_is_harmless():
+    sampler = Sampler(no_gpus, interval_s=0.01)
+    assert sampler.stop() == ()
+    sampler.start()
+    first = sampler.stop()
+    assert len(first) == len(sampler.stop()) >= 1
+    sampler.start()
+    assert sampler.stop()[0].time_s > first[-1].time_s
+    assert not [thread for thread in threading.enumerate() if thread.name == "sampler"]
+
+
+class FakeNvmlError(Exception):
+    pass
+
+
+def fake_nvml(**more):
+    def refuse(*_):
+        raise FakeNvmlError
+
+    answers = {
+        "NVMLError": FakeNvmlError,
+        "NVML_TEMPERATURE_GPU": 0,
+        "NVML_CLOCK_SM": 1,
+        "nvmlClocksThrottleReasonGpuIdle": 1,
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetCount": lambda: 1,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetName": lambda handle: "NVIDIA GeForce RTX 4090",
+        "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=37),
+        "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(used=3 * 2**30),
+        "nvmlDeviceGetPowerUsage": lambda handle: 61_500,
+        "nvmlDeviceGetTemperature": lambda handle, sensor: 54,
+        "nvmlDeviceGetClockInfo": lambda handle, clock: 2520,
+        "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: 0x1,
+    }
+    return SimpleNamespace(
+        **answers | {name: refuse if value is FakeNvmlError else value for name, value in more.items()}
+    )
+
+
+def test_an_accelerator_is_read_as_nvml_says_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml())
+    assert nvml_gpus()() == (
+        GpuSample(
+            name="NVIDIA GeForce RTX 4090", busy=0.37, memory_bytes=3 * 2**30, power_w=61.5, temperature_c=54.0,
+            frequency_hz=2.52e9, held_back=False,
+        ),
+    )  # fmt: skip
+
+
+def test_what_an_accelerator_cannot_tell_is_none_and_a_capped_clock_is_held_back(monkeypatch):
+    nvml = fake_nvml(nvmlDeviceGetPowerUsage=FakeNvmlError, nvmlDeviceGetCurrentClocksThrottleReasons=lambda h: 0x40)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    (gpu,) = nvml_gpus()()
+    assert gpu.power_w is None
+    assert gpu.held_back is True
+
+
+@pytest.mark.parametrize("nvml", [None, fake_nvml(nvmlInit=FakeNvmlError), fake_nvml(nvmlDeviceGetCount=lambda: 0)])
+def test_without_nvml_a_driver_or_an_accelerator_there_is_nothing_to_read(monkeypatch, nvml):
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert nvml_gpus() is no_gpus
+
+
+class FakeWorker:
+    """Answers as a worker does, with a clock that gets held back meanwhile."""
+
+    name = "A"
+
+    def __init__(self):
+        self.asked = []
+
+    def request(self, message, expected):
+        self.asked.append(message)
+        flags = "0x40000" if message.ending else "0x0"
+        sample = WorkerSample(time_s=1.0, cpu_cores=0.5, cores_busy=(0.5,), rss_bytes=1, interfaces={})
+        return control.Watched(
+            clock=clock_state(0, firmware=lambda question: None) | {"throttled_flags": flags},
+            samples=(sample,) if message.ending else (),
+        )
+
+
+def test_workers_are_watched_from_begin_to_end_and_what_held_them_back_is_named():
+    worker = FakeWorker()
+    (watch,) = Watching([worker]).end()
+    assert [message.ending for message in worker.asked] == [False, True]
+    assert watch.host == "A"
+    assert len(watch.samples) == 1
+    assert watch.held_back == ("throttled, in between",)
