@@ -26,6 +26,8 @@ from hwrun.overlapped_stage import OverlappedStage
 from hwrun.probe import MAX_ECHO_S, answer_probe, run_probe
 from hwrun.records import Scalar
 from hwrun.sampling import Sampler, nvml_gpus
+from hwrun.shaping.on_the_wire import from_wire
+from hwrun.shaping.session import ShapedSession
 from hwrun.stage_runner import ActivationCache, StageRunner
 from hwrun.steady import usable_cores
 from hwrun.wire import control
@@ -88,6 +90,8 @@ class Worker:
         self._pipeline = ""
         self._stages: dict[int, OverlappedStage] = {}
         self._turn = threading.Lock()
+        control_port = () if control_listener.family == socket.AF_UNIX else (control_listener.getsockname()[1],)
+        self._shaping = ShapedSession(control_port)
         self._stop_requests: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._unproved = threading.BoundedSemaphore(_MAX_UNPROVED)
@@ -204,6 +208,7 @@ class Worker:
         finally:
             self._tear_down()
             self._sampler.stop()
+            self._unshape()
             self._session.release()
             if self._once:
                 self.stop()
@@ -214,6 +219,7 @@ class Worker:
                 message = connection.receive(self._pool, control.CONTROL_LIMIT_BYTES)
             except PeerGoneError:
                 return  # the orchestrator is done, or gone: both end the session
+            self._shaping.heard()
             if message.header.kind is Kind.DISPATCH:
                 if 0 not in self._stages:
                     raise ProtocolError("dispatch: no first stage is deployed")
@@ -264,6 +270,16 @@ class Worker:
                 return self._deployed(request.pipeline, request.position).collect()
             case control.Watch():
                 return self._watch(request.ending)
+            case control.ShapeLink():
+                paths = [from_wire(path) for path in request.paths]
+                return control.Shaped(
+                    self._shaping.shape(paths, request.except_ports, request.interface, request.lease_s)
+                )
+            case control.CheckShape():
+                return control.Shaped(self._shaping.check())
+            case control.UnshapeLink():
+                self._shaping.unshape()
+                return control.Done()
             case control.TearDown():
                 self._tear_down()
                 return control.Done()
@@ -353,3 +369,9 @@ class Worker:
             stage.cancel()
         for position in sorted(stages, reverse=True):  # none is to see the one before it leave while it is at work
             stages[position].stop()
+
+    def _unshape(self) -> None:
+        try:
+            self._shaping.unshape()
+        except HwrunError as error:
+            self._log(f"unshaping: {error}")

@@ -12,6 +12,8 @@ from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
 from hwrun.models.weights import WeightStore
 from hwrun.records import ClockExchange
+from hwrun.shaping.on_the_wire import to_wire
+from hwrun.shaping.setting import Path
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials, dial_peer
 from hwrun.wire.authentication import Purpose
@@ -102,6 +104,28 @@ class WorkerClient:
         sent_s = time.monotonic()
         far_s = self.request(control.Ping(), control.Pong).time_s
         return ClockExchange(sent_s=sent_s, arrived_s=far_s, answered_s=far_s, returned_s=time.monotonic())
+
+    def shape(self, paths: Sequence[Path], interface: str | None, lease_s: float) -> tuple[str, ...]:
+        """Have the worker shape what it sends, instead of what it shaped before; the tc lines that it read back.
+
+        Parameters
+        ----------
+        interface : None for the one that leads to the peers.
+        lease_s : how long it holds after our last message.
+
+        Raises
+        ------
+        RequestFailedError : it could not be set; then nothing is.
+        """
+        if not paths:
+            self.request(control.UnshapeLink(), control.Done)
+            return ()
+        asked = tuple(to_wire(path) for path in paths)
+        return self.request(control.ShapeLink(paths=asked, interface=interface, lease_s=lease_s), control.Shaped).lines
+
+    def check_shape(self) -> tuple[str, ...]:
+        """The tc lines that hold, and did all the time; raises RequestFailedError where they do not."""
+        return self.request(control.CheckShape(), control.Shaped).lines
 
     def close(self) -> None:
         """Leave the worker; it ends what it runs for us."""

@@ -280,15 +280,3 @@ def restores_of(major: int) -> tuple[Offload, ...] | None:
     if not HANDLE_MAJOR <= major < HANDLE_MAJOR + (1 << len(OFFLOADS)):
         return None
     return tuple(name for bit, name in enumerate(OFFLOADS) if major >> bit & 1)
-
-
-def ends_of(link: Link, near: str, far: str, ports: tuple[int, ...] = ()) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Paths that make `link` of a network: of the near host's interface, and of the far host's.
-
-    Parameters
-    ----------
-    near, far : addresses that data travel between.
-    ports : that data are taken at, on either host; none for all traffic between the two.
-    """
-    forward, back = egresses_of(link)
-    return (Path(forward, (Peer(far, ports),)),), (Path(back, (Peer(near, ports),)),)

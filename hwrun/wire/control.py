@@ -6,7 +6,7 @@ bare DISPATCH frame with the batch's number, and is never answered.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -111,6 +111,46 @@ class Connect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
     address: str
 
 
+class ShapedPath(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a worker is to do to what it sends to these peers (`hwrun.shaping.setting`: Egress and Peer)."""
+
+    peers: tuple[str, ...]
+    rate_bps: int | None
+    delay_s: float
+    jitter_s: float
+    loss: float
+    limit_packets: int
+    limiter: Literal["netem", "htb"] = "netem"
+
+
+class ShapeLink(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Shape what the worker's own interface sends, instead of what was shaped before; answered by Shaped.
+
+    It holds for `lease_s` after the last message of the orchestrator, and ends with the session. `except_ports` stay
+    unshaped for peers that name no ports, and so does the worker's control port. `interface` is None for the one that
+    leads to the peers.
+    """
+
+    paths: tuple[ShapedPath, ...]
+    except_ports: tuple[int, ...] = ()
+    interface: str | None = None
+    lease_s: float = 60.0
+
+
+class CheckShape(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Is what was shaped still so, and was it all the time? Answered by Shaped, or Failed with what was found."""
+
+
+class UnshapeLink(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Take what was shaped away."""
+
+
+class Shaped(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """What is set, read back from the kernel, as the lines of tc that would set it."""
+
+    lines: tuple[str, ...]
+
+
 class ProbeLink(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Probe the path to the data listener at `address`, as hwrun/probe.py does."""
 
@@ -209,6 +249,7 @@ ControlMessage = (
     Hello | Welcome | Refused | Ping | Pong | MissingBlocks | Missing | StoreBlock | DeployStage | Connect
     | ProbeLink | Probed | Collect | Collected | TearDown | Done | Failed | StageFailed | DataHello
     | BulkEnd | BulkMeasured | ProbeEnded | Watch | Watched
+    | ShapeLink | CheckShape | UnshapeLink | Shaped
 )  # fmt: skip
 _decoder: msgspec.json.Decoder[ControlMessage] = msgspec.json.Decoder(ControlMessage)
 _Expected = TypeVar("_Expected")

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
@@ -26,7 +27,9 @@ from hwrun.shaping.rtnetlink import CREATE, NEW_QDISC, ROOT, Traffic, TrafficSoc
 from hwrun.shaping.setting import Path, Peer, Setting, egress_of
 from hwrun.shaping.tc_lines import lines
 from hwrun.shaping.towards import interface_towards
+from hwrun.wire.control import RequestFailedError
 from tests.hwrun.shaping_guest import CONTROL_PORT, DATA_PORT, FAR, connection, one_way_s, two_hosts
+from tests.hwrun.test_worker import RunningWorker
 
 # The slowest that a busy machine may be at something done at once.
 PATIENCE_S = 20.0
@@ -355,6 +358,52 @@ class TestCommand:
         line = ["shape", "--interface", "eth0", "--limiter", "htb", "--peer", FAR, *arguments]
         assert main(line) == 2
         assert said in capsys.readouterr().err
+
+
+class TestWorker:
+    """What an orchestrator has a worker shape."""
+
+    @pytest.fixture
+    def worker(self, near: NetworkNamespace, tmp_path: FilePath) -> Iterator[RunningWorker]:
+        running = RunningWorker(tmp_path)  # its threads are in the namespace of this one
+        yield running
+        running.stop()
+
+    def test_it_holds_while_the_orchestrator_is_there(self, worker: RunningWorker) -> None:
+        client = worker.client()
+        printed = client.shape(SETTING.paths, None, 60.0)
+        assert printed == lines(replace(SETTING, restores=("tso", "gso")))
+        assert kernel.read("eth0").setting is not None
+        assert client.check_shape() == printed
+        client.close()
+        assert wait_until(lambda: kernel.read("eth0").is_default)
+
+    def test_it_is_taken_away_when_told_and_when_the_worker_ends(self, worker: RunningWorker) -> None:
+        client = worker.client()
+        client.shape(SETTING.paths, "eth0", 60.0)
+        assert client.shape((), None, 60.0) == ()
+        assert kernel.read("eth0").is_default
+        client.shape(SETTING.paths, "eth0", 60.0)
+        worker.stop()
+        assert wait_until(lambda: kernel.read("eth0").is_default)
+        client.close()
+
+    def test_what_cannot_be_shaped_is_told_and_the_worker_lives_on(self, worker: RunningWorker) -> None:
+        client = worker.client()
+        with pytest.raises(RequestFailedError, match="expected one of lo, eth0"):
+            client.shape(SETTING.paths, "eth7", 60.0)
+        with pytest.raises(RequestFailedError, match="lease: got"):
+            client.shape(SETTING.paths, "eth0", 1e9)
+        assert client.exchange().round_trip_s > 0
+        client.close()
+
+    def test_an_orchestrator_that_falls_silent_loses_it_and_is_told_when_it_speaks(self, worker: RunningWorker) -> None:
+        client = worker.client()
+        client.shape(SETTING.paths, "eth0", 0.2)
+        assert wait_until(lambda: kernel.read("eth0").is_default)
+        with pytest.raises(RequestFailedError, match="the shaped link is gone: its lease was not renewed in time"):
+            client.check_shape()
+        client.close()
 
 
 def test_the_interface_is_the_one_that_leads_to_the_peer(near: NetworkNamespace) -> None:
