@@ -77,11 +77,13 @@ class Inputs:
         BadInputError : no prediction can be made of the condition, or of a plan.
         """
         if len(self.devices) == 2:
-            found = predict(self._setting())
+            found = predict(self.setting)
             return {cuts: _of_row(found, found.row(*cuts)) for cuts in plans}
         raise BadInputError(f"stages: got {len(self.devices)}, expected 2")
 
-    def _setting(self) -> Setting:
+    @property
+    def setting(self) -> Setting:
+        """Of two devices, as `predict` takes it."""
         one, two = self.devices
         first, second = self.timings
         return Setting(

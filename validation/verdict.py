@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from validation.assessment import Assessment, BasisScores, ConditionAssessment, fronts_of
 from validation.scores import ErrorScore
@@ -16,16 +17,26 @@ _SPOKEN = {
 }
 
 
-def verdict(assessment: Assessment) -> str:
+@dataclass(frozen=True)
+class Verdict:
+    """The one sentence, what else was found, and what keeps it from saying more."""
+
+    headline: str
+    findings: tuple[str, ...]
+    cautions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join((self.headline, *self.findings, *self.cautions))
+
+
+def verdict(assessment: Assessment) -> Verdict:
     """What the comparison came to, in a few sentences."""
-    sentences = [headline(assessment)]
+    findings, doubts = [], []
     if assessment.bases:
-        sentences += [_aside(found) for found in assessment.bases[1:]]
-        sentences.append(_decisions(assessment.conditions))
-        sentences += cautions(assessment)
-    if counted := _uncounted(assessment):
-        sentences.append(counted)
-    return " ".join(sentences)
+        findings = [*map(_aside, assessment.bases[1:]), _decisions(assessment.conditions)]
+        doubts = cautions(assessment)
+    doubts += [counted] if (counted := _uncounted(assessment)) else []
+    return Verdict(headline(assessment), tuple(findings), tuple(doubts))
 
 
 def headline(assessment: Assessment) -> str:

@@ -224,7 +224,7 @@ def test_a_half_written_line_is_counted_and_its_cell_missed(synthetic: Callable)
     found = join([read_run(run.folder)], run.store)
     assert found.runs[0].dropped_lines == 1
     assert found.missing == 1
-    assert "1 planned but not recorded" in verdict(assess(found, 0.02))
+    assert "1 planned but not recorded" in str(verdict(assess(found, 0.02)))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from validation.comparing import Comparison
 from validation.fronts import FrontAgreement
 from validation.measured import Quantity, Repeat
 from validation.report import notes
-from validation.verdict import headline, verdict
+from validation.verdict import verdict
 
 SCHEMA_VERSION = 2
 
@@ -27,11 +27,13 @@ def as_json(assessment: Assessment) -> bytes:
         for cell in joined.comparisons
         if cell.inputs.calibration is not None
     }
-    found = {
+    found = verdict(assessment)
+    report = {
         "schema_version": SCHEMA_VERSION,
         "versions": {"paretosim": __version__},
-        "headline": headline(assessment),
-        "verdict": verdict(assessment),
+        "headline": found.headline,
+        "verdict": str(found),
+        "cautions": found.cautions,
         "held_out": assessment.held_out,
         "tolerance": assessment.tolerance,
         "bootstrap": {**asdict(assessment.resampling), "over": assessment.draws},
@@ -45,7 +47,7 @@ def as_json(assessment: Assessment) -> bytes:
         "runs": [{"manifest": run.manifest, "dropped_lines": run.dropped_lines} for run in joined.runs],
         "limits": notes.limits(assessment),
     }
-    return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
 
 
 def _basis(found: BasisScores) -> dict[str, Any]:

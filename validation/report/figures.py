@@ -47,7 +47,8 @@ def front_chart(found: ConditionAssessment, identifier: str) -> str:
     points = [((c.latency.measured / unit_s, c.throughput.measured)) for c in cells]
     aimed = [((c.latency.predicted / unit_s, c.throughput.predicted)) for c in cells]
     panel = Panel(
-        scale_over([x for x, _ in (*points, *aimed)]), scale_over([y for _, y in (*points, *aimed)]),
+        scale_over([*(x for x, _ in aimed), *(end / unit_s for c in cells for end in _ends(c.latency))]),
+        scale_over([*(y for _, y in aimed), *(end for c in cells for end in _ends(c.throughput))]),
         x_label=f"latency, {unit}", y_label="throughput, images/s",
     )  # fmt: skip
     for (x, y), (a, b) in zip(points, aimed, strict=True):
@@ -68,6 +69,11 @@ def front_chart(found: ConditionAssessment, identifier: str) -> str:
     for cell, (x, y) in sorted(zip(cells, points, strict=True), key=lambda pair: pair[0].label not in on_front):
         panel.label(x, y, cell.label)
     return panel.svg(f"Latency against throughput, predicted over measured: {found.joined.condition}", identifier)
+
+
+def _ends(quantity: Quantity) -> tuple[float, float]:
+    """Of its spread, as far as that is worth room in a chart: no further than half the value."""
+    return max(quantity.low, 0.5 * quantity.measured), min(quantity.high, 1.5 * quantity.measured)
 
 
 FRONT_LEGEND = (

@@ -16,7 +16,7 @@ from validation.report.figures import Figure, Key
 from validation.report.tables import Table
 from validation.report.text import TITLE
 from validation.scores import ErrorScore
-from validation.verdict import headline, verdict
+from validation.verdict import verdict
 from validation.wording import count, percent, percent_range, signed
 
 # A column of words with a longer cell than this wraps.
@@ -35,12 +35,13 @@ _SECTIONS = (
 def as_html(assessment: Assessment) -> str:
     """The page."""
     style = (files("validation.report") / "style.css").read_text(encoding="utf-8")
-    told = verdict(assessment)
-    first = headline(assessment)
+    found = verdict(assessment)
+    doubts = "".join(f"<li>{escape(caution)}</li>" for caution in found.cautions)
     body = [
         f"<h1>{TITLE}</h1>",
         f'<p class="runs">{escape(assessment.title)}</p>',
-        f'<p class="verdict"><strong>{escape(first)}</strong>{escape(told.removeprefix(first).strip())}</p>',
+        f'<div class="verdict"><strong>{escape(found.headline)}</strong><p>{escape(" ".join(found.findings))}</p>'
+        f"<ul>{doubts}</ul></div>",
     ]
     if assessment.conditions:
         links = "".join(f'<a href="#{name}">{title}</a>' for name, title in _SECTIONS)
@@ -133,11 +134,12 @@ def _front_panels(assessment: Assessment) -> Iterable[str]:
     for number, found in enumerate(assessment.conditions):
         groups.setdefault(_group(found), []).append((number, found))
     for title, members in groups.items():
-        yield f"<h3>{escape(title)}</h3>"
+        shared = [tag for tag in _tags(members[0][1]) if all(tag in _tags(found) for _, found in members)]
+        yield f"<h3>{escape(title)} {_marked(shared)}</h3>"
         panels = []
         for number, found in members:
             condition = found.joined.condition
-            tags = "".join(f'<span class="tag">{escape(tag)}</span>' for tag in _tags(found))
+            tags = _marked([tag for tag in _tags(found) if tag not in shared])
             score = found.scores.latency
             about = "" if score is None else f" · latency off by {signed(score.bias)} (median)"
             panels.append(
@@ -157,6 +159,10 @@ def _group(found: ConditionAssessment) -> str:
     if (condition.source, condition.sink) != ("stage1", "last"):
         parts.append(f"source {condition.source}, sink {condition.sink}")
     return ", ".join(parts)
+
+
+def _marked(tags: Sequence[str]) -> str:
+    return "".join(f'<span class="tag">{escape(tag)}</span>' for tag in tags)
 
 
 def _tags(found: ConditionAssessment) -> list[str]:

@@ -81,7 +81,7 @@ def as_rich(table: Table) -> RichTable:
 
 def as_markdown(assessment: Assessment) -> str:
     """The whole report as one Markdown document."""
-    parts = [f"# {TITLE}", f"Runs: {plain(assessment.title)}", f"**{plain(verdict(assessment))}**"]
+    parts = [f"# {TITLE}", f"Runs: {plain(assessment.title)}", f"**{plain(str(verdict(assessment)))}**"]
     for table in tables_of(assessment):
         if table.rows:
             parts += [f"## {plain(table.title)}", markdown_table(table)]
