@@ -261,6 +261,12 @@ def link_origin(condition: Condition) -> Literal["asked", "probed", "memory"]:
     return "probed" if any(link is None for link in hops) else "asked"
 
 
+def way_back(condition: Condition) -> Link | None:
+    """The link between the first host and the last, where more than two stages have one of its own."""
+    hops = len(condition.devices) - 1
+    return condition.links_asked[hops] if len(condition.links_asked) > hops > 1 else None
+
+
 def predicted_links(condition: Condition, checks: Sequence[LinkCheck]) -> tuple[Link, ...] | None:
     """The link that every hop is predicted with; None where one is neither asked for nor known from a probe."""
     if condition.backend == "memory":

@@ -202,6 +202,7 @@ def _join_condition(
         devices=tuple(store.device(device) for device in condition.devices),
         timings=timings,
         links=links,
+        way_back=conditions.way_back(condition),
         batch=condition.batch,
         mode=condition.mode,
         source=condition.source,

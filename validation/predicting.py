@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from paretosim.block import Model
 from paretosim.calibration import Backend, Calibration, Term
@@ -14,8 +18,11 @@ from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.operation import Operation
 from paretosim.prediction import Prediction, Row, Setting, predict
-from paretosim.timing import Kind, Timing
+from paretosim.timing import BatchTiming, BlockTiming, Kind, Timing
 from paretosim.transfer_time import TcpState
+
+if TYPE_CHECKING:  # searching placements is loaded where there are some
+    from paretosim.placement.placing import PlacementRow
 
 Cuts = tuple[int, ...]
 
@@ -41,13 +48,15 @@ class PredictedPlan:
 class Inputs:
     """Everything that the predictions of one condition depend on, but for where it is cut.
 
-    `links` are those of the hops between stages.
+    `links` are those of the hops between stages, `way_back` that between the first host and the last where more than
+    two stages have one of its own, seen from the first.
     """
 
     model: Model
     devices: tuple[Device, ...]
     timings: tuple[Timing, ...]
     links: tuple[Link, ...]
+    way_back: Link | None = None
     batch: int
     mode: Mode
     source: Source
@@ -79,7 +88,7 @@ class Inputs:
         if len(self.devices) == 2:
             found = predict(self.setting)
             return {cuts: _of_row(found, found.row(*cuts)) for cuts in plans}
-        raise BadInputError(f"stages: got {len(self.devices)}, expected 2")
+        return {cuts: self._placed(cuts) for cuts in plans}
 
     @property
     def setting(self) -> Setting:
@@ -103,6 +112,70 @@ class Inputs:
             calibration=self.calibration,
             without=self.without,
         )
+
+    def _placed(self, cuts: Cuts) -> PredictedPlan:
+        """One plan of several devices: the only placement that is left when every block is pinned."""
+        from paretosim.placement.hop_links import HopLinks
+        from paretosim.placement.limits import Pin
+        from paretosim.placement.placing import place
+        from paretosim.placement.setting import PlacementSetting
+
+        bounds = (0, *cuts, len(self.model.blocks))
+        own = {(hop, hop + 1): link for hop, link in enumerate(self.links)}
+        if self.way_back is not None:
+            own[0, len(self.links)] = self.way_back
+        found = place(
+            PlacementSetting(
+                model=self.model,
+                devices=self.devices,
+                timings=tuple(_sped_up(timing, self.batch, self.speed) for timing in self.timings),
+                links=HopLinks(every=self.links[0], own=own),
+                batch=self.batch,
+                mode=self.mode,
+                pins=tuple(
+                    Pin(block, (device,))
+                    for device, (first, last) in enumerate(pairwise(bounds))
+                    for block in range(first, last)
+                ),
+                source=self.source,
+                sink=self.sink,
+                tcp_state=self.tcp_state,
+                control_delay_s=self.control_delay_s,
+                within_memory=False,
+                backend=self.backend,
+                calibration=self.calibration,
+                without=self.without,
+            )
+        )
+        if len(found.rows) != 1 or found.rows[0].plan.cuts != cuts:
+            raise BadInputError(f"plan cut at {cuts}: no placement of it is left ({found.obstacle})")
+        return _of_placement(found.rows[0], self.links)
+
+
+def _sped_up(timing: Timing, batch: int, speed: float) -> Timing:
+    """The timing at that batch size alone, that many times as fast."""
+    seconds, kind = timing.at_batch(batch)
+    if speed == 1:
+        return timing
+    blocks = tuple(
+        BlockTiming(name=block.name, value_s=value / speed)
+        for block, value in zip(timing.batches[0].blocks, seconds, strict=True)
+    )
+    return msgspec.structs.replace(timing, kind=kind, batches=(BatchTiming(batch=batch, blocks=blocks),))
+
+
+def _of_placement(row: PlacementRow, links: Sequence[Link]) -> PredictedPlan:
+    between = [place for place, hop in enumerate(row.hops) if hop.startswith("link")]
+    parts = (row.links_s, row.stalls_s, row.delays_s, row.sending_s, row.receiving_s)
+    return PredictedPlan(
+        latency_s=row.latency_s,
+        throughput_per_s=row.throughput_per_s,
+        bottleneck=row.bottleneck,
+        stages_s=row.stages_s,
+        transfers_s=tuple(sum(part[place] for part in parts if part is not None) for place in between),
+        wires_s=tuple(size * 8 / link.rate_bps for size, link in zip(row.activation_bytes, links, strict=True)),
+        activation_bytes=row.activation_bytes,
+    )
 
 
 def _of_row(found: Prediction, row: Row) -> PredictedPlan:

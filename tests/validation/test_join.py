@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
-from hwrun.records import CELLS_NAME, SocketBuffers, append_cell, read_run
+from hwrun.records import CELLS_NAME, BatchRecord, Phases, SocketBuffers, SubRun, append_cell, read_run
 from paretosim.calibration import Calibration, DeviceTerms
 from paretosim.errors import UnlikeConditionsError
 from paretosim.mode import Mode
 from paretosim.plan import Plan
 from paretosim.profiles import read_profile, write_profile
 from paretosim.timing import Timing
+from paretosim.transfer_time import serialisation_s
 from validation.assessment import assess
 from validation.join import Joined, join
 from validation.predicting import Inputs
 from validation.verdict import verdict
 
 MODES = (Mode(name="single"), Mode(name="paced"), Mode.named("closed", window=3), Mode.named("burst", batches=5))
+
+
+CUT_ELEMENTS = (3000, 8000, 4000, 1000, 300, 10)  # of the toy model in conftest.py
 
 
 def joined(run: object) -> Joined:
@@ -392,3 +397,53 @@ def test_inputs_less_a_term_predict_without_it(synthetic: Callable) -> None:
     assert comparison.predicted.latency_s - predicted.latency_s == pytest.approx(0.02)
     assert comparison.under(predicted).latency.measured == comparison.latency.measured
     assert comparison.under(predicted).transfers[0].predicted == pytest.approx(predicted.transfers_s[0])
+
+
+def three_stages(run: object, cuts: tuple[int, int], link: object) -> object:
+    """A cell of three devices whose every time is summed here by hand, two hops over `link`."""
+    slow, fast = (run.store.timing(device, "toy").at_batch(8)[0] for device in ("slow", "fast"))
+    bounds = (0, *cuts, 5)
+    stages_s = [sum(times[a:b]) / run.speed for times, (a, b) in zip((slow, fast, slow), pairwise(bounds), strict=True)]
+    hops_s = [float(serialisation_s(CUT_ELEMENTS[cut] * 4 * 8, link)) + link.one_way_delay_s for cut in cuts]
+    latency_s = sum(stages_s) + sum(hops_s) + 0.0005
+    period_s = max(*stages_s, *(hop_s - link.one_way_delay_s for hop_s in hops_s))
+    plan = f"toy@slow[0:{cuts[0]}]+fast[{cuts[0]}:{cuts[1]}]+slow[{cuts[1]}:5]/b8/w-/tcp/f32"
+
+    def batch(index: int) -> BatchRecord:
+        now = index * period_s
+        dispatched, phases = now, []
+        now += 0.0005
+        for place, stage_s in enumerate(stages_s):
+            received = {} if place == 0 else {"receive_start_s": now - 0.001, "receive_end_s": now}
+            end = now + stage_s
+            phases.append(Phases(compute_start_s=now, compute_end_s=end, send_start_s=end, send_end_s=end, **received))
+            now = end + (hops_s[place] if place < 2 else 0.0)
+        return BatchRecord(
+            index=index, dispatched_s=dispatched, returned_s=dispatched + latency_s, stages=tuple(phases)
+        )
+
+    batches = tuple(batch(index) for index in range(6))
+    [template] = [run.cell(Mode(name="paced"), link, 1, 0)]
+    return msgspec.structs.replace(
+        template, plan=plan, later_links_asked=(link,), later_links_measured=(template.link_measured,),
+        hosts=("A", "B", "C"), stage_targets_s=tuple(stages_s),
+        subruns=(SubRun(name="saturated", batches=batches), SubRun(name="paced", batches=batches)),
+    )  # fmt: skip
+
+
+def test_plans_of_three_devices_are_compared_hop_by_hop(synthetic: Callable) -> None:
+    run = synthetic(repeats=1, splits=(1,))
+    folder = run.write()
+    for cuts in ((1, 3), (2, 4), (1, 5)):
+        append_cell(folder, three_stages(run, cuts, run.links[0]))
+    found = join([read_run(folder)], run.store)
+    condition = next(c for c in found.conditions if len(c.condition.devices) == 3)
+    assert [comparison.label for comparison in condition.comparisons] == ["1|3", "1|5", "2|4"]
+    for comparison in condition.comparisons:
+        assert comparison.latency.error == pytest.approx(0, abs=1e-9)
+        assert comparison.throughput.error == pytest.approx(0, abs=1e-9)
+        assert [transfer.error for transfer in comparison.transfers] == [pytest.approx(0, abs=1e-9)] * 2
+        assert comparison.activation_bytes == sum(comparison.predicted.activation_bytes)
+    front = assess(found, 0.02).conditions[-1].front
+    assert front is not None
+    assert front.agrees
