@@ -78,8 +78,11 @@ class Testbed(Protocol):
     def medium(self, start: str, end: str, link: Link | None) -> Medium:
         """What carries data from one host to another over that link; `loopback` within a host."""
 
-    def counters(self, *, reset: bool = False) -> dict[str, int | float]:
-        """What shaping counted since the last reset (frames, drops, lateness …), flat; empty where nothing counts."""
+    def counters(self, *, reset: bool = False) -> Mapping[str, Scalar]:
+        """What shaping counted since the last reset, or what is found set now, flat; empty where nothing is shaped.
+
+        Raises HwrunError also where the links are no longer as `shape` made them.
+        """
 
     def check_usable(self) -> None:
         """Raise HwrunError unless it is open and whatever it consists of still runs."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import ipaddress
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwrun.remote.lab_file import Lab
-from hwrun.remote.testbed import RemoteTestbed
+from hwrun.remote.testbed import RemoteTestbed, numeric_address
 from hwrun.sweep_cells import PlannedCell
 from hwrun.testbed import Testbed, Workers
 
@@ -30,9 +32,22 @@ class RemoteSite:
     hosts: tuple[str, ...]
 
     def refuses(self, cell: PlannedCell) -> tuple[str, str] | None:
-        """Shaped cells: the hosts' network is measured as it is."""
-        if cell.is_shaped:
-            return "the links of a testbed's hosts are not shaped", "measure them unshaped, or sweep with --local"
+        """Shaped cells between hosts that no interface lies between, or whose results would pass the shaped path by."""
+        if not cell.is_shaped:
+            return None
+        for host in map(self.lab.host, dict.fromkeys(cell.hosts)):
+            if ipaddress.ip_address(numeric_address(host)).is_loopback:
+                return (
+                    f"host {host.name} takes data at {host.data.host}, the loopback interface, which is not shaped",
+                    "measure it unshaped, give the host an address of its network, or sweep with --local",
+                )
+        sink = self.lab.host(cell.sink_host)
+        if len(cell.stages) > 1 and cell.sink == "first" and (sink.ssh is not None or not self.lab.results_port):
+            return (
+                f"results are wanted on {sink.name}, and their way there is shaped only if they are taken there, at a"
+                " known port",
+                f"run the sweep on {sink.name}, with results_port set in the testbed file",
+            )
         return None
 
     def remark(self, cells: Sequence[PlannedCell]) -> str:
@@ -51,9 +66,16 @@ class RemoteSite:
 
     def workers(self, testbed: Testbed, log_folder: Path) -> AbstractContextManager[Workers]:
         """The workers that `hwrun up` (or the hosts' own systemd) has started; they log on their hosts."""
-        return self._workers()
+        return self._workers(testbed)
 
-    def _workers(self) -> RemoteWorkers:
+    @contextlib.contextmanager
+    def _workers(self, testbed: Testbed) -> Iterator[RemoteWorkers]:
         from hwrun.remote.workers import RemoteWorkers
 
-        return RemoteWorkers(self.lab, self.hosts)
+        assert isinstance(testbed, RemoteTestbed)  # this very site opened it
+        with RemoteWorkers(self.lab, self.hosts) as workers:
+            testbed.reach(workers.client)
+            try:
+                yield workers
+            finally:
+                testbed.reach(None)

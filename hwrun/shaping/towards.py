@@ -25,7 +25,7 @@ def interface_towards(address: str) -> str:
         except OSError as error:
             raise BadUsageError(f"peer: got {address}, to which there is no route ({error.strerror})") from error
         own = ipaddress.ip_address(asking.getsockname()[0])
-    if own == ipaddress.ip_address(address):
+    if own == ipaddress.ip_address(address) or own.is_loopback:
         raise BadUsageError(f"peer: got {address}, which is this host; expected the address of another")
     for interface, addresses in psutil.net_if_addrs().items():
         for one in addresses:

@@ -1,0 +1,129 @@
+"""Shaped links of a testbed file: who is asked to set what, and which cells cannot be shaped. Workers in memory."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from hwrun.commands.sweep import parsed
+from hwrun.commands.sweep_conditions import sweep_plan
+from hwrun.errors import HwrunError
+from hwrun.remote.lab_file import read_lab
+from hwrun.remote.site import RemoteSite
+from hwrun.remote.testbed import LEASE_S, RemoteTestbed
+from hwrun.shaping.setting import Path, Peer, egresses_of
+from paretosim.link import Link
+
+SLOW = Link(schema_version=1, name="slow", rate_bps=5e6, one_way_delay_s=0.2, return_rate_bps=5e6, return_delay_s=0.0)
+FILE = """
+token_file = "token"
+results_port = 7072
+[[hosts]]
+name = "pi-a"
+address = "192.0.2.11"
+device = "rpi4b"
+interface = "eth0"
+ssh = {}
+[[hosts]]
+name = "pi-b"
+address = "192.0.2.12"
+device = "rpi4b"
+ssh = {}
+[[hosts]]
+name = "here"
+address = "192.0.2.1"
+device = "x86-core"
+data_port = 8071
+"""
+
+
+class Client:
+    """What a worker is asked to shape."""
+
+    def __init__(self) -> None:
+        self.shaped: list[tuple[tuple[Path, ...], str | None, float]] = []
+        self.lost = False
+
+    def shape(self, paths, interface, lease_s):
+        self.shaped.append((tuple(paths), interface, lease_s))
+        return tuple(f"tc for {path.peers[0]}" for path in paths)
+
+    def check_shape(self):
+        if self.lost:
+            raise HwrunError("the shaped link is gone")
+        return ("tc as it is",)
+
+
+@pytest.fixture
+def lab(tmp_path):
+    (tmp_path / "token").write_text("x" * 32)
+    (tmp_path / "token").chmod(0o600)
+    path = tmp_path / "lab.toml"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def clients():
+    return {name: Client() for name in ("pi-a", "pi-b", "here")}
+
+
+@pytest.fixture
+def testbed(lab, clients):
+    with RemoteTestbed(read_lab(lab), ("pi-a", "pi-b", "here")) as made:
+        made.reach(clients.__getitem__)
+        yield made
+
+
+def test_both_ends_of_a_link_shape_what_they_send_and_no_other_host_anything(testbed, clients):
+    testbed.shape({("pi-a", "pi-b"): SLOW})
+    forward, back = egresses_of(SLOW)
+    assert clients["pi-a"].shaped == [((Path(forward, (Peer("192.0.2.12", (7071,)),)),), "eth0", LEASE_S)]
+    assert clients["pi-b"].shaped == [((Path(back, (Peer("192.0.2.11", (7071,)),)),), None, LEASE_S)]
+    assert clients["here"].shaped == [((), None, LEASE_S)]
+    testbed.shape({})
+    assert [client.shaped[-1][0] for client in clients.values()] == [(), (), ()]
+    assert testbed.counters() == {}
+
+
+def test_results_taken_on_this_machine_cross_the_shaped_path_too(testbed, clients):
+    testbed.shape({("here", "pi-b"): SLOW})
+    ((path,), _, _) = clients["pi-b"].shaped[0]
+    assert path.peers == (Peer("192.0.2.1", (7071, 7072, 8071)),)
+
+
+def test_what_is_set_is_read_back_after_a_cell_and_a_loss_fails_it(testbed, clients):
+    testbed.shape({("pi-a", "pi-b"): SLOW})
+    assert testbed.counters() == {"pi-a.tc": "tc as it is", "pi-b.tc": "tc as it is"}
+    clients["pi-b"].lost = True
+    with pytest.raises(HwrunError, match="is gone"):
+        testbed.counters()
+
+
+def test_a_link_without_workers_is_refused(lab):
+    with RemoteTestbed(read_lab(lab), ("pi-a", "pi-b")) as made:
+        made.shape({})
+        with pytest.raises(HwrunError, match="there are no workers yet"):
+            made.shape({("pi-a", "pi-b"): SLOW})
+
+
+def planned(lab, *options):
+    options = ("--testbed", str(lab), "--model", "mobilenet_v2", "--splits", "3", "--link", "5mbit,20ms", *options)
+    return sweep_plan(parsed([*options, "--repeats", "1"])).cells[0]
+
+
+def test_a_shaped_cell_is_measured_unless_its_results_would_pass_the_shaped_path_by(lab):
+    site = RemoteSite(read_lab(lab), ("pi-a", "pi-b", "here"))
+    assert site.refuses(planned(lab, "--hosts", "pi-a,pi-b")) is None
+    reason, remedy = site.refuses(planned(lab, "--hosts", "pi-a,pi-b", "--sink", "first"))
+    assert "results are wanted on pi-a" in reason
+    assert remedy == "run the sweep on pi-a, with results_port set in the testbed file"
+    assert site.refuses(planned(lab, "--hosts", "here,pi-b", "--sink", "first")) is None
+    without = RemoteSite(msgspec.structs.replace(read_lab(lab), results_port=0), ("here", "pi-b"))
+    assert without.refuses(planned(lab, "--hosts", "here,pi-b", "--sink", "first")) is not None
+
+
+def test_loopback_is_not_shaped(lab):
+    lab.write_text(FILE.replace("192.0.2.12", "127.0.0.2"))
+    reason, _ = RemoteSite(read_lab(lab), ("pi-a", "pi-b")).refuses(planned(lab, "--hosts", "pi-a,pi-b"))
+    assert reason == "host pi-b takes data at 127.0.0.2, the loopback interface, which is not shaped"
