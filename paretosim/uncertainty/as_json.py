@@ -34,6 +34,7 @@ def uncertain_object(prediction: Prediction, found: Uncertainty) -> dict[str, An
             "delay_spread": doubts.delay_spread,
             "error_model": msgspec.to_builtins(doubts.error_model),
             "devices": msgspec.to_builtins(found.devices),
+            "fast_ends": found.fast_ends,
             "gain_over_first": msgspec.to_builtins(found.gain_over_first),
             "qualifying_probability": found.qualifying_probability,
         },

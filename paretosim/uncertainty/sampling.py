@@ -24,6 +24,7 @@ from paretosim.resolution import WORTHWHILE_GAIN
 from paretosim.terms import hop_terms, hops_of_setting, lone_s, stage_terms
 from paretosim.uncertainty.block_error import ErrorModel, drawn_block_times_s, has_repeats
 from paretosim.uncertainty.calibration_error import drawn_calibrations
+from paretosim.uncertainty.fast_ends import Claims, claims_of, fast_end
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
     Objective = Literal["latency", "throughput"]
+    FastEnds = Literal["stations", "samples"]
 
 DEFAULT_SAMPLES = 1000
 # The 1st and 99th percentile need a hundred; beyond a hundred thousand, arrays no longer fit in common memories.
@@ -115,7 +117,9 @@ class Uncertainty(msgspec.Struct, frozen=True, kw_only=True):
     """What `uncertainty_of` found, splits in the prediction's order.
 
     `alike` names, for an objective, the splits that cannot be told apart from the recommended one; None without
-    one. `qualifying_probability` is the share of samples in which any split fits and meets the constraints.
+    one. `fast_ends` says what fast ends of intervals are from: the `stations` one by one, or the `samples`, which put
+    them too low where stations are equally slow. `qualifying_probability` is the share of samples in which any split
+    fits and meets the constraints.
     """
 
     doubts: Doubts
@@ -123,6 +127,7 @@ class Uncertainty(msgspec.Struct, frozen=True, kw_only=True):
     splits: tuple[SplitDoubt, ...]
     alike: dict[Objective, tuple[int, ...] | None]
     gain_over_first: Gain | None
+    fast_ends: FastEnds
     qualifying_probability: float
 
     def split(self, number: int) -> SplitDoubt:
@@ -131,11 +136,15 @@ class Uncertainty(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Samples(msgspec.Struct, frozen=True, kw_only=True):
-    """Objectives of every split in every sample, (samples, splits) each, and of the first device alone, (samples,)."""
+    """Objectives of every split in every sample, (samples, splits) each, and of the first device alone, (samples,).
+
+    `claims` are what each station alone makes of them, (claims, samples, splits); None without a closed form.
+    """
 
     latency_s: Array
     throughput_per_s: Array
     first_alone_per_s: Array
+    claims: Claims | None
 
 
 def uncertainty_of(prediction: Prediction, doubts: Doubts | None = None) -> Uncertainty:
@@ -162,6 +171,9 @@ def uncertainty_of(prediction: Prediction, doubts: Doubts | None = None) -> Unce
     best_throughput = _best(-throughput, latency_s, eligible)
     latency = _quantiles(latency_s, (0.05, 0.5, 0.95, 0.99))
     rates = _quantiles(throughput, (0.01, 0.05, 0.5, 0.95, 0.99))
+    if drawn.claims is not None:
+        latency[0] = fast_end(drawn.claims.latency_s, 0.05)
+        rates[3:] = [prediction.setting.batch / fast_end(drawn.claims.period_s, share) for share in (0.05, 0.01)]
     columns = (
         *latency, *rates, on_front.mean(axis=0), best_latency.mean(axis=0), best_throughput.mean(axis=0),
         meets.mean(axis=0),
@@ -180,6 +192,7 @@ def uncertainty_of(prediction: Prediction, doubts: Doubts | None = None) -> Unce
             "throughput": _alike(prediction, prediction.recommended.throughput, throughput),
         },
         gain_over_first=_gain(prediction, drawn),
+        fast_ends="samples" if drawn.claims is None else "stations",
         qualifying_probability=float(eligible.any(axis=1).mean()),
     )
 
@@ -198,8 +211,14 @@ def draw(prediction: Prediction, doubts: Doubts) -> Samples:
     stages_s = stage_times_s(block_s, splits, setting.speed)
     first_s = (block_s[0] / setting.speed).sum(axis=1)
     latency_s, period_s, alone_s = np.empty(stages_s.shape[:2]), np.empty(stages_s.shape[:2]), np.empty(len(first_s))
+    claims: Claims | None = None
     for world, part in _worlds(setting, doubts, len(splits)):
-        latency_s[part], period_s[part] = _objectives(world, splits, stages_s[part])
+        latency_s[part], period_s[part], own = _objectives(world, splits, stages_s[part])
+        if own is not None:
+            if claims is None:
+                claims = Claims(*(np.empty((len(values), *stages_s.shape[:2])) for values in own))
+            for room, values in zip(claims, own, strict=True):
+                room[:, part] = values
         alone_s[part] = alone(world, lone_s(world, 0, first_s[part]))[1]
     if not np.isfinite(period_s).all() or np.isnan(latency_s).any():
         raise _too_wide()
@@ -209,6 +228,7 @@ def draw(prediction: Prediction, doubts: Doubts) -> Samples:
         latency_s=latency_s,
         throughput_per_s=setting.batch / period_s,
         first_alone_per_s=setting.batch / alone_s,
+        claims=claims,
     )
 
 
@@ -218,16 +238,19 @@ def _too_wide() -> BadInputError:
     )
 
 
-def _objectives(world: Setting, splits: NDArray[np.int64], stages_s: Array) -> tuple[Array, Array]:
-    """Latency and period, (samples, splits), from Σt (samples, splits, 2) on the link of one world."""
-    count = len(stages_s)
+def _objectives(world: Setting, splits: NDArray[np.int64], stages_s: Array) -> tuple[Array, Array, Claims | None]:
+    """Latency and period, (samples, splits), and claims, from Σt (samples, splits, 2) on the link of one world."""
+    count, shape = len(stages_s), stages_s.shape[:2]
     hops = hops_of_setting(world, splits)
     transfers = hop_terms(world, hops)
-    stages_s = stage_terms(world, splits, stages_s, hops, transfers).total_s
+    stages_s = stage_terms(world, splits, stages_s, hops, transfers).total_s.reshape(-1, 2)
+    transfers = transfers.repeated(count)
     repeated = [Hop(hop.name, np.tile(hop.payload_bytes, count), np.tile(hop.crossed, count)) for hop in hops]
-    found = objectives_of(world, stages_s.reshape(-1, 2), transfers.repeated(count), repeated).objectives
-    shape = stages_s.shape[:2]
-    return found.latency_s.reshape(shape), found.period_s.reshape(shape)
+    found = objectives_of(world, stages_s, transfers, repeated).objectives
+    claims = None
+    if world.has_closed_form:
+        claims = Claims(*(values.reshape(-1, *shape) for values in claims_of(world, stages_s, transfers)))
+    return found.latency_s.reshape(shape), found.period_s.reshape(shape), claims
 
 
 def _worlds(setting: Setting, doubts: Doubts, splits: int) -> Iterator[tuple[Setting, slice]]:
@@ -355,4 +378,7 @@ def _gain(prediction: Prediction, drawn: Samples) -> Gain | None:
     place = next(place for place, row in enumerate(prediction.rows) if row.split == best)
     gains = drawn.throughput_per_s[:, place] / drawn.first_alone_per_s
     low, middle, high = _quantiles(gains, (0.05, 0.5, 0.95)).tolist()
+    if drawn.claims is not None:
+        shares = drawn.claims.period_s[:, :, place] * drawn.first_alone_per_s / prediction.setting.batch
+        high = 1 / float(fast_end(shares, 0.05))
     return Gain(p05=low, p50=middle, p95=high, worthwhile_probability=float((gains >= WORTHWHILE_GAIN).mean()))

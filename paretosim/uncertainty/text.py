@@ -34,11 +34,15 @@ def basis_lines(prediction: Prediction, found: Uncertainty) -> list[Text]:
         drawn, level = len(calibration.intervals), calibration.interval_level
         certain = "certain (it has no intervals)"
         spreads.append(f"calibration {f'drawn in its {drawn} intervals of {level:.0%}' if drawn else certain}")
+    low = []
+    if found.fast_ends == "samples":
+        low = [Text("where two stations are equally slow, the fast ends of these intervals are put too low", "dim")]
     return [
+        *low,
         Text(
             f"uncertainty: {doubts.samples:,} samples, seed {doubts.seed}; block times {', '.join(sources)};"
             f" {', '.join(spreads)}"
-        )
+        ),
     ]
 
 
