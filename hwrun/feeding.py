@@ -18,7 +18,7 @@ PERIOD_TOLERANCE = 0.01
 PACE = 0.95
 WARMUP_BATCHES = 2
 # Completions that one window is judged by, at least; in whole rounds of the window.
-_TRIAL_BATCHES = 4
+TRIAL_BATCHES = 4
 MAX_WINDOW = 256
 SubRunName = Literal["single", "saturated", "paced", "closed", "burst"]
 
@@ -112,8 +112,8 @@ def fed_batches(mode: Mode, batches: int) -> int:
     if mode.name == "burst":
         assert mode.batches is not None
         return WARMUP_BATCHES + mode.batches
-    trials = 2 * (1 + _TRIAL_BATCHES)  # windows 1 and 2 are tried in any case; the last one's count as measured
-    return trials - _TRIAL_BATCHES + batches + WARMUP_BATCHES + batches
+    trials = 2 * (1 + TRIAL_BATCHES)  # windows 1 and 2 are tried in any case; the last one's count as measured
+    return trials - TRIAL_BATCHES + batches + WARMUP_BATCHES + batches
 
 
 class _Feeder:
@@ -190,7 +190,7 @@ def _saturated(feeder: _Feeder, batches: int) -> FedRun:
     previous_s: float | None = None
     while window <= MAX_WINDOW:
         settling = feeder.keep(window, window)
-        trial = feeder.keep(window, _in_rounds(_TRIAL_BATCHES, window))
+        trial = feeder.keep(window, _in_rounds(TRIAL_BATCHES, window))
         period_s = (trial[-1].returned_s - settling[-1].returned_s) / len(trial)
         if previous_s is not None and period_s > previous_s * (1 - PERIOD_TOLERANCE):
             more = max(batches - len(trial), feeder.under_way)

@@ -13,7 +13,7 @@ from hwrun.sweep_cells import UNSHAPED, Crossing
 from hwrun.testbed import DataPath, Testbed, Workers
 from hwrun.wire import control
 
-_PINGS = 7
+PINGS = 7
 _CONTROL_PINGS = 9
 
 
@@ -67,7 +67,7 @@ class LinkProbes:
         asked = control.ProbeLink(
             address=str(route.stage_address(1)),
             medium=self._testbed.medium(hop.start, hop.end, hop.link),
-            pings=_PINGS,
+            pings=PINGS,
             bulk_bytes=bulk_bytes(hop.link),
             echo_s=ECHO_S,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -39,9 +40,10 @@ class Sweep:
     Parameters
     ----------
     folder : the run folder; a new one must not exist or be empty.
-    on_start, on_cell : told before a cell is measured, and of each record as it is written.
+    on_start, on_cell : told before a cell is measured, with all that are left, and of each record as it is written.
     on_note : told what went wrong beside the cells, in a line.
     on_workers : given the workers while they run, None afterwards (for whoever has to kill them).
+    max_time_s : no cell is started when this much time has passed; None never ends.
     """
 
     def __init__(
@@ -49,10 +51,11 @@ class Sweep:
         plan: SweepPlan,
         folder: Path,
         *,
-        on_start: Callable[[PlannedCell, int], None],
+        on_start: Callable[[PlannedCell, tuple[PlannedCell, ...]], None],
         on_cell: Callable[[Cell], None],
         on_note: Callable[[str], None],
         on_workers: Callable[[Workers | None], None],
+        max_time_s: float | None = None,
     ) -> None:
         self._plan = plan
         self._folder = folder
@@ -60,9 +63,10 @@ class Sweep:
         self._on_cell = on_cell
         self._on_note = on_note
         self._on_workers = on_workers
+        self._max_time_s = max_time_s
 
-    def run(self, command_line: Sequence[str], run_id: str, created_utc: str, *, resume: bool) -> None:
-        """Measure every cell that is not done yet.
+    def run(self, command_line: Sequence[str], run_id: str, created_utc: str, *, resume: bool) -> int:
+        """Measure every cell that is not done yet; how many were left because the time was over.
 
         Done cells are never measured again. Skipped ones are judged anew, so one that a larger time limit now
         allows is measured; failed ones are tried again.
@@ -74,6 +78,7 @@ class Sweep:
         RecordError : what was measured cannot be written, as on a full disk.
         PeerGoneError : the testbed broke down; what is done is kept.
         """
+        end_s = float("inf") if self._max_time_s is None else time.monotonic() + self._max_time_s
         previous: dict[str, str] = {}
         if resume:
             # Conditions are compared below, once the testbed stands.
@@ -92,6 +97,7 @@ class Sweep:
                 self._write(lambda: write_manifest(self._folder, manifest))
             bench = None if workers is None else self._bench(testbed, workers)
             last_over = {hop: cell for cell in left if reasons[cell.cell_id] is None for hop in cell.hops}
+            over: dict[Crossing, None] = {}  # hops whose last cell is still to come
             for position, cell in enumerate(left):
                 reason = reasons[cell.cell_id]
                 if reason is not None:
@@ -99,12 +105,19 @@ class Sweep:
                         self._record(recorded(cell, self._plan, "skipped", reason=reason[0], remedy=reason[1]))
                     continue
                 assert bench is not None  # there is a cell without a reason to skip it
-                self._on_start(cell, len(left) - position)
+                if time.monotonic() >= end_s:
+                    for hop in over:
+                        self._probe_after(bench, hop)
+                    return sum(reasons[later.cell_id] is None for later in left[position:])
+                self._on_start(cell, tuple(left[position:]))
                 self._record(bench.measure(cell))
                 self._require_path(testbed)
+                over |= dict.fromkeys(cell.hops)
                 for hop in cell.hops:
-                    if last_over[hop] is cell:
+                    if last_over[hop] is cell and hop in over:
                         self._probe_after(bench, hop)
+                        del over[hop]
+        return 0
 
     def _probe_after(self, bench: Bench, hop: Crossing) -> None:
         try:

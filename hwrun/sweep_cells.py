@@ -340,20 +340,30 @@ def time_floor_s(cell: PlannedCell, model: Model, targets_s: tuple[float, ...] |
     targets_s : of each stage, 0 for an empty one; None where stages compute and nothing is known.
     batches : measured batches a sub-run.
     """
+    alone_s, slowest_s = rhythm_s(cell, model, targets_s)
+    count = fed_batches(cell.mode, batches)
+    if cell.mode.name == "single":
+        return count * alone_s
+    return alone_s + (count - 1) * slowest_s
+
+
+def rhythm_s(cell: PlannedCell, model: Model, stages_s: Sequence[float] | None) -> tuple[float, float]:
+    """Seconds of a lone batch, and of the slowest host or link, by stage times, bytes over rate and delays alone.
+
+    Parameters
+    ----------
+    stages_s : time of each stage, 0 for an empty one; None where nothing is known of them.
+    """
     busy_s: dict[str, float] = {}  # stages on one host take turns
-    for host, target_s in zip(cell.stage_hosts, targets_s or (), strict=False):
-        busy_s[host] = busy_s.get(host, 0.0) + target_s
+    for host, stage_s in zip(cell.stage_hosts, stages_s or (), strict=False):
+        busy_s[host] = busy_s.get(host, 0.0) + stage_s
     link_s: list[float] = []
     delay_s = 0.0
     for size, crossing in zip(_crossed_bytes(cell, model), cell.crossings(), strict=True):
         if crossing.link is not None:
             link_s.append(size * 8 / crossing.link.rate_bps)
             delay_s += crossing.link.one_way_delay_s
-    alone_s = sum(busy_s.values()) + sum(link_s) + delay_s
-    count = fed_batches(cell.mode, batches)
-    if cell.mode.name == "single":
-        return count * alone_s
-    return alone_s + (count - 1) * max((*busy_s.values(), *link_s), default=0.0)
+    return sum(busy_s.values()) + sum(link_s) + delay_s, max((*busy_s.values(), *link_s), default=0.0)
 
 
 def _crossed_bytes(cell: PlannedCell, model: Model) -> list[int]:

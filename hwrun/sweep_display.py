@@ -5,26 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
 
-from hwrun.records import MANIFEST_NAME, Cell, Scalar, read_run
+from hwrun.records import MANIFEST_NAME, Cell, read_run
 from hwrun.summary import summary_rows
+from hwrun.summary_table import show_summary
 from hwrun.sweep import Sweep
 from hwrun.sweep_cells import PlannedCell
+from hwrun.sweep_duration import TimeLeft, cell_s, spoken
 from hwrun.sweep_plan import SweepPlan
 from hwrun.testbed import Workers
 from paretosim.command_line import DONE, FAILED, INTERRUPTED
 from paretosim.units import format_duration
-
-# Width of the table where stdout is no terminal: wide enough for its widest row.
-_PLAIN_WIDTH = 130
 
 
 def run_and_show(
@@ -36,13 +34,15 @@ def run_and_show(
     created_utc: str,
     resume: bool,
     as_json: bool,
+    max_time_s: float | None = None,
 ) -> int:
     """Run the sweep into `folder`, show how it goes on stderr and the summary on stdout; the exit code.
 
     Ctrl-C (or SIGTERM) ends the sweep in good order, with everything that is done kept; a second one kills.
     """
     interrupts = _Interrupts()
-    with interrupts, _Display(len(plan.cells)) as display:
+    left = 0
+    with interrupts, _Display(plan) as display:
         sweep = Sweep(
             plan,
             folder,
@@ -50,9 +50,10 @@ def run_and_show(
             on_cell=display.finish,
             on_note=display.note,
             on_workers=interrupts.watch,
+            max_time_s=max_time_s,
         )
         try:
-            sweep.run(command_line, run_id, created_utc, resume=resume)
+            left = sweep.run(command_line, run_id, created_utc, resume=resume)
         except KeyboardInterrupt:
             interrupts.happened = True
     if interrupts.happened:
@@ -64,6 +65,11 @@ def run_and_show(
         return INTERRUPTED
     cells = read_run(folder).latest_cells()
     show_summary(summary_rows(cells), folder, as_json=as_json)
+    if left:
+        print(
+            f"hwrun: --max-time is over; {left} cells are left. Go on with: hwrun sweep --resume {folder}",
+            file=sys.stderr,
+        )
     failed = [cell for cell in cells if cell.status == "failed"]
     if failed:
         print(
@@ -104,17 +110,26 @@ class _Interrupts:
 class _Display:
     """Progress with the time left on a terminal; elsewhere one line a cell."""
 
-    def __init__(self, planned: int) -> None:
+    def __init__(self, plan: SweepPlan) -> None:
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
-        self._planned = planned
-        self._left: int | None = None
+        self._planned = len(plan.cells)
+        self._estimates_s = {
+            cell.cell_id: cell_s(plan, cell) for cell in plan.cells if plan.skip_reason(cell) is None
+        }  # fmt: skip
+        self._time_left = TimeLeft(self._estimates_s)
 
     def __enter__(self) -> _Display:
         if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=self._console)
-            self._task = self._progress.add_task("starting workers", total=self._planned)
+            # What is measured gets whatever width is left, and is cut short there.
+            columns = (
+                TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+                BarColumn(bar_width=12),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=17)),
+            )
+            self._progress = Progress(*columns, console=self._console, expand=True)
+            self._task = self._progress.add_task("starting workers", total=self._planned, left="")
             self._progress.start()
         return self
 
@@ -122,19 +137,27 @@ class _Display:
         if self._progress is not None:
             self._progress.stop()
 
-    def start(self, cell: PlannedCell, left: int) -> None:
-        """A cell is about to be measured; `left` are, with it."""
-        if self._progress is not None:
-            self._progress.update(self._task, description=str(cell), completed=self._planned - left)
+    def start(self, cell: PlannedCell, left: tuple[PlannedCell, ...]) -> None:
+        """A cell is about to be measured; `left` are still to be, it among them."""
+        if self._progress is None:
+            return
+        self._time_left.keep({one.cell_id for one in left})
+        self._progress.update(
+            self._task, description=_in_short(cell), completed=self._planned - len(left), left=self._left()
+        )
 
     def finish(self, cell: Cell) -> None:
         """A cell was written."""
         if self._progress is None:
             print(_line(cell), file=sys.stderr, flush=True)
             return
-        self._progress.advance(self._task)
+        self._time_left.done(cell.cell_id)
+        self._progress.update(self._task, advance=1, left=self._left())
         if cell.status == "failed":
             self._progress.console.print(_line(cell), markup=False)
+
+    def _left(self) -> str:
+        return f"{spoken(self._time_left.seconds())} left"
 
     def note(self, text: str) -> None:
         """Something beside the cells went wrong."""
@@ -144,6 +167,15 @@ class _Display:
             self._progress.console.print(text, markup=False)
 
 
+def _in_short(cell: PlannedCell) -> str:
+    """A cell in the few words that a terminal has room for.
+
+    The cuts stand for the plan, whose devices are the same in every cell of most sweeps.
+    """
+    cuts = "+".join(str(stage.last) for stage in cell.plan.stages[:-1])
+    return f"{cell.plan.model} @{cuts} {cell.link_name} {cell.mode} #{cell.repeat}"
+
+
 def _line(cell: Cell) -> str:
     text = f"{cell.status}: {cell.plan} {cell.mode} {cell.link_name}"
     unusual = [word for word in (cell.workers, cell.tcp_state) if word not in ("overlapped", "warm")]
@@ -151,47 +183,3 @@ def _line(cell: Cell) -> str:
     if cell.status != "done":
         return f"{text}: {cell.reason}; {cell.remedy}"
     return f"{text}: {format_duration(cell.latency_s())}, {cell.throughput_per_s():.4g} images/s"
-
-
-def show_summary(rows: Sequence[dict[str, Scalar]], folder: Path, *, as_json: bool) -> None:
-    """The table (or JSON) on stdout, and where the run is."""
-    if as_json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode({"run": str(folder), "rows": rows}), indent=1))
-        print()
-        return
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
-    table = Table(title=f"measured: {folder}")
-    for heading in ("model", "link", "mode"):
-        table.add_column(heading, overflow="fold")
-    # A column of nothing but "tcp" says nothing.
-    usual = all((row["backend"], row["workers"], row["tcp_state"]) == ("tcp", "overlapped", "warm") for row in rows)
-    if not usual:
-        table.add_column("workers", overflow="fold")
-    for heading in ("split", "repeats", "latency", "images/s", "output", "overruns"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(*_cells_of(row, usual=usual))
-    console.print(table)
-    for reason in dict.fromkeys(f"{row['status']}: {row['reason']}; {row['remedy']}" for row in rows if row["reason"]):
-        console.print(reason, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _cells_of(row: dict[str, Scalar], *, usual: bool) -> Iterator[str]:
-    yield from (str(row["model"]), str(row["link"]), str(row["mode"]))
-    if not usual:
-        yield " ".join(str(row[name]) for name in ("backend", "workers", "tcp_state"))
-    yield str(row["cuts"])
-    yield f"{row['repeats_done']}/{row['repeats']}"
-    latency_s, throughput = row["latency_s"], row["throughput_per_s"]
-    if not isinstance(latency_s, float) or not isinstance(throughput, float):
-        yield from (str(row["status"]), "", "", "")
-        return
-    yield format_duration(float(f"{latency_s:.4g}")) + _plus_minus(row["latency_spread"])
-    yield f"{throughput:.4g}" + _plus_minus(row["throughput_spread"])
-    yield "same bits" if row["bitwise_equal"] else "within 1e-4"
-    yield str(row["overruns"])
-
-
-def _plus_minus(spread: Scalar) -> str:
-    return f" ±{spread * 100:.1f}%" if isinstance(spread, float) else ""

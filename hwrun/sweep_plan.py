@@ -11,6 +11,7 @@ from hwrun.records import Cell
 from hwrun.sweep_cells import PlannedCell, time_floor_s, too_long
 from hwrun.testbed import Site
 from paretosim.block import Model
+from paretosim.errors import ParetosimError
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore, identity
 
@@ -33,8 +34,9 @@ class SweepPlan:
     """What is to be measured, where and how.
 
     `timings` are the identities of the timings that emulated stages take their targets from; `block_s` the seconds of
-    each block, by device, model and batch size, already divided by the speed. `allowed` are factories of networks
-    outside the catalogue that may be imported and called, here and by the workers.
+    each block, by device, model and batch size, already divided by the speed; where stages compute, those that a
+    profile of the device says, if there is one, for the estimate of the sweep's duration alone. `allowed` are factories
+    of networks outside the catalogue that may be imported and called, here and by the workers.
     """
 
     cells: tuple[PlannedCell, ...]
@@ -48,11 +50,16 @@ class SweepPlan:
 
     def targets_s(self, cell: PlannedCell) -> tuple[float, ...] | None:
         """Emulated compute time of each stage that takes part, None where stages compute."""
-        if not self.settings.emulated:
-            return None
+        return self.expected_stages_s(cell) if self.settings.emulated else None
+
+    def expected_stages_s(self, cell: PlannedCell) -> tuple[float, ...] | None:
+        """Compute time of each stage that takes part, as a profile of its device says; None where there is none."""
         plan = cell.plan
+        blocks_s = [self.block_s.get((stage.device, plan.model, plan.batch)) for stage in cell.stages]
+        if None in blocks_s:
+            return None
         return tuple(
-            sum(self.block_s[stage.device, plan.model, plan.batch][stage.first : stage.last]) for stage in cell.stages
+            sum((block_s or ())[stage.first : stage.last]) for block_s, stage in zip(blocks_s, cell.stages, strict=True)
         )
 
     def skip_reason(self, cell: PlannedCell) -> tuple[str, str] | None:
@@ -62,6 +69,19 @@ class SweepPlan:
         model = self.models[cell.plan.model]
         floor_s = time_floor_s(cell, model, self.targets_s(cell), self.settings.batches)
         return too_long(floor_s, self.settings.max_cell_time_s)
+
+
+def known_blocks(
+    store: ProfileStore, plans: Sequence[Plan], models: Mapping[str, Model]
+) -> dict[tuple[str, str, int], tuple[float, ...]]:
+    """Seconds of each block by device, model and batch, of those devices that have a profile that fits."""
+    found: dict[tuple[str, str, int], tuple[float, ...]] = {}
+    for plan in plans:
+        try:
+            found |= emulated_blocks(store, [plan], models, 1.0)[0]
+        except (BadUsageError, ParetosimError):
+            continue  # no profile, or none of this batch size: stages compute, and none is needed
+    return found
 
 
 def emulated_blocks(

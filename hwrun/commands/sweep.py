@@ -15,6 +15,7 @@ from hwrun.errors import BadUsageError, RecordError
 from hwrun.models.catalogue import MODEL_NAMES
 from hwrun.steady import restart_if_unsteady
 from hwrun.sweep_cells import Sink, Source
+from hwrun.sweep_duration import estimate, parse_long_duration_s
 from hwrun.sweep_plan import SweepPlan
 from paretosim.command_line import DONE
 from paretosim.mode import MODE_NAMES
@@ -26,7 +27,7 @@ QUICK = (
     " --link unshaped --link 20mbit,20ms --mode paced --repeats 1 --batches-per-cell 8"
 )
 # Options that say how to run rather than what: they may differ when a sweep is resumed.
-_NOT_CONDITIONS = ("local", "resume", "json", "dry_run", "output", "max_cell_time", "subcommand")
+_NOT_CONDITIONS = ("local", "resume", "json", "dry_run", "output", "max_cell_time", "max_time", "subcommand")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -80,13 +81,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="threads that compute, each worker; a testbed file says its own, and this is then the reference's",
     )
     parser.add_argument("--max-cell-time", metavar="TIME", help="skip cells that take longer at least (default 60s)")
+    parser.add_argument(
+        "--max-time", metavar="TIME", help="start no cell after this time; the rest is left for --resume (such as 8h)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights, inputs and the order of cells")
     parser.add_argument(
         "--profiles", action="append", type=Path, metavar="DIR", help="searched before the shipped ones"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="run folder (runs/<time>-<model>)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the sweep in this folder")
-    parser.add_argument("--dry-run", action="store_true", help="print the cells and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the cells and an estimate of their duration, and stop"
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -100,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments = _with_run_options(parsed(shlex.split(QUICK)), arguments)
         chosen = f"hwrun sweep: no options, so: hwrun sweep {QUICK}"
     plan = sweep_plan(arguments)
+    max_time_s = None if arguments.max_time is None else parse_long_duration_s(arguments.max_time, "--max-time")
     if arguments.dry_run:
         _say(chosen)
         return _dry_run(plan)
@@ -123,6 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
         created_utc=now.isoformat(timespec="seconds"),
         resume=arguments.resume is not None,
         as_json=arguments.json,
+        max_time_s=max_time_s,
     )
 
 
@@ -181,9 +189,13 @@ def resumed(arguments: argparse.Namespace, defaults: argparse.Namespace) -> argp
 
 
 def _dry_run(plan: SweepPlan) -> int:
+    measured = []
     for cell in plan.cells:
         reason = plan.skip_reason(cell)
         print(f"{cell}{f'  skipped: {reason[0]}' if reason else ''}")
+        if reason is None:
+            measured.append(cell)
+    print(estimate(plan, measured))
     return DONE
 
 

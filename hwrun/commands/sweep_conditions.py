@@ -14,7 +14,7 @@ from hwrun.remote.lab_file import read_lab
 from hwrun.remote.site import RemoteSite
 from hwrun.steady import usable_cores
 from hwrun.sweep_cells import parse_asked_links, parse_splits, plan_cells
-from hwrun.sweep_plan import BenchSettings, SweepPlan, emulated_blocks
+from hwrun.sweep_plan import BenchSettings, SweepPlan, emulated_blocks, known_blocks
 from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
 from paretosim.block import Model
 from paretosim.errors import BadInputError
@@ -63,7 +63,9 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     plans = [*_split_plans(arguments, [found[name] for name in asked], own_devices), *given]
     for plan in plans:
         _check_plan(plan, found[plan.model], arguments.emulate)
-    block_s, timings = emulated_blocks(store, plans, models, speed) if emulated else ({}, {})
+    block_s, timings = (
+        emulated_blocks(store, plans, models, speed) if emulated else (known_blocks(store, plans, models), {})
+    )
     cells = plan_cells(
         plans=plans,
         links=[parse_asked_links(text, store) for text in _link_texts(arguments)],

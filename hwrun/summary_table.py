@@ -1,0 +1,93 @@
+"""The table at the end of a sweep, narrow enough for 80 columns: what all rows share is said once, above them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from hwrun.records import Scalar
+from paretosim.units import format_duration
+
+# Width of the table where stdout is no terminal: wide enough for its widest row.
+_PLAIN_WIDTH = 130
+_CONDITIONS = ("model", "link", "mode", "backend", "workers", "tcp_state")
+# What goes without saying.
+_USUAL: dict[str, Scalar] = {"backend": "tcp", "workers": "overlapped", "tcp_state": "warm"}
+
+
+def show_summary(rows: Sequence[dict[str, Scalar]], folder: Path, *, as_json: bool) -> None:
+    """The table (or JSON) on stdout, and where the run is."""
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode({"run": str(folder), "rows": rows}), indent=1))
+        print()
+        return
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    for line in _shared(rows):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(_table(rows))
+    for reason in dict.fromkeys(f"{row['status']}: {row['reason']}; {row['remedy']}" for row in rows if row["reason"]):
+        console.print(reason, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _differing(rows: Sequence[dict[str, Scalar]]) -> list[str]:
+    """Conditions that tell these rows apart."""
+    return [name for name in _CONDITIONS if len({row[name] for row in rows}) > 1]
+
+
+def _shared(rows: Sequence[dict[str, Scalar]]) -> list[str]:
+    """Lines that say what all rows have in common."""
+    if not rows:
+        return []
+    differing = _differing(rows)
+    conditions = [
+        str(rows[0][name]) for name in _CONDITIONS if name not in differing and rows[0][name] != _USUAL.get(name)
+    ]  # fmt: skip
+    lines = [f"measured: {', '.join(conditions)}"] if conditions else ["measured:"]
+    checked = [row["bitwise_equal"] for row in rows if row["bitwise_equal"] is not None]
+    if checked:
+        same = sum(bool(equal) for equal in checked)
+        lines.append(
+            "output: same bits as the unsplit model's"
+            if same == len(checked)
+            else f"output: same bits as the unsplit model's in {same} of {len(checked)} rows, the others within 1e-4"
+        )
+    return lines
+
+
+def _table(rows: Sequence[dict[str, Scalar]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    conditions = _differing(rows)
+    if conditions:  # in one column, which breaks between words where there is little room
+        table.add_column(", ".join(name.replace("tcp_state", "TCP") for name in conditions))
+    # A column in which nothing happened says nothing.
+    late = any(row["overruns"] for row in rows)
+    for heading in ("split", "repeats", "latency", "images/s", *(["late"] if late else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        latency_s, throughput = row["latency_s"], row["throughput_per_s"]
+        if isinstance(latency_s, float) and isinstance(throughput, float):
+            measured = [
+                format_duration(float(f"{latency_s:.4g}")) + _plus_minus(row["latency_spread"]),
+                f"{throughput:.4g}" + _plus_minus(row["throughput_spread"]),
+            ]
+        else:
+            measured = [str(row["status"]), ""]
+        table.add_row(
+            *([" ".join(str(row[name]) for name in conditions)] if conditions else []),
+            str(row["cuts"]),
+            f"{row['repeats_done']}/{row['repeats']}",
+            *measured,
+            *([str(row["overruns"])] if late else []),
+        )
+    return table
+
+
+def _plus_minus(spread: Scalar) -> str:
+    return f" ±{spread * 100:.1f}%" if isinstance(spread, float) else ""

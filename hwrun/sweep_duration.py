@@ -1,0 +1,163 @@
+"""How long a sweep will take, estimated before it starts and corrected while it runs. Pure: arithmetic on values.
+
+An estimate, from what batches cannot avoid (stage times of profiles, bytes over rates, delays) and from how each mode
+feeds them. It is nobody's prediction of latency or throughput: nothing measured is ever compared with it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+
+from hwrun.errors import BadUsageError
+from hwrun.feeding import MAX_WINDOW, PACE, PERIOD_TOLERANCE, TRIAL_BATCHES, WARMUP_BATCHES, fed_batches
+from hwrun.link_probes import PINGS
+from hwrun.probe import ECHO_S, bulk_bytes
+from hwrun.sweep_cells import Crossing, PlannedCell, rhythm_s
+from hwrun.sweep_plan import SweepPlan
+from paretosim.link import Link
+from paretosim.mode import Mode
+
+# Deploying, priming, comparing and collecting: 0.2 to 0.5 s on two x86 cores, emulated stages that were cached.
+_CELL_S = 0.4
+# Starting workers and computing the reference output: torch is imported, once here and once in each worker.
+_START_S = 8.0
+# How much the estimate counts beside what cells really took, as a share of the whole sweep.
+_PRIOR_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that a sweep may take. `unknown` cells compute at a pace that no profile says: theirs is not in it."""
+
+    duration_s: float
+    cells: int
+    unknown: int
+
+    def __str__(self) -> str:
+        text = f"{self.cells} cells to measure, about {spoken(self.duration_s)} (an estimate)"
+        if self.unknown:
+            text += f", and what {self.unknown} of them take to compute, which no profile says"
+        return text
+
+
+def estimate(plan: SweepPlan, cells: Sequence[PlannedCell]) -> Estimate:
+    """How long these cells of the plan, none of them to be skipped, may take with their probes and workers."""
+    if not cells:
+        return Estimate(0.0, 0, 0)
+    hops = dict.fromkeys(hop for cell in cells for hop in cell.hops)
+    probes_s = sum(2 * probe_s(hop) for hop in hops if hop.start != hop.end)
+    unknown = sum(plan.expected_stages_s(cell) is None for cell in cells)
+    return Estimate(_START_S + probes_s + sum(cell_s(plan, cell) for cell in cells), len(cells), unknown)
+
+
+def cell_s(plan: SweepPlan, cell: PlannedCell) -> float:
+    """Seconds that one cell may take, its links' probes not counted."""
+    alone_s, slowest_s = rhythm_s(cell, plan.models[cell.plan.model], plan.expected_stages_s(cell))
+    return _CELL_S + feeding_s(cell.mode, alone_s, slowest_s, plan.settings.batches)
+
+
+def feeding_s(mode: Mode, alone_s: float, slowest_s: float, batches: int) -> float:
+    """Seconds that `feed` takes with a line that a lone batch crosses in `alone_s`, one every `slowest_s` at best.
+
+    >>> feeding_s(Mode.named("single"), 1.0, 0.5, 4)  # two to warm up and four that are measured
+    6.0
+    """
+    if mode.name == "burst":
+        warmup_s = WARMUP_BATCHES * alone_s
+        return warmup_s + alone_s + (fed_batches(mode, batches) - WARMUP_BATCHES - 1) * slowest_s
+    if mode.name != "paced":
+        # As many as the window lets through in the time of one.
+        period_s = max(slowest_s, alone_s / (mode.window or 1))
+        return alone_s + (fed_batches(mode, batches) - 1) * period_s
+    saturated_s, period_s, window = 0.0, float("inf"), 1
+    while window <= MAX_WINDOW:
+        previous_s, period_s = period_s, max(slowest_s, alone_s / window)
+        rounds = -(-TRIAL_BATCHES // window) * window
+        saturated_s += (window + rounds) * period_s
+        if period_s > previous_s * (1 - PERIOD_TOLERANCE):
+            saturated_s += max(batches - rounds, window) * period_s
+            break
+        window *= 2
+    return saturated_s + alone_s + (WARMUP_BATCHES + batches) * slowest_s / PACE
+
+
+def probe_s(hop: Crossing) -> float:
+    """Seconds that one probe of a hop may take: its pings, its transfer and its sweep of sizes."""
+    if hop.link is None:
+        return 1.0
+    return (PINGS + 1) * _round_trip_s(hop.link) + bulk_bytes(hop.link) * 8 / hop.link.rate_bps + ECHO_S
+
+
+def _round_trip_s(link: Link) -> float:
+    return link.one_way_delay_s + link.return_delay_s
+
+
+class TimeLeft:
+    """The time that is left, from the estimates of cells and how long those that are done took.
+
+    Parameters
+    ----------
+    planned_s : estimated seconds of every cell, by its identity.
+    clock : seconds that never go back.
+    """
+
+    def __init__(self, planned_s: dict[str, float], clock: Callable[[], float] = time.monotonic) -> None:
+        self._left_s = dict(planned_s)
+        # The first cells pay for probes and for what is made once; they do not speak for all that come.
+        self._prior_s = _PRIOR_SHARE * sum(planned_s.values())
+        self._clock = clock
+        self._since_s = clock()
+        self._done_planned_s = 0.0
+        self._done_took_s = 0.0
+
+    def keep(self, cell_ids: Set[str]) -> None:
+        """These are left: a cell begins, and what was done before it, or came between, is over."""
+        self._left_s = {cell_id: value for cell_id, value in self._left_s.items() if cell_id in cell_ids}
+        if self._done_planned_s == 0:
+            self._since_s = self._clock()  # starting workers will not come again
+
+    def done(self, cell_id: str) -> None:
+        """That cell is done, in the time since the one before."""
+        now_s = self._clock()
+        self._done_planned_s += self._left_s.pop(cell_id, 0.0)
+        self._done_took_s += now_s - self._since_s
+        self._since_s = now_s
+
+    def seconds(self) -> float:
+        """Estimated seconds until all are done; those under way count from their beginning."""
+        weight_s = self._prior_s + self._done_planned_s
+        slower = (self._prior_s + self._done_took_s) / weight_s if weight_s > 0 else 1.0
+        return max(0.0, sum(self._left_s.values()) * slower - (self._clock() - self._since_s))
+
+
+def parse_long_duration_s(text: str, what: str) -> float:
+    """Seconds of a time that may be long: `8h`, `90min`, `1h30min`, `45s`.
+
+    Raises
+    ------
+    BadUsageError : no such time, or none at all.
+
+    >>> parse_long_duration_s("1h30min", "--max-time")
+    5400.0
+    """
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)min)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    if found is None or not any(found.groups()):
+        raise BadUsageError(f"{what}: got {text!r}, expected a time such as 8h, 90min, 1h30min or 45s")
+    return sum(float(part or 0) * scale for part, scale in zip(found.groups(), (3600, 60, 1), strict=True))
+
+
+def spoken(duration_s: float) -> str:
+    """A duration of a sweep, to two units.
+
+    >>> spoken(0.4), spoken(75), spoken(3 * 3600 + 59 * 60 + 59)
+    ('0 s', '1 min 15 s', '3 h 59 min')
+    """
+    whole = round(duration_s)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

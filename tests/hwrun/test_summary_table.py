@@ -1,0 +1,62 @@
+"""The table at the end of a sweep: narrow, and nothing in it twice."""
+
+import re
+import sys
+
+import pytest
+
+from hwrun import summary_table
+from hwrun.summary_table import show_summary
+
+
+def row(**more):
+    return {
+        "model": "mobilenet_v2", "link": "unshaped", "mode": "paced", "backend": "tcp", "workers": "overlapped",
+        "tcp_state": "warm", "cuts": "14", "repeats_done": 5, "repeats": 5, "latency_s": 0.3702,
+        "latency_spread": 0.123,
+        "throughput_per_s": 31.8, "throughput_spread": 0.012, "bitwise_equal": True, "overruns": 0, "status": "done",
+        "reason": None, "remedy": None,
+    } | more  # fmt: skip
+
+
+@pytest.fixture
+def shown(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(summary_table, "_PLAIN_WIDTH", 80)
+
+    def show(*rows):
+        show_summary(rows, tmp_path, as_json=False)
+        assert not sys.stdout.isatty()
+        return capsys.readouterr().out
+
+    return show
+
+
+def test_what_all_rows_share_is_said_once_and_is_no_column(shown):
+    out = shown(row(), row(cuts="18"))
+    assert out.splitlines()[0] == "measured: mobilenet_v2, unshaped, paced"
+    assert out.count("mobilenet_v2") == 1
+    assert "output: same bits as the unsplit model's\n" in out
+    assert " late" not in out
+
+
+def test_every_condition_that_differs_is_a_column_and_eighty_columns_are_enough(shown):
+    out = shown(
+        row(), row(model="inception_v3", link="5mbit,200ms", mode="closed(window=4)"),
+        row(backend="rpc", workers="serial", tcp_state="cold", overruns=3, bitwise_equal=False),
+    )  # fmt: skip
+    for word in ("inception_v3", "370.2ms ±12.3%", "31.8 ±1.2%", "TCP", "late"):
+        assert word in re.sub(r"\s+", " ", out)
+    assert "same bits as the unsplit model's in 2 of 3 rows, the others within 1e-4" in out
+    assert max(map(len, out.splitlines()[:-1])) <= 80
+
+
+def test_what_was_not_measured_says_why(shown):
+    out = shown(
+        row(status="skipped", latency_s=None, throughput_per_s=None, bitwise_equal=None, reason="r", remedy="m")
+    )
+    assert "skipped: r; m" in out
+    assert "output" not in out
+
+
+def test_no_rows_are_no_table_to_speak_of(shown):
+    assert "run folder" in shown()
