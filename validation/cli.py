@@ -19,6 +19,11 @@ SUBCOMMANDS = (
         "validation.commands.reconstruct",
         "fit the rpi4b and rtx4090 profiles to the published stage times, with left-out errors",
     ),
+    Subcommand(
+        "published",
+        "validation.commands.published",
+        "hold the paper's tables and claims against predictions from the reconstructed profiles",
+    ),
     Subcommand("report", "validation.commands.report", "join a run with predictions of the same mode and link"),
 )
 
