@@ -52,7 +52,7 @@ def _drawn(value: float, low: float, high: float, normal: Array, path: str) -> A
 
 def _value(calibration: Calibration, path: str) -> float:
     found: Any = msgspec.to_builtins(calibration)
-    for name in path.split("."):
+    for name in _steps(calibration, path):
         found = found.get(name) if isinstance(found, dict) else None
     if not isinstance(found, int | float) or isinstance(found, bool):
         raise BadInputError(
@@ -62,10 +62,19 @@ def _value(calibration: Calibration, path: str) -> float:
     return float(found)
 
 
+def _steps(calibration: Calibration, path: str) -> list[str]:
+    """The names on a path; a device's own may hold dots."""
+    for device in sorted(calibration.devices, key=len, reverse=True):
+        of_device = f"devices.{device}."
+        if path.startswith(of_device):
+            return ["devices", device, *path.removeprefix(of_device).split(".")]
+    return path.split(".")
+
+
 def _with(calibration: Calibration, values: dict[str, float]) -> Calibration:
     changed: Any = msgspec.to_builtins(calibration)
     for path, value in values.items():
-        *parents, last = path.split(".")
+        *parents, last = _steps(calibration, path)
         place = changed
         for name in parents:
             place = place[name]

@@ -112,13 +112,17 @@ class _Wire:
 
 def serial(
     stations: Sequence[float | ByteWire], arrivals: Sequence[float], window: int | None
-) -> list[tuple[float, float]]:
-    """(dispatched, returned) of each batch through serial workers (computing seconds) and wires in turn."""
+) -> list[tuple[float, float, float]]:
+    """(dispatched, started, returned) of each batch through serial workers (computing seconds) and wires in turn.
+
+    A batch is started when the first worker begins to compute it.
+    """
     environment = simpy.Environment()
     wires = [_Wire(environment, station) if isinstance(station, ByteWire) else None for station in stations]
     control = simpy.Store(environment)
     tokens = simpy.Container(environment, init=window) if window else None
-    dispatched, returned = {}, {}
+    dispatched, started, returned = {}, {}, {}
+    first_worker = next(j for j, station in enumerate(stations) if not isinstance(station, ByteWire))
 
     def back(batch: int) -> Process:
         returned[batch] = environment.now
@@ -146,6 +150,8 @@ def serial(
                 yield control.get()
             else:
                 yield from before.read()
+            if j == first_worker:
+                started[batch] = environment.now
             yield environment.timeout(computing)
             if behind is None:
                 yield from back(batch)
@@ -169,4 +175,4 @@ def serial(
         if not isinstance(station, ByteWire):
             environment.process(worker(j, station))
     environment.run()
-    return [(dispatched[n], returned[n]) for n in range(len(arrivals))]
+    return [(dispatched[n], started[n], returned[n]) for n in range(len(arrivals))]

@@ -80,7 +80,7 @@ def random_setting(draw: Random, toy: Any, **fields: Any) -> Setting:
 
     Every term of a calibration is on, unless `calibration` says otherwise.
     """
-    blocks = draw.randint(2, 6)
+    blocks = fields.pop("blocks", None) or draw.randint(2, 6)
     first, second = ([draw.choice([0.0, 10 ** draw.uniform(-3, 0.5)]) for _ in range(blocks)] for _ in range(2))
     first[draw.randrange(blocks)] += 0.01  # a timing of nothing is refused
     second[draw.randrange(blocks)] += 0.01

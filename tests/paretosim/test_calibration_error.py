@@ -48,6 +48,16 @@ def test_a_level_says_how_much_of_the_draws_an_interval_holds() -> None:
     assert np.quantile(values, [0.25, 0.5, 0.75]) == pytest.approx((0.4, 0.5, 0.6), rel=0.01)
 
 
+def test_a_devices_name_may_hold_dots() -> None:
+    dotted = msgspec.structs.replace(
+        FITTED, devices={"orin": DeviceTerms(gamma=3.0), "orin.8gb": DeviceTerms(sending=MessageCost(message_s=0.5))},
+        intervals={"devices.orin.8gb.sending.message_s": (0.4, 0.6), "devices.orin.gamma": (2.0, 4.0)},
+    )  # fmt: skip
+    (drawn,) = drawn_calibrations(dotted, 1, np.random.default_rng(0))
+    assert drawn.of("orin.8gb").sending.message_s != 0.5
+    assert drawn.of("orin").gamma != 3.0
+
+
 def test_an_interval_must_be_of_a_parameter_and_hold_its_value() -> None:
     for intervals, said in (
         ({"devices.two.gamma": (1.0, 2.0)}, r"intervals\.devices\.two\.gamma: got no number there"),

@@ -60,7 +60,7 @@ def test_lines_run_as_a_simulation_that_moves_bytes_says() -> None:
         parts = [_times(part) if isinstance(part, events.ByteWire) else np.array([part]) for part in line]
         found = serial_workers.run(_stations(parts), arrivals[np.newaxis], (1,), window=window)
         assert np.allclose(found.dispatched_s[0], expected[:, 0], atol=1e-9)
-        assert np.allclose(found.returned_s[0], expected[:, 1], atol=1e-9)
+        assert np.allclose(found.returned_s[0], expected[:, 2], atol=1e-9)
 
 
 def _random_lines(count: int) -> list[np.ndarray | WireTimes]:
