@@ -12,7 +12,7 @@ from paretosim.chain import Hop
 from paretosim.link import Link
 from paretosim.operation import Operation, Workers
 from paretosim.pipeline import sums
-from paretosim.serial_workers import WireTimes
+from paretosim.serial_workers import WireTimes, shares_of
 from paretosim.terms import HopTerms
 
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
@@ -61,10 +61,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
                 stations.append(self.services_s[:, j])
                 continue
             size = self.payload_bytes[:, j]
-            sent_share, read_share = (
-                np.divide(room, size, out=np.full(size.shape, np.inf), where=size > 0)
-                for room in (np.float64(operation.send_buffer_bytes), np.float64(received))
-            )
+            sent_share, read_share = shares_of(size, operation.send_buffer_bytes, received)
             stations.append(
                 WireTimes(
                     serialisation_s=self.services_s[:, j],

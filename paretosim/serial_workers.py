@@ -2,7 +2,7 @@
 
 The kernel sends and receives on its own, as far as its buffers reach, so a link is still a station. Bytes are a fluid.
 Let a message be S bytes, the sender's buffer p·S and the receiver's q·S. What is on the link or unread never exceeds q
-messages, what is written and has not left never p. So byte y of message n (both counted in messages, at position
+messages, what is written and not acknowledged never p. So byte y of message n (both counted in messages, at position
 n + y) leaves no sooner than
 
 * the worker has written it: all of it at once after computing, but for what the send buffer has no room for;
@@ -12,7 +12,8 @@ n + y) leaves no sooner than
 
 With q = k + f that is one gate before the first f of the message (message n − k − 1 is being read) and one before
 the rest (message n − k is). The sender is held until position n + 1 − p has left, which with p = a + 1 − φ is share φ
-of message n − a. What only one gate's byte waits for is a constant, so nothing has to be divided into packets.
+of message n − a, and its acknowledgement is back, a round trip later. What only one gate's byte waits for is a
+constant, so nothing has to be divided into packets.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
 
     Array = NDArray[np.float64]
 
+# A program that found the send buffer full is woken when a third of it is free (`sk_stream_write_space` in Linux) and
+# fills it again. So when it has written its last byte the buffer is somewhere between two thirds full and full.
+WRITTEN_SHARE = 5 / 6
+
 # When that share of message n has left that begins to flow then.
 Flow = Callable[[int, "Array", "Array | float"], "Array"]
 
@@ -46,14 +51,16 @@ class Wire(msgspec.Struct, frozen=True):
     """A link between two workers, or between one and the orchestrator, which always reads.
 
     `stall` says when the first byte leaves of a message that could start then, `flow` when a share of it has left,
-    `carry` is the delay (seconds or a function), `back_s` that of the way back. `sent_share` and `read_share` are p
-    and q: how many messages fit in the buffers of its two ends; infinite for an empty message.
+    `carry` is the delay (seconds or a function), `back_s` that of the way back. `acknowledged` says when the sender
+    knows that what left at a time has arrived. `sent_share` and `read_share` are p and q: how many messages fit in the
+    buffers of its two ends; infinite for an empty message.
     """
 
     stall: Serve
     flow: Flow
     carry: Carry | Array | float
     back_s: Array | float
+    acknowledged: Callable[[Array], Array]
     sent_share: Array | float
     read_share: Array | float
 
@@ -102,7 +109,8 @@ class _Line:
         end = wire.flow(n, rest, 1 - self.first_share)
         before = wire.flow(n, flowing, np.minimum(self.held_share, self.first_share))
         behind = wire.flow(n, rest, np.maximum(self.held_share - self.first_share, 0.0))
-        self.held_until.put(n, np.where(self.held_share <= self.first_share, before, behind))
+        left = np.where(self.held_share <= self.first_share, before, behind)
+        self.held_until.put(n, wire.acknowledged(left))
         self.idle_s = end
         return start, end, np.maximum(written_s, self.held_until.of(n - self.whole_sent))
 
@@ -174,6 +182,15 @@ def run(
     return Run(*np.moveaxis(times, 1, -1))
 
 
+def shares_of(size_bytes: Array, send_buffer_bytes: float, receive_buffer_bytes: float) -> tuple[Array, Array]:
+    """How many messages of that size the buffers of both ends hold, p and q, as programs find them; of any shape."""
+    p, q = (
+        np.divide(room, size_bytes, out=np.full(size_bytes.shape, np.inf), where=size_bytes > 0)
+        for room in (np.float64(WRITTEN_SHARE * send_buffer_bytes), np.float64(receive_buffer_bytes))
+    )
+    return p, q
+
+
 class WireTimes(msgspec.Struct, frozen=True):
     """A wire with fixed times: serialisation, stall before it, delays both ways (seconds), and p and q."""
 
@@ -191,6 +208,7 @@ class WireTimes(msgspec.Struct, frozen=True):
             flow=lambda _, start, share: start + np.asarray(share) * self.serialisation_s,
             carry=self.delay_s,
             back_s=self.back_s,
+            acknowledged=lambda left: left + self.delay_s + self.back_s,
             sent_share=self.sent_share,
             read_share=self.read_share,
         )
@@ -229,7 +247,8 @@ def intervals_s(stations: Sequence[Array | WireTimes]) -> Array:
         sending = [(np.zeros(1), np.zeros(1))]
         if isinstance(behind, WireTimes):
             whole, share = _parts(behind.sent_share)
-            sending.append((behind.stall_s + (1 - share) * behind.serialisation_s, whole))
+            acknowledged_s = behind.delay_s + behind.back_s
+            sending.append((behind.stall_s + (1 - share) * behind.serialisation_s + acknowledged_s, whole))
         candidates = [
             (station + held_s + sent_s) / (spanned + also)
             for held_s, spanned in receiving

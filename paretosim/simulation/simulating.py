@@ -181,10 +181,14 @@ class _Wire:
     def as_wire(self, setting: Setting, back_s: float) -> serial_workers.Wire:
         """As what serial workers write to and read from, with that delay of the way back."""
         operation = setting.operation
-        received = operation.receive_buffer_bytes
-        room = (operation.send_buffer_bytes, setting.link.wmax_bytes if received is None else received)
-        shares = [size / self._size if self._size else np.inf for size in room]
-        return serial_workers.Wire(self.stall, self.flow, self.carry, back_s, *shares)
+        received = setting.link.wmax_bytes if operation.receive_buffer_bytes is None else operation.receive_buffer_bytes
+        shares = serial_workers.shares_of(np.array(self._size), operation.send_buffer_bytes, received)
+
+        def acknowledged(left: Array) -> Array:
+            delay_s = self._trace.delays_s[self._trace.piece(float(left))] if self._waits else 0.0
+            return np.asarray(left + delay_s + back_s)
+
+        return serial_workers.Wire(self.stall, self.flow, self.carry, back_s, acknowledged, *shares)
 
 
 def simulate(setting: Setting, split: int, conditions: Conditions) -> Simulation:

@@ -98,12 +98,13 @@ class _Wire:
             if chunk == 0:
                 yield self.environment.timeout(self.wire.stall_s)
             yield self.environment.timeout(self.wire.chunk_s)
-            yield self.room.put(1)
             self.environment.process(self._deliver(chunk))
 
     def _deliver(self, chunk: int) -> Process:
         yield self.environment.timeout(self.wire.delay_s)
         yield self.arrived.put(chunk)
+        yield self.environment.timeout(self.wire.back_s)
+        yield self.room.put(1)  # acknowledged
 
     def _give_back(self) -> Process:
         yield self.environment.timeout(self.wire.back_s)

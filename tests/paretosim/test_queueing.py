@@ -108,7 +108,8 @@ def test_serial_workers_hold_what_their_sockets_do_not_take(toy: Any) -> None:
     # 320 bytes: without buffers stage 2 reads for 0.4 s and the delay, then computes for 0.4 s.
     assert (row(0, 0).period_s, row(0, 0).bottleneck) == (pytest.approx(0.85), "stage2")
     assert row(0, 160).period_s == pytest.approx(0.65)
-    assert row(0, 320).period_s == pytest.approx(0.5)  # 0.1 s, and 0.4 s until all has left
+    # 0.1 s, 0.4 s until all has left, and 0.05 s until that is acknowledged.
+    assert row(0, 320).period_s == pytest.approx(0.55)
     assert row(0, 320).bottleneck == "stage1"
     assert row(320, 640).period_s == pytest.approx(0.4)
     assert row(0, 0).latency_s == 0.95
