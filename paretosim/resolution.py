@@ -12,6 +12,7 @@ objectives mix L₀ and t*, so do their doubts.
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 from paretosim.mode import Arrivals, Mode
 from paretosim.prediction import Prediction, Row
@@ -53,7 +54,7 @@ def _alike(prediction: Prediction, a: Row, b: Row, objective: str, errors: tuple
     slowest_doubt_s = _period_doubt_s(a, b, moved, errors)
     doubt_s = max(
         of_unloaded * unloaded_doubt_s + of_slowest * slowest_doubt_s
-        for of_unloaded, of_slowest in (_weights(prediction.setting.mode, row, objective) for row in (a, b))
+        for of_unloaded, of_slowest in (weights(prediction.setting.mode, row, objective) for row in (a, b))
     )
     if math.isinf(a.latency_s) or math.isinf(b.latency_s):  # one of them never comes back: that is a difference
         return objective == "throughput" and abs(a.period_s - b.period_s) <= doubt_s
@@ -62,7 +63,30 @@ def _alike(prediction: Prediction, a: Row, b: Row, objective: str, errors: tuple
     return abs(a.period_s - b.period_s) <= doubt_s
 
 
-def _weights(mode: Mode, row: Row, objective: str) -> tuple[float, float]:
+class Timed(Protocol):
+    """A row of a prediction, or of a front over several devices, as far as its times go."""
+
+    @property
+    def latency_s(self) -> float: ...
+    @property
+    def period_s(self) -> float: ...
+    @property
+    def stages_s(self) -> tuple[float, ...]: ...
+    @property
+    def links_s(self) -> tuple[float, ...]: ...
+    @property
+    def stalls_s(self) -> tuple[float, ...]: ...
+    @property
+    def delays_s(self) -> tuple[float, ...]: ...
+    @property
+    def sending_s(self) -> tuple[float, ...] | None: ...
+    @property
+    def receiving_s(self) -> tuple[float, ...] | None: ...
+    @property
+    def handovers_s(self) -> tuple[float, ...] | None: ...
+
+
+def weights(mode: Mode, row: Timed, objective: str) -> tuple[float, float]:
     """How many times L₀ and t* the row's latency, or its period, is in this mode (docs/model.md, "Modes")."""
     latency, period = (1.0, 0.0), (0.0, 1.0)
     if mode.name == "single":
@@ -82,13 +106,13 @@ def _weights(mode: Mode, row: Row, objective: str) -> tuple[float, float]:
     return latency if objective == "latency" else period
 
 
-def _slowest_s(row: Row) -> float:
+def _slowest_s(row: Timed) -> float:
     sent_s = row.sending_s or (0.0,) * len(row.links_s)
     occupied = map(sum, zip(row.links_s, row.stalls_s, sent_s, strict=True))
     return max(*row.stages_s, *occupied, *(row.receiving_s or ()))
 
 
-def _unloaded_s(row: Row) -> float:
+def _unloaded_s(row: Timed) -> float:
     more = (*(row.sending_s or ()), *(row.receiving_s or ()), *(row.handovers_s or ()))
     return sum((*row.stages_s, *row.links_s, *row.stalls_s, *row.delays_s, *more))
 

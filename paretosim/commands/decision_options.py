@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 
 from paretosim import setting_words
+from paretosim.commands.output import terminal, write
 from paretosim.commands.split_options import setting_of
 from paretosim.setting_words import as_option
 
@@ -46,30 +46,15 @@ def decide(arguments: Namespace) -> int:
     space = explore(
         across(setting, batches, windows, extrapolate=arguments.extrapolate), [name.strip() for name in names]
     )
-    if arguments.plot is not None:
-        from paretosim.decision.figures import plot
+    from paretosim.decision import as_json, figures, tables
 
-        plot(space, arguments.plot)
-    if arguments.json:
-        from paretosim.decision.as_json import as_json
-
-        sys.stdout.write(as_json(space).decode())
-    elif arguments.csv:
-        from paretosim.decision.as_json import as_csv
-
-        sys.stdout.write(as_csv(space))
-    else:
-        from rich.console import Console
-
-        from paretosim.decision.tables import show
-
-        console = Console(highlight=False, markup=False, emoji=False)
-        if not console.is_terminal:
-            console.width = 160  # a file or a pipe has no width: let no column be cut
-        show(space, console, everything=arguments.all)
-    if arguments.plot is not None:
-        print(f"figure: {arguments.plot}", file=sys.stderr)
-    return 0
+    return write(
+        arguments,
+        show=lambda: tables.show(space, terminal(width_elsewhere=160), everything=arguments.all),
+        as_json=lambda: as_json.as_json(space),
+        as_csv=lambda: as_json.as_csv(space),
+        plot=lambda path: figures.plot(space, path),
+    )
 
 
 def _listed(value: int | tuple[int, ...] | None) -> tuple[int, ...]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from paretosim.commands.operation_options import add_operation_options, add_paper_preset, settle
 from paretosim.commands.options import timing_files
+from paretosim.commands.output import add_output_options, terminal, write
 from paretosim.commands.split_options import (
     SETTING_OPTIONS,
     add_calibration_options,
@@ -44,11 +43,7 @@ def configure(parser: ArgumentParser) -> None:
     add_load_options(parser, modes=ALL_MODE_NAMES)
     add_operation_options(parser)
     add_paper_preset(parser)
-    output = parser.add_argument_group("output")
-    form = output.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON object, a panel each")
-    form.add_argument("--csv", action="store_true", help="one line per split and panel")
-    output.add_argument("--plot", type=Path, metavar="FILE", help="also write the panels as a figure: .svg, .png, .pdf")
+    add_output_options(parser, lines="split and panel")
     add_profile_options(parser)
     add_calibration_options(parser)
 
@@ -56,23 +51,15 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Predict every panel and print them."""
     found = _side_by_side(arguments)
-    if arguments.plot is not None:
-        from paretosim.side_by_side.figures import plot
+    from paretosim.side_by_side import as_json, figures, tables
 
-        plot(found, arguments.plot)
-    if arguments.json:
-        from paretosim.side_by_side.as_json import as_json
-
-        sys.stdout.write(as_json(found).decode())
-    elif arguments.csv:
-        from paretosim.side_by_side.as_json import as_csv
-
-        sys.stdout.write(as_csv(found))
-    else:
-        _show(found)
-    if arguments.plot is not None:
-        print(f"figure: {arguments.plot}", file=sys.stderr)
-    return 0
+    return write(
+        arguments,
+        show=lambda: tables.show(found, terminal(width_elsewhere=160)),
+        as_json=lambda: as_json.as_json(found),
+        as_csv=lambda: as_json.as_csv(found),
+        plot=lambda path: figures.plot(found, path),
+    )
 
 
 def _side_by_side(arguments: Namespace) -> SideBySide:
@@ -97,14 +84,3 @@ def _side_by_side(arguments: Namespace) -> SideBySide:
 
 def _listed(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
-
-
-def _show(found: SideBySide) -> None:
-    from rich.console import Console
-
-    from paretosim.side_by_side.tables import show
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 160  # a file or a pipe has no width: let no column be cut
-    show(found, console)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
+from paretosim.commands.output import add_output_options, terminal, write
 from paretosim.commands.split_options import add_calibration_options, add_split_options, setting_of
 from paretosim.errors import BadInputError
 from paretosim.link import shaped
@@ -30,11 +29,7 @@ def configure(parser: ArgumentParser) -> None:
     network.add_argument(
         "--delays", default=DEFAULT_DELAYS, metavar="LOW..HIGH", help=f"of the picture (default {DEFAULT_DELAYS})"
     )
-    output = parser.add_argument_group("output")
-    form = output.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON object")
-    form.add_argument("--csv", action="store_true", help="one line per interval")
-    output.add_argument("--plot", type=Path, metavar="FILE", help="also draw the regions: .svg, .png or .pdf")
+    add_output_options(parser, lines="interval")
 
 
 def run(arguments: Namespace) -> int:
@@ -46,31 +41,19 @@ def run(arguments: Namespace) -> int:
     setting = msgspec.structs.replace(setting, link=shaped(setting.link, rate_bps=rates.high))
     back = None if arguments.return_rate is None else parse_rate_bps(arguments.return_rate, "--return-rate")
     found = rate_map(setting, rates, delays, back)
-    if arguments.plot is not None:
-        from paretosim.rates.map_figures import plot
-
-        plot(found, arguments.plot)
-    if arguments.json:
-        from paretosim.rates.map_json import as_json
-
-        sys.stdout.write(as_json(found).decode())
-    elif arguments.csv:
-        from paretosim.rates.map_json import as_csv
-
-        sys.stdout.write(as_csv(found))
-    else:
-        _show(found)
-    if arguments.plot is not None:
-        print(f"figure: {arguments.plot}", file=sys.stderr)
-    return 0
+    return _written(arguments, found)
 
 
-def _show(found: RateMap) -> None:
-    from rich.console import Console
+def _written(arguments: Namespace, found: RateMap) -> int:
+    from paretosim.rates import map_figures, map_json, map_text
 
-    from paretosim.rates.map_text import show
-
-    show(found, Console(highlight=False, markup=False, emoji=False))
+    return write(
+        arguments,
+        show=lambda: map_text.show(found, terminal()),
+        as_json=lambda: map_json.as_json(found),
+        as_csv=lambda: map_json.as_csv(found),
+        plot=lambda path: map_figures.plot(found, path),
+    )
 
 
 def _range(text: str, option: str, parse: Callable[[str, str], float]) -> Range:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from paretosim.calibration import check_terms
 from paretosim.commands.options import DEFAULT_LINK, check_load, link_of, own_timings
+from paretosim.commands.output import add_output_options, terminal, write
 from paretosim.commands.split_options import add_calibration_options
 from paretosim.errors import BadInputError
 from paretosim.link import Link, parse_link
 from paretosim.mode import DEFAULT_BURST_BATCHES, DEFAULT_WINDOW, MODE_NAMES, Mode
 from paretosim.placement.hop_links import HopLinks, positions_of
 from paretosim.placement.limits import parse_forbid, parse_pin
-from paretosim.placement.placing import Placement, place
+from paretosim.placement.placing import place
 from paretosim.placement.setting import Ends, PlacementSetting
 from paretosim.profiles import ProfileStore
 from paretosim.units import parse_duration_s
@@ -72,36 +72,21 @@ def configure(parser: ArgumentParser) -> None:
         "--timing", action="append", default=[], metavar="DEVICE=CSV", help="your own block,seconds of a device"
     )
     add_calibration_options(parser)
-    form = parser.add_argument_group("output").add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON object")
-    form.add_argument("--csv", action="store_true", help="one line per plan on the front")
+    add_output_options(parser, lines="plan on the front")
 
 
 def run(arguments: Namespace) -> int:
     """Search and print."""
     placement = place(setting_of(arguments))
-    if arguments.json:
-        from paretosim.placement.as_json import placement_as_json
+    from paretosim.placement import as_json, figures, tables
 
-        sys.stdout.write(placement_as_json(placement).decode())
-    elif arguments.csv:
-        from paretosim.placement.as_json import placement_as_csv
-
-        sys.stdout.write(placement_as_csv(placement))
-    else:
-        _show(placement)
-    return 0
-
-
-def _show(placement: Placement) -> None:
-    from rich.console import Console
-
-    from paretosim.placement.tables import show_placement
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 240  # a file or a pipe has no width: let no column be cut
-    show_placement(placement, console)
+    return write(
+        arguments,
+        show=lambda: tables.show_placement(placement, terminal(width_elsewhere=240)),
+        as_json=lambda: as_json.placement_as_json(placement),
+        as_csv=lambda: as_json.placement_as_csv(placement),
+        plot=lambda path: figures.plot(placement, path),
+    )
 
 
 def setting_of(arguments: Namespace) -> PlacementSetting:

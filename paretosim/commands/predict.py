@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING
 
 from paretosim.commands.decision_options import add_decision_options, decide, is_decision
 from paretosim.commands.operation_options import add_operation_options, add_paper_preset, settle
+from paretosim.commands.output import add_output_options, terminal, write
 from paretosim.commands.split_options import add_calibration_options, add_split_options, setting_of
-from paretosim.commands.uncertainty_options import (
-    add_uncertainty_options,
-    check_uncertainty,
-    uncertainty_asked,
-    write_uncertain,
-)
+from paretosim.commands.uncertainty_options import add_uncertainty_options, check_uncertainty, uncertainty_asked
 from paretosim.errors import BadInputError
 from paretosim.mode import ALL_MODE_NAMES
 from paretosim.prediction import Prediction, predict
@@ -37,12 +33,8 @@ def configure(parser: ArgumentParser) -> None:
     add_decision_options(parser)
     add_uncertainty_options(parser)
     add_calibration_options(parser)
-    output = parser.add_argument_group("output")
-    form = output.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON object")
-    form.add_argument("--csv", action="store_true", help="one line per split")
-    output.add_argument("--explain", type=int, metavar="SPLIT", help="one batch of that split, term by term")
-    output.add_argument("--plot", type=Path, metavar="FILE", help="also write a figure: .svg, .png or .pdf")
+    add_output_options(parser, lines="split")
+    parser.add_argument("--explain", type=int, metavar="SPLIT", help="one batch of that split, term by term")
 
 
 def run(arguments: Namespace) -> int:
@@ -57,25 +49,13 @@ def run(arguments: Namespace) -> int:
     if arguments.explain is not None:
         return _explained(arguments, prediction)
     uncertainty = uncertainty_asked(arguments, prediction)
-    if arguments.plot is not None:
-        from paretosim.show.figures import plot
-
-        plot(prediction, arguments.plot, uncertainty)
-    if uncertainty is not None and (arguments.json or arguments.csv):
-        write_uncertain(arguments, prediction, uncertainty)
-    elif arguments.json:
-        from paretosim.show.prediction_json import as_json
-
-        sys.stdout.write(as_json(prediction).decode())
-    elif arguments.csv:
-        from paretosim.show.prediction_json import as_csv
-
-        sys.stdout.write(as_csv(prediction))
-    else:
-        _show(prediction, uncertainty)
-    if arguments.plot is not None:
-        print(f"figure: {arguments.plot}", file=sys.stderr)
-    return 0
+    return write(
+        arguments,
+        show=lambda: _show(prediction, uncertainty),
+        as_json=lambda: _as_json(prediction, uncertainty),
+        as_csv=lambda: _as_csv(prediction, uncertainty),
+        plot=lambda path: _plot(prediction, uncertainty, path),
+    )
 
 
 def _check_explain(arguments: Namespace, *, decision: bool) -> None:
@@ -101,20 +81,39 @@ def _explained(arguments: Namespace, prediction: Prediction) -> int:
 
         sys.stdout.write(as_json(prediction, explanation).decode())
         return 0
-    from rich.console import Console
-
     from paretosim.explanation.text import show
 
-    show(explanation, Console(highlight=False, markup=False, emoji=False))
+    show(explanation, terminal())
     return 0
 
 
 def _show(prediction: Prediction, uncertainty: Uncertainty | None) -> None:
-    from rich.console import Console
-
     from paretosim.show.tables import show
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 160 if uncertainty is None else 230  # a file or a pipe has no width: let no column be cut
-    show(prediction, console, uncertainty)
+    show(prediction, terminal(width_elsewhere=160 if uncertainty is None else 230), uncertainty)
+
+
+def _as_json(prediction: Prediction, uncertainty: Uncertainty | None) -> bytes:
+    if uncertainty is not None:
+        from paretosim.uncertainty.as_json import as_json as uncertain_as_json
+
+        return uncertain_as_json(prediction, uncertainty)
+    from paretosim.show.prediction_json import as_json
+
+    return as_json(prediction)
+
+
+def _as_csv(prediction: Prediction, uncertainty: Uncertainty | None) -> str:
+    if uncertainty is not None:
+        from paretosim.uncertainty.as_json import as_csv as uncertain_as_csv
+
+        return uncertain_as_csv(prediction, uncertainty)
+    from paretosim.show.prediction_json import as_csv
+
+    return as_csv(prediction)
+
+
+def _plot(prediction: Prediction, uncertainty: Uncertainty | None, path: Path) -> None:
+    from paretosim.show.figures import plot
+
+    plot(prediction, path, uncertainty)

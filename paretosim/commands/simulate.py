@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from paretosim.commands.operation_options import add_operation_options, settle
+from paretosim.commands.output import terminal
 from paretosim.commands.split_options import (
     add_calibration_options,
     add_delay_options,
@@ -56,11 +57,9 @@ def run(arguments: Namespace) -> int:
 
         sys.stdout.write(as_json(simulation).decode())
     else:
-        from rich.console import Console
-
         from paretosim.simulation.tables import show
 
-        show(simulation, Console(highlight=False, markup=False, emoji=False))
+        show(simulation, terminal())
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
@@ -50,13 +49,6 @@ def uncertainty_asked(arguments: Namespace, prediction: Prediction) -> Uncertain
     from paretosim.uncertainty.sampling import uncertainty_of
 
     return uncertainty_of(prediction, _doubts(arguments))
-
-
-def write_uncertain(arguments: Namespace, prediction: Prediction, found: Uncertainty) -> None:
-    """Write JSON or CSV, whichever was asked for."""
-    from paretosim.uncertainty.as_json import as_csv, as_json
-
-    sys.stdout.write(as_json(prediction, found).decode() if arguments.json else as_csv(prediction, found))
 
 
 def _doubts(arguments: Namespace) -> Doubts:

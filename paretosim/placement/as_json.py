@@ -13,6 +13,7 @@ import numpy as np
 from paretosim import __version__
 from paretosim.link import Link
 from paretosim.placement.placing import Best, Placement, PlacementRow
+from paretosim.placement.resolution import indistinguishable
 from paretosim.placement.verdict import placement_verdict
 from paretosim.profiles import identity
 from paretosim.show.prediction_json import calibration_object, terms_identity
@@ -83,6 +84,10 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
         "obstacle": placement.obstacle,
         "rows": [placement_row_object(row) for row in placement.rows],
         "recommended": {**recommended, "verdict": placement_verdict(placement)},
+        "indistinguishable": {
+            "latency": _alike(placement, placement.recommended.latency, "latency"),
+            "throughput": _alike(placement, placement.recommended.throughput, "throughput"),
+        },
     }
 
 
@@ -128,6 +133,11 @@ def _is_list(value: object) -> bool:
 def _plans(best: Best) -> dict[str, str | None]:
     chosen = {"latency": best.latency, "throughput": best.throughput, "knee": best.knee}
     return {objective: None if row is None else str(row.plan) for objective, row in chosen.items()}
+
+
+def _alike(placement: Placement, row: PlacementRow | None, objective: str) -> list[str] | None:
+    found = indistinguishable(placement, row, objective)
+    return None if found is None else [str(other.plan) for other in found]
 
 
 def _link(link: Link) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from paretosim import pareto, pipeline
 from paretosim.chain import Hop
-from paretosim.memory import stage_memory_bytes
 from paretosim.placement.crossings import crossings_of, ending_s, taken
 from paretosim.placement.search import Part, Point, front
 from paretosim.placement.setting import PlacementSetting
@@ -186,7 +185,7 @@ def _row(setting: PlacementSetting, point: Point) -> PlacementRow:
         hops=tuple(hop.name for hop in hops),
         **_hop_times(setting, transfers, last_s),
         activation_bytes=tuple(int(setting.cut_bytes[part.last]) for part in parts[:-1]),
-        memory_bytes=tuple(stage_memory_bytes(setting.model, p.first, p.last, setting.batch) for p in parts),
+        memory_bytes=tuple(int(setting.memory_bytes[part.first, part.last]) for part in parts),
         meets_constraints=latency_s + setting.filling_s <= ceiling and throughput >= floor,
         ties=point.count - 1,
         tied=tuple(_plan(setting, other) for other in others),
@@ -269,7 +268,7 @@ def _alone(setting: PlacementSetting, index: int) -> Baseline:
     known = terms_in_effect(setting).of(device.name)
     total_s = whole_model_s(known, blocks_s, int(setting.cut_bytes[0]), int(setting.cut_bytes[-1]))
     found = pipeline.objectives(total_s, np.zeros((1, 1)), setting.mode, pipeline.Starts(np.zeros(1), total_s[:, 0]))
-    need = stage_memory_bytes(setting.model, 0, len(setting.model.blocks), setting.batch)
+    need = int(setting.memory_bytes[0, -1])
     return Baseline(
         device=device.name,
         latency_s=float(found.latency_s[0]),

@@ -15,6 +15,7 @@ from paretosim.calibration import Backend, Calibration, Term
 from paretosim.chain import Sink, Source
 from paretosim.device import Device
 from paretosim.errors import BadInputError
+from paretosim.memory import all_stages_memory_bytes
 from paretosim.mode import Mode
 from paretosim.placement.hop_links import HopLinks
 from paretosim.placement.limits import Forbid, Pin
@@ -96,6 +97,11 @@ class PlacementSetting(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def cut_bytes(self) -> NDArray[np.int64]:
         """(N + 1,) bytes of a batch across each cut."""
         return np.array(self.model.cut_bytes(), dtype=np.int64) * self.batch
+
+    @cached_property
+    def memory_bytes(self) -> NDArray[np.int64]:
+        """(N + 1, N + 1) bytes that a stage of blocks [i, j) needs."""
+        return all_stages_memory_bytes(self.model, self.batch)
 
     def overhead_bound(self, device: int) -> bool:
         """Whether a device's timing says how long launching takes, and not how long the blocks take."""

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from paretosim.calibration import DeviceTerms
 from paretosim.errors import BadInputError
 from paretosim.link import Link
-from paretosim.memory import all_stages_memory_bytes
 from paretosim.placement.beside import Beside, told_apart
 from paretosim.placement.crossings import closing_crossing, ending_s, forward_crossings, taken
 from paretosim.placement.device_chains import Chains, Rules, chains
@@ -147,7 +146,7 @@ def _possible(setting: PlacementSetting) -> NDArray[np.bool_]:
         possible[start, 0, 0] = True
     if end is not None and start != end:
         possible[end, -1, -1] = True
-    need = all_stages_memory_bytes(setting.model, setting.batch)
+    need = setting.memory_bytes
     allowed = may_run(count, blocks, setting.pins, setting.forbids)
     for index, device in enumerate(setting.devices):
         refused = np.array([0, *(~allowed[index]).cumsum()])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from paretosim.placement.placing import OVERHEAD_BOUND, Best, Placement, PlacementRow
+from paretosim.placement.resolution import indistinguishable
 from paretosim.prediction import Baseline
+from paretosim.resolution import WORTHWHILE_GAIN
 from paretosim.units import format_duration
 
-# Below this gain a device more is not worth it; above all it is below what profiles resolve.
-WORTHWHILE_GAIN = 1.02
+# Of placements that cannot be told apart, how many are named.
+LISTED_ALIKE = 3
 
 
 def placement_verdict(placement: Placement) -> str:
@@ -164,8 +166,17 @@ def _doubt(placement: Placement) -> str:
     error = placement.profile_error
     if error is None:
         return "The error of a timing used here is not known, so close placements may be in another order."
-    kinds = " and ".join(sorted(set(placement.timing_kinds)))
-    return f"Stage times are {kinds} with up to {error:.1%} error: a smaller gain than that cannot be told from none."
+    doubts = []
+    best = placement.recommended
+    for objective, row in (("latency", best.latency), ("throughput", best.throughput)):
+        alike = indistinguishable(placement, row, objective)
+        if row is not None and alike:
+            shown = ", ".join(stages_of(other) for other in alike[:LISTED_ALIKE])
+            more = f" and {len(alike) - LISTED_ALIKE} more of the front" if len(alike) > LISTED_ALIKE else ""
+            doubts.append(f"In {objective}, {stages_of(row)} cannot be told apart from {shown}{more}")
+    stated = f"tage times are {' and '.join(sorted(set(placement.timing_kinds)))} with up to {error:.1%} error"
+    small = "a smaller gain than that cannot be told from none"
+    return f"{'; '.join(doubts)}: s{stated}, and {small}." if doubts else f"S{stated}: {small}."
 
 
 def _rate(throughput_per_s: float) -> str:

@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 
+from paretosim import resolution
+from paretosim.mode import MODE_NAMES, Mode
 from paretosim.placement.hop_links import HopLinks
 from paretosim.placement.limits import Forbid
 from paretosim.placement.placing import place
+from paretosim.placement.resolution import indistinguishable
 from paretosim.placement.setting import PlacementSetting
 from paretosim.placement.verdict import placement_verdict
+from paretosim.prediction import Setting, predict
 
 
 @pytest.fixture
@@ -42,7 +46,8 @@ def test_three_devices_are_held_against_one_and_two(said: Any) -> None:
     assert text.startswith("Best throughput: a[0:1]+b[1:2]+c[2:3], 8 images/s at 3.01 s a batch: 3.00× a alone, where")
     assert "The best plan of two devices, a[0:2]+c[2:3], does 4 images/s (2.00×)." in text
     assert "Lowest latency: a[0:3]+c[3:3], 3 s, as soon as a alone." in text
-    assert "Stage times are measured with up to 5.0% error: a smaller gain than that cannot be told" in text
+    assert "In latency, a[0:3]+c[3:3] cannot be told apart from a[0:2]+c[2:3]" in text
+    assert "stage times are measured with up to 5.0% error, and a smaller gain than that cannot be told" in text
 
 
 def test_a_device_more_that_brings_little_is_not_worth_it(said: Any) -> None:
@@ -102,3 +107,34 @@ def test_an_unknown_error_and_an_overhead_bound_part_are_doubts(said: Any) -> No
     assert "No conclusion" not in text
     both = said((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), overhead_bound="bc")
     assert "No conclusion about sharing blocks out between b and c" in both
+
+
+@pytest.mark.parametrize("mode", MODE_NAMES)
+@pytest.mark.parametrize("same", [False, True], ids=["two timings", "one timing"])
+def test_two_devices_are_told_apart_as_splits_are(toy: Any, mode: Any, same: bool) -> None:
+    times = ((1.0, 1.1, 0.9, 1.0), (1.0, 1.1, 0.9, 1.0) if same else (1.1, 1.0, 1.0, 0.7))
+    devices = (toy.device("a"), toy.device("a" if same else "b"))
+    common: dict[str, Any] = {
+        "model": toy.model((40, 30, 20, 10), inputs=50), "devices": devices, "mode": Mode.named(mode),
+        "timings": tuple(toy.timing(t, device=d.name, error=0.07) for t, d in zip(times, devices, strict=True)),
+    }  # fmt: skip
+    link = toy.link(1e5)
+    placement, prediction = (
+        place(PlacementSetting(links=HopLinks(every=link), **common)),
+        predict(Setting(link=link, **common)),
+    )
+    front = {row.split for row in prediction.front}
+    for objective in ("latency", "throughput"):
+        row = getattr(placement.recommended, objective)
+        expected = resolution.indistinguishable(prediction, row.plan.split, objective)
+        assert expected is not None
+        found = indistinguishable(placement, row, objective)
+        assert found is not None
+        assert {other.plan.split for other in found} == {split for split in expected if split in front}
+
+
+def test_plans_that_cannot_be_told_apart_are_named(said: Any) -> None:
+    text = said((1.0, 1.0, 1.02), (1.01, 1.0, 1.0), (1.0, 1.0, 1.0), rate_bps=1e4, error=0.2)
+    assert "In latency, a[0:3]+c[3:3] cannot be told apart from a[0:2]+c[2:3]: s" in text
+    sure = said((1.0, 1.0, 1.02), (1.01, 1.0, 1.0), (1.0, 1.0, 1.0), rate_bps=1e4, error=0.001)
+    assert "Stage times are measured with up to 0.1% error: a smaller gain than that cannot be told" in sure

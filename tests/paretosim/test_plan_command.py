@@ -163,6 +163,18 @@ def test_rows_as_csv_have_the_same_columns_whatever_their_length(command: Comman
     assert {row["stages_s[3]"] == "" for row in rows} == {True, False}
 
 
+@pytest.mark.parametrize("options", [(), ("--any-order",), ("--pin", "1:3", "--pin", "2:1")], ids=str)
+def test_a_figure_is_written_beside_the_answer(command: Command, tmp_path: Path, options: tuple[str, ...]) -> None:
+    figure = tmp_path / "plan.svg"
+    code, out, err = command(*PLAN, "--plot", figure, "--json", *options)
+    assert (code, err) == (0, f"figure: {figure}\n")
+    assert json.loads(out)["indistinguishable"].keys() == {"latency", "throughput"}
+    drawn = figure.read_text()
+    assert "<svg" in drawn
+    code, _, err = command(*PLAN, "--plot", tmp_path / "plan.txt")
+    assert (code, "--plot: got 'plan.txt', expected a file ending in .svg" in err) == (2, True)
+
+
 def test_what_no_plan_meets_is_said_with_what_comes_nearest(command: Command) -> None:
     found = _json(command, "--max-latency", "1ms")
     assert found["recommended"]["knee"] is None
