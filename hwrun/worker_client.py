@@ -90,11 +90,16 @@ class WorkerClient:
         self._reply(control.Done, REQUEST_LIMIT_S)
 
     def supply(self, digests: Sequence[str], store: WeightStore) -> None:
-        """Send the blocks that the worker's cache lacks."""
-        for digest in self.request(control.MissingBlocks(tuple(dict.fromkeys(digests))), control.Missing).digests:
+        """Send the blocks that the worker's cache lacks, each from where an earlier transfer of it broke off."""
+        missing = self.request(control.MissingBlocks(tuple(dict.fromkeys(digests))), control.Missing)
+        for digest, held_bytes in zip(missing.digests, missing.held_bytes, strict=True):
             path = store.path(digest)
-            send_control(self._connection, control.StoreBlock(digest=digest, size_bytes=path.stat().st_size))
+            size_bytes = path.stat().st_size
+            offset_bytes = min(held_bytes, size_bytes)
+            request = control.StoreBlock(digest=digest, size_bytes=size_bytes, offset_bytes=offset_bytes)
+            send_control(self._connection, request)
             with path.open("rb") as file:
+                file.seek(offset_bytes)
                 while chunk := file.read(control.CHUNK_BYTES):
                     self._connection.send(Kind.CHUNK, payload=(chunk,))
             self._reply(control.Done, REQUEST_LIMIT_S)

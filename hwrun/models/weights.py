@@ -6,6 +6,7 @@ that was cut short or changed cannot be taken for another.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -17,9 +18,9 @@ from typing import IO
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.models.block_file import BlockFileError, read_block
 from hwrun.models.catalogue import build_model
 from hwrun.models.cut import BlockChain
 from hwrun.models.model_source import is_network, network_stage
@@ -82,26 +83,50 @@ class WeightStore:
                 file.write(content)
         return digest
 
-    def receive(self, digest: str, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
+    def held_bytes(self, digest: str) -> int:
+        """How much of a file that is not there yet was received before its transfer broke off."""
+        try:
+            return self._partial(digest).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def receive(self, digest: str, offset_bytes: int, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
         """Store bytes that arrive in pieces, once all of them are there and their hash is `digest`.
+
+        What arrived before a transfer broke off is kept, and the next one goes on from there.
+
+        Parameters
+        ----------
+        offset_bytes : where in the file the first piece belongs: no further than `held_bytes`.
 
         Raises
         ------
-        WeightsError : the bytes hash to something else; nothing is kept.
+        WeightsError : the bytes hash to something else, and nothing is kept; or another process receives them now.
+        OSError : no room on the disk; nothing is kept.
         """
-        sha256 = hashlib.sha256()
-        with self._unfinished(digest) as file:
-            for chunk in chunks:
-                sha256.update(chunk)
-                file.write(chunk)
-            if sha256.hexdigest() != digest:
-                raise WeightsError(
-                    f"weights: received {file.tell()} bytes with digest {sha256.hexdigest()}, expected {digest};"
-                    " send them again"
-                )
+        self.root.mkdir(parents=True, exist_ok=True)
+        partial = self._partial(digest)
+        try:
+            # Appending creates it where it is not there yet.
+            with partial.open("ab+") as file:
+                sha256 = _continued(file, digest, offset_bytes)
+                for chunk in chunks:
+                    sha256.update(chunk)
+                    file.write(chunk)
+                if sha256.hexdigest() != digest:
+                    partial.unlink(missing_ok=True)
+                    raise WeightsError(
+                        f"weights: received {file.tell()} bytes with digest {sha256.hexdigest()}, expected {digest};"
+                        " send them again"
+                    )
+                file.flush()
+                partial.replace(self.path(digest))
+        except OSError:
+            partial.unlink(missing_ok=True)  # the room is wanted by others
+            raise
 
     def load(self, digest: str) -> dict[str, torch.Tensor]:
-        """The tensors of one file, in memory of their own.
+        """The tensors of one file, in memory of their own; read once, and never held twice.
 
         Raises
         ------
@@ -109,22 +134,26 @@ class WeightStore:
         """
         path = self.path(digest)
         try:
-            found = _sha256_of(path)
+            with path.open("rb", buffering=0) as file:
+                tensors, found = read_block(file, path.stat().st_size)
         except FileNotFoundError as error:
             raise WeightsError(f"weights: {digest} is not in {self.root}; expected it to be sent first") from error
         except OSError as error:
             raise WeightsError(f"weights: {path} cannot be read: {error.strerror}") from error
+        except BlockFileError as error:
+            path.unlink(missing_ok=True)
+            raise WeightsError(
+                f"weights: {path} is not a whole safetensors file ({error}) and has been removed; send it again"
+            ) from error
         if found != digest:
             path.unlink(missing_ok=True)
             raise WeightsError(
                 f"weights: {path} was damaged (its digest is {found}) and has been removed; send it again"
             )
-        try:
-            with safe_open(path, framework="pt") as file:
-                # Cloned: a tensor mapped from the file is not aligned for vector loads, and may be paged out.
-                return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
-        except SafetensorError as error:
-            raise WeightsError(f"weights: {path} is not a safetensors file ({error}); send the block again") from error
+        return tensors
+
+    def _partial(self, digest: str) -> Path:
+        return self.path(digest).with_suffix(".partial")
 
     @contextmanager
     def _unfinished(self, digest: str) -> Iterator[IO[bytes]]:
@@ -141,12 +170,21 @@ class WeightStore:
             unfinished.unlink(missing_ok=True)
 
 
-def _sha256_of(path: Path) -> str:
+def _continued(file: IO[bytes], digest: str, offset_bytes: int) -> hashlib._Hash:
+    """Hold the file, cut it to what is to stay, and hash that; the next write goes behind it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WeightsError(f"weights: {digest} is being received by another process; try again later") from None
+    held_bytes = file.seek(0, os.SEEK_END)
+    if not 0 <= offset_bytes <= held_bytes:
+        raise WeightsError(f"weights: got bytes of {digest} from {offset_bytes} on, of which {held_bytes} are here")
+    file.truncate(offset_bytes)
+    file.seek(0)
     sha256 = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            sha256.update(chunk)
-    return sha256.hexdigest()
+    while chunk := file.read(_READ_BYTES):
+        sha256.update(chunk)
+    return sha256
 
 
 def put_model(chain: BlockChain, store: WeightStore) -> tuple[str, ...]:

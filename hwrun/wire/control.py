@@ -66,16 +66,18 @@ class MissingBlocks(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields
 
 
 class Missing(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Those it does not hold."""
+    """Those it does not hold, and how much of each it has kept from a transfer that broke off."""
 
     digests: tuple[str, ...]
+    held_bytes: tuple[int, ...]
 
 
 class StoreBlock(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Followed by CHUNK frames that add up to `size_bytes`; kept only if its hash is `digest`."""
+    """Followed by CHUNK frames of its bytes from `offset_bytes` to `size_bytes`; kept only if its hash is `digest`."""
 
     digest: str
     size_bytes: int
+    offset_bytes: int
 
 
 class DeployStage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):

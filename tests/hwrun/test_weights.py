@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 import hwrun.models.weights
-from hwrun.errors import BadUsageError
+from hwrun.errors import BadUsageError, PeerGoneError
 from hwrun.models.catalogue import build_model, sample_input
 from hwrun.models.cut import BlockChain
 from hwrun.models.state_dict import named_tensors
@@ -58,23 +60,83 @@ def test_bytes_received_in_pieces_are_kept_once_they_match(store: WeightStore, t
     digest = sender.put({"w": torch.randn(100)})
     content = sender.path(digest).read_bytes()
     assert not store.has(digest)
-    store.receive(digest, [content[:10], bytearray(content[10:200]), memoryview(content)[200:]])
+    store.receive(digest, 0, [content[:10], bytearray(content[10:200]), memoryview(content)[200:]])
     assert torch.equal(store.load(digest)["w"], sender.load(digest)["w"])
 
 
 def test_received_bytes_of_another_digest_are_refused_and_not_kept(store: WeightStore) -> None:
     with pytest.raises(WeightsError, match=r"received 5 bytes with digest .*, expected 0{64}; send them again"):
-        store.receive("0" * 64, [b"wrong"])
+        store.receive("0" * 64, 0, [b"wrong"])
     assert files(store) == []
 
 
-def test_a_transfer_that_breaks_off_leaves_nothing(store: WeightStore) -> None:
-    def breaking_off() -> object:
-        yield b"half"
-        raise ConnectionError
+def breaking_off(content: bytes) -> Iterator[bytes]:
+    yield content
+    raise PeerGoneError("left")
 
-    with pytest.raises(ConnectionError):
-        store.receive("0" * 64, breaking_off())  # type: ignore[arg-type]  # a generator of bytes
+
+def test_a_transfer_that_breaks_off_goes_on_from_where_it_stopped(store: WeightStore, tmp_path: Path) -> None:
+    sender = WeightStore(tmp_path / "sender")
+    digest = sender.put({"w": torch.randn(1000)})
+    content = sender.path(digest).read_bytes()
+    for start, end in ((0, 700), (700, 701), (701, 3000)):
+        assert store.held_bytes(digest) == start
+        with pytest.raises(PeerGoneError):
+            store.receive(digest, start, breaking_off(content[start:end]))
+    assert not store.has(digest)
+    store.receive(digest, 3000, [content[3000:]])
+    assert store.held_bytes(digest) == 0
+    assert torch.equal(store.load(digest)["w"], sender.load(digest)["w"])
+    assert files(store) == [f"{digest}.safetensors"]
+
+
+def test_what_was_kept_of_a_broken_transfer_is_hashed_again(store: WeightStore) -> None:
+    content = b"a block of many bytes"
+    digest = hashlib.sha256(content).hexdigest()
+    with pytest.raises(PeerGoneError):
+        store.receive(digest, 0, breaking_off(b"a BLOCK"))
+    with pytest.raises(WeightsError, match="send them again"):
+        store.receive(digest, 7, [content[7:]])
+    assert store.held_bytes(digest) == 0
+    store.receive(digest, 0, [content])
+    assert store.has(digest)
+
+
+def test_a_sender_may_start_earlier_and_not_later_than_what_is_held(store: WeightStore) -> None:
+    content = b"a block of many bytes"
+    digest = hashlib.sha256(content).hexdigest()
+    with pytest.raises(PeerGoneError):
+        store.receive(digest, 0, breaking_off(content[:9]))
+    for offset in (10, -1):
+        with pytest.raises(WeightsError, match=rf"from {offset} on, of which 9 are here"):
+            store.receive(digest, offset, [])
+    store.receive(digest, 4, [content[4:]])
+    assert store.path(digest).read_bytes() == content
+
+
+def test_two_processes_do_not_receive_one_block_into_each_other(store: WeightStore) -> None:
+    content = b"a block of many bytes"
+    digest = hashlib.sha256(content).hexdigest()
+
+    def meddling() -> Iterator[bytes]:
+        yield content[:5]
+        with pytest.raises(WeightsError, match="being received by another process"):
+            store.receive(digest, 0, [content])
+        yield content[5:]
+
+    store.receive(digest, 0, meddling())
+    assert store.path(digest).read_bytes() == content
+
+
+def test_a_full_disk_is_an_error_that_frees_what_was_written(
+    store: WeightStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> Iterator[bytes]:
+        yield bytes(100)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        store.receive("0" * 64, 0, full())
     assert files(store) == []
 
 
@@ -92,8 +154,8 @@ def test_a_damaged_file_is_reported_and_removed(store: WeightStore) -> None:
 
 def test_a_file_that_is_whole_but_no_safetensors_is_refused(store: WeightStore) -> None:
     digest = hashlib.sha256(b"something else").hexdigest()
-    store.receive(digest, [b"something else"])
-    with pytest.raises(WeightsError, match="is not a safetensors file"):
+    store.receive(digest, 0, [b"something else"])
+    with pytest.raises(WeightsError, match="is not a whole safetensors file"):
         store.load(digest)
 
 

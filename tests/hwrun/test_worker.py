@@ -1,13 +1,16 @@
 """A worker: what it serves, what it refuses, and that it outlives whatever a peer sends."""
 
+import errno
 import struct
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 
 import pytest
 import torch
 
+import hwrun.worker
 from hwrun.errors import PeerGoneError, TimedOutError
 from hwrun.feeding import feed
 from hwrun.models.weights import WeightStore
@@ -176,6 +179,66 @@ def test_weights_are_sent_once(workers, reference_and_store):
     client.supply(digests, store)
     assert client.request(control.MissingBlocks(digests), control.Missing).digests == ()
     assert workers[0].store.path(digests[0]).read_bytes() == store.path(digests[0]).read_bytes()
+    client.close()
+
+
+def test_a_transfer_of_weights_that_broke_off_goes_on_from_where_it_stopped(worker, reference_and_store, monkeypatch):
+    reference, store = reference_and_store
+    digest = max(reference.digests, key=lambda one: store.path(one).stat().st_size)
+    content = store.path(digest).read_bytes()
+    half = len(content) // 2
+    client = worker.client()
+    send_control(client._connection, control.StoreBlock(digest=digest, size_bytes=len(content), offset_bytes=0))
+    client._connection.send(Kind.CHUNK, payload=(content[:half],))
+    client.close()
+    deadline_s = time.monotonic() + 5
+    while worker.store.held_bytes(digest) < half or worker.worker._session.locked():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    client = worker.client()
+    sent = []
+    send = client._connection.send
+    monkeypatch.setattr(client._connection, "send", lambda kind, *a, **k: (sent.append((kind, k)), send(kind, *a, **k)))
+    client.supply([digest], store)
+    assert sum(len(k["payload"][0]) for kind, k in sent if kind is Kind.CHUNK) == len(content) - half
+    assert worker.store.path(digest).read_bytes() == content
+    client.close()
+
+
+def test_a_block_that_cannot_be_kept_fails_that_request_alone(worker, reference_and_store, monkeypatch):
+    reference, store = reference_and_store
+    digest = max(reference.digests, key=lambda one: store.path(one).stat().st_size)
+
+    def full(digest, offset_bytes, chunks):
+        next(chunks)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(worker.store, "receive", full)
+    client = worker.client()
+    with pytest.raises(RequestFailedError, match="No space left on device"):
+        client.supply([digest], store)
+    assert client.exchange().round_trip_s < 5
+    client.close()
+
+
+def test_a_stage_that_is_replaced_frees_its_weights_at_once(worker, reference_and_store, monkeypatch):
+    reference, store = reference_and_store
+    loaded = []
+    original = hwrun.worker.load_stage
+
+    def load(*arguments):
+        stage = original(*arguments)
+        loaded.append(weakref.ref(stage))
+        return stage
+
+    monkeypatch.setattr(hwrun.worker, "load_stage", load)
+    client = worker.client()
+    client.supply(reference.digests[20:], store)
+    deploy_stage(client, reference, "p")
+    assert loaded[0]() is not None
+    deploy_stage(client, reference, "q")
+    assert loaded[0]() is None
+    assert loaded[1]() is not None
     client.close()
 
 
