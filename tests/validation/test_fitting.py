@@ -1,0 +1,230 @@
+"""Fits to phase times that the model itself made: parameters are found again, and what cannot be is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from paretosim.calibration import NEUTRAL, Calibration, DeviceTerms, MessageCost
+from paretosim.link import Link
+from paretosim.mode import Mode
+from paretosim.prediction import Setting
+from tests.validation.conftest import BATCH, DEVICES, SyntheticRun
+from validation.errors import FitError
+from validation.fitting.fit import Fitted, fit
+from validation.fitting.observations import Case, Observation, Observed, Phase, Point
+from validation.fitting.phase_times import PhaseTimes
+from validation.fitting.probed import Probed
+
+SINGLE, CLOSED, PACED = Mode.named("single"), Mode.named("closed"), Mode.named("paced")
+LINKS = ((1e9, 0.0001), (50e6, 0.01), (2e6, 0.05))
+SPLITS = (0, 1, 2, 3, 4, 5)
+NOISE = 0.01
+ALL_PHASES: tuple[Phase, ...] = ("compute1", "compute2", "dispatch", "leaving", "transfer", "arriving", "result")
+
+
+def _link(rate_bps: float, delay_s: float) -> Link:
+    return Link(
+        schema_version=1, name=f"{rate_bps:g}", rate_bps=rate_bps, one_way_delay_s=delay_s, return_rate_bps=rate_bps,
+        return_delay_s=delay_s / 2,
+    )  # fmt: skip
+
+
+def _setting(run: SyntheticRun, mode: Mode, link: tuple[float, float], **changes: Any) -> Setting:
+    store = run.store
+    one, two = DEVICES
+    setting = Setting(
+        model=store.model(run.model), devices=(store.device(one), store.device(two)),
+        timings=(store.timing(one, run.model), store.timing(two, run.model)), link=_link(*link), mode=mode, batch=BATCH,
+        control_delay_s=0.0001,
+    )  # fmt: skip
+    return msgspec.structs.replace(setting, **changes)
+
+
+def observed_of(
+    truth: Calibration,
+    settings: Sequence[Setting],
+    *,
+    emulated: bool,
+    repeats: int = 3,
+    noise: float = NOISE,
+    seed: int = 0,
+    runs: int = 1,
+    phases: Sequence[Phase] = ALL_PHASES,
+    splits: Sequence[int] = SPLITS,
+) -> Observed:
+    """Phase times of the true calibration, each with its own relative noise."""
+    cases = tuple(Case(setting, emulated, True, ()) for setting in settings)
+    points = []
+    for number, setting in enumerate(settings):
+        own: Sequence[Phase] = phases if setting.mode.name in ("single", "paced") else ()
+        for phase in (*own, *(("period",) if setting.mode.name != "single" else ())):
+            if phase.startswith("compute") and emulated:
+                continue
+            # An empty stage computes nothing, and none of it is recorded.
+            idle = {"compute1": 0, "compute2": len(setting.model.blocks)}.get(phase)
+            points += [Point(number, split, phase) for split in splits if split != idle]
+    bare = Observed(cases, tuple(Observation(point, "run0", 0, 1.0, noise) for point in points))
+    seconds = PhaseTimes(bare)(truth)
+    random = np.random.default_rng(seed)
+    observations = []
+    for point, true_s in zip(points, seconds.tolist(), strict=True):
+        if not true_s:
+            continue  # no phase lasts no time
+        for run in range(runs):
+            for repeat in range(repeats):
+                spread = noise / 10 if point.phase == "period" else noise
+                measured_s = true_s * float(np.exp(spread * random.standard_normal()))
+                observations.append(Observation(point, f"run{run}", repeat, measured_s, spread))
+    return Observed(cases, tuple(observations))
+
+
+HOST = Calibration(
+    schema_version=NEUTRAL.schema_version,
+    name="truth",
+    backend="tcp",
+    devices={
+        "*": DeviceTerms(
+            sending=MessageCost(message_s=4e-4), arriving_s=2e-4, leaving_s=1.5e-4, overhead_s=8e-5,
+            returning=MessageCost(message_s=3e-4), copying_bytes_per_s=4e7,
+        )
+    },
+    dispatch_s=2.5e-4,
+)  # fmt: skip
+FOUND = (
+    "devices.*.sending.message_s", "devices.*.arriving_s", "devices.*.returning.message_s",
+    "devices.*.copying_bytes_per_s", "dispatch_s",
+)  # fmt: skip
+
+
+def _true(calibration: Calibration, path: str) -> float:
+    value: Any = msgspec.to_builtins(calibration)
+    for name in path.split("."):
+        value = value[name]
+    return float(value)
+
+
+def _found(fitted: Fitted, path: str) -> Any:
+    return next(parameter for parameter in fitted.parameters if parameter.path == path)
+
+
+@pytest.fixture
+def emulated_settings(synthetic: Callable[..., SyntheticRun]) -> list[Setting]:
+    run = synthetic()
+    return [_setting(run, mode, link, speed=20.0) for mode in (SINGLE, CLOSED) for link in LINKS]
+
+
+def test_what_a_host_costs_is_found_again(emulated_settings: list[Setting]) -> None:
+    fitted = fit(observed_of(HOST, emulated_settings, emulated=True), seed=1)
+    for path in FOUND:
+        parameter = _found(fitted, path)
+        assert parameter.known == "fitted"
+        assert parameter.value == pytest.approx(_true(HOST, path), rel=0.05), path
+        low, high = parameter.interval
+        assert low < parameter.value < high
+    # Both lie between computing and sending; only how often a batch leaves tells them apart.
+    assert _found(fitted, "devices.*.overhead_s").value == pytest.approx(8e-5, rel=0.05)
+    assert _found(fitted, "devices.*.leaving_s").value == pytest.approx(1.5e-4, rel=0.05)
+    assert fitted.agreeing >= 2
+    host = ("dispatch", "leaving", "transfer", "arriving", "result")
+    assert all(residual.after < residual.before / 2 for residual in fitted.phases if residual.phase in host)
+
+
+def test_what_devices_cost_is_found_again(synthetic: Callable[..., SyntheticRun]) -> None:
+    run = synthetic()
+    truth = Calibration(
+        schema_version=NEUTRAL.schema_version, name="truth", backend="tcp", dispatch_s=3e-4,
+        devices={
+            "slow": DeviceTerms(
+                gamma=1.3, kappa=0.4, overhead_s=3e-3, sending=MessageCost(message_s=2e-3), leaving_s=2e-4
+            ),
+            "fast": DeviceTerms(gamma=0.8, kappa=0.2, arriving_s=5e-4, returning=MessageCost(message_s=4e-4)),
+        },
+    )  # fmt: skip
+    settings = [_setting(run, mode, link) for mode in (SINGLE, PACED) for link in LINKS[:2]]
+    fitted = fit(observed_of(truth, settings, emulated=False, noise=0.003), seed=2)
+    for path, within in (
+        ("devices.slow.gamma", 0.01), ("devices.fast.gamma", 0.01), ("devices.slow.kappa", 0.1),
+        ("devices.fast.kappa", 0.2), ("devices.slow.overhead_s", 0.1), ("devices.slow.sending.message_s", 0.05),
+        ("devices.fast.arriving_s", 0.05), ("dispatch_s", 0.05),
+    ):  # fmt: skip
+        assert _found(fitted, path).value == pytest.approx(_true(truth, path), rel=within), path
+    # Leaving the last stage and the result's way are one phase: the time is there, under one of the names.
+    assert _found(fitted, "devices.fast.leaving_s").value == pytest.approx(4e-4, rel=0.05)
+    assert "devices.fast.leaving_s" in _found(fitted, "devices.fast.returning.message_s").why
+
+
+def test_round_trips_of_rpc_are_found_where_round_trips_differ(synthetic: Callable[..., SyntheticRun]) -> None:
+    truth = Calibration(
+        schema_version=NEUTRAL.schema_version, name="truth", backend="rpc", rpc_round_trips=1.5, rpc_s=1e-3,
+        dispatch_s=3e-4, devices={"*": DeviceTerms(arriving_s=2e-4)},
+    )  # fmt: skip
+    run = synthetic()
+    calibrated = {"backend": "rpc", "calibration": truth}
+    settings = [_setting(run, SINGLE, link, speed=20.0, **calibrated) for link in LINKS]
+    fitted = fit(observed_of(truth, settings, emulated=True))
+    assert fitted.calibration.backend == "rpc"
+    assert _found(fitted, "rpc_round_trips").value == pytest.approx(1.5, rel=0.05)
+    alone = fit(observed_of(truth, settings[1:2], emulated=True))
+    fixed = _found(alone, "rpc_round_trips"), _found(alone, "rpc_s")
+    assert "fixed" in [parameter.known for parameter in fixed]
+    assert any("sending.message_s" in parameter.why or "rpc" in parameter.why for parameter in fixed)
+
+
+def test_what_no_cell_tells_apart_is_fixed_and_said(emulated_settings: list[Setting]) -> None:
+    fitted = fit(observed_of(HOST, emulated_settings, emulated=True))
+    single = fit(observed_of(HOST, emulated_settings[:3], emulated=True))
+    receiving = _found(single, "devices.*.receiving.message_s")
+    assert (receiving.known, receiving.value, receiving.interval) == ("fixed", 0.0, None)
+    assert "devices.*.sending.message_s" in receiving.why  # only a full pipeline tells which side is held
+    returning = _found(fitted, "devices.*.returning.bytes_per_s")
+    assert (returning.known, returning.value) == ("fixed", None)
+    assert "devices.*.returning.message_s" in returning.why  # every result has as many bytes
+    no_bytes = fit(observed_of(HOST, emulated_settings[:3], emulated=True, phases=("dispatch",)))
+    assert _found(no_bytes, "devices.*.copying_bytes_per_s").why == "no observation depends on it"
+    assert [p.path for p in no_bytes.parameters if p.known == "fitted"] == ["dispatch_s"]
+
+
+def test_a_probe_stands_where_cells_do_not_tell(emulated_settings: list[Setting]) -> None:
+    probed = Probed(per_byte_s=2e-9, low=1e-9, high=4e-9, per_message_s=1e-4, probes=3)
+    fitted = fit(observed_of(HOST, emulated_settings[:3], emulated=True, phases=("dispatch", "arriving")), probed)
+    copying = _found(fitted, "devices.*.copying_bytes_per_s")
+    assert (copying.known, copying.value) == ("probe", pytest.approx(5e8))
+    assert copying.interval == pytest.approx((2.5e8, 1e9))
+    assert fitted.calibration.devices["*"].copying_bytes_per_s == pytest.approx(5e8)
+
+
+def test_too_little_is_refused(emulated_settings: list[Setting]) -> None:
+    few = observed_of(HOST, emulated_settings[:1], emulated=True, repeats=1, phases=("dispatch",), splits=(1, 2))
+    with pytest.raises(FitError, match=r"got 2 phase times, expected 4 or more; measure cells in mode single or paced"):
+        fit(few)
+
+
+@pytest.mark.parametrize(("runs", "repeats", "level"), [(1, 3, "repeats"), (1, 1, "cells"), (3, 1, "runs")])
+def test_whole_runs_are_drawn_where_there_are_several(
+    emulated_settings: list[Setting], runs: int, repeats: int, level: str
+) -> None:
+    observed = observed_of(
+        HOST, emulated_settings[:2], emulated=True, runs=runs, repeats=repeats, phases=("dispatch", "arriving")
+    )
+    assert fit(observed).drawn == level
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say(emulated_settings: list[Setting]) -> None:
+    """Of 24 trials of 3 parameters, 65 are expected; fewer than 54 has a chance below one in a thousand."""
+    held = 0
+    paths = ("devices.*.sending.message_s", "devices.*.arriving_s", "dispatch_s")
+    for seed in range(24):
+        observed = observed_of(
+            HOST, emulated_settings[:1], emulated=True, noise=0.05, seed=seed, repeats=4, splits=(1, 2, 3),
+            phases=("dispatch", "transfer", "arriving"),
+        )  # fmt: skip
+        fitted = fit(observed, seed=seed)
+        for path in paths:
+            low, high = _found(fitted, path).interval
+            held += low <= _true(HOST, path) <= high
+    assert 54 <= held <= 71

@@ -1,0 +1,281 @@
+"""A fit: from joined runs to a calibration, with how each parameter is known and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from paretosim.calibration import NEUTRAL, SCHEMA_VERSION, Backend, Calibration
+from validation.errors import FitError
+from validation.fitting.intervals import DrawnLevel, intervals
+from validation.fitting.least_squares import (
+    AT_BOUND,
+    STARTS,
+    Optimum,
+    Problem,
+    Unidentified,
+    log_slopes,
+    minimise,
+    unidentified,
+)
+from validation.fitting.observations import LEAST_SPREAD, Observed, Phase, Point
+from validation.fitting.parameters import Parameter, parameters_of, with_values
+from validation.fitting.phase_times import PhaseTimes
+from validation.fitting.probed import Probed
+
+Array = NDArray[np.float64]
+Known = Literal["probe", "fitted", "fixed"]
+DEFAULT_CONFIDENCE = 0.9
+_FEWEST_OBSERVATIONS = 4
+
+
+@dataclass(frozen=True)
+class FittedParameter:
+    """A parameter as it stands in the file, how it is known, and in words why where it was not fitted.
+
+    `interval` is None where nothing was drawn, or where it has no finite end.
+    """
+
+    path: str
+    unit: str
+    value: float | None
+    interval: tuple[float, float] | None
+    known: Known
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class PhaseResidual:
+    """Of one phase: how many observations, and the median size of the relative error before and after the fit."""
+
+    phase: Phase
+    observations: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fit. `agreeing` of `starts` ended at the same minimum."""
+
+    calibration: Calibration
+    parameters: tuple[FittedParameter, ...]
+    phases: tuple[PhaseResidual, ...]
+    agreeing: int
+    starts: int
+    drawn: DrawnLevel
+    probed: Probed | None
+
+
+def fit(
+    observed: Observed,
+    probed: Probed | None = None,
+    *,
+    name: str = "fitted",
+    confidence: float = DEFAULT_CONFIDENCE,
+    seed: int = 0,
+) -> Fitted:
+    """Fit a calibration to what was observed of one backend on one machine.
+
+    Parameters
+    ----------
+    probed : what probes of the same runs say directly.
+
+    Raises
+    ------
+    FitError : there is too little to fit, or nothing converged.
+    """
+    if len(observed.observations) < _FEWEST_OBSERVATIONS:
+        raise FitError(
+            f"fit: got {len(observed.observations)} phase times, expected {_FEWEST_OBSERVATIONS} or more; measure cells"
+            " in mode single or paced, in which phases wait for nothing"
+        )
+    backend: Backend = observed.cases[0].setting.backend
+    base = msgspec.structs.replace(NEUTRAL, schema_version=SCHEMA_VERSION, name=name, backend=backend)
+    parameters = parameters_of(observed)
+    known = {
+        parameter.path: parameter.default
+        if probed is None or not parameter.path.endswith(".copying_bytes_per_s")
+        else probed.per_byte_s
+        for parameter in parameters
+    }
+    search = _Search(observed, base, parameters, known)
+    free, fixed, optimum = search.reduced(np.random.default_rng(seed))
+    problem = search.problem(free)
+    found = intervals(problem, optimum, observed.observations, confidence=confidence, seed=seed)
+    values = dict(known)
+    values |= {p.path: _snapped(float(v), p) * p.scale for p, v in zip(free, optimum.values, strict=True)}
+    listed = []
+    for parameter in parameters:
+        if parameter.path in fixed:
+            listed.append(_fixed(parameter, known[parameter.path], probed, fixed[parameter.path]))
+            continue
+        place = [p.path for p in free].index(parameter.path)
+        ends = (float(found.low[place]) * parameter.scale, float(found.high[place]) * parameter.scale)
+        listed.append(_fitted(parameter, values[parameter.path], ends))
+    calibration = with_values(base, parameters, _whole(values))
+    calibration = msgspec.structs.replace(
+        calibration,
+        interval_level=confidence,
+        intervals={p.path: p.interval for p in listed if p.interval is not None and p.value is not None},
+    )
+    return Fitted(
+        calibration=calibration,
+        parameters=tuple(listed),
+        phases=_residuals(observed, base, calibration),
+        agreeing=optimum.agreeing,
+        starts=optimum.starts,
+        drawn=found.level,
+        probed=probed,
+    )
+
+
+class _Search:
+    """Which parameters can be fitted, and to what: fixes what is not told apart, one after the other."""
+
+    def __init__(
+        self, observed: Observed, base: Calibration, parameters: Sequence[Parameter], known: Mapping[str, float]
+    ) -> None:
+        self._base, self._parameters, self._known = base, parameters, known
+        self._times = PhaseTimes(observed)
+        at = {point: place for place, point in enumerate(self._times.points)}
+        self._place = np.array([at[o.point] for o in observed.observations], dtype=np.intp)
+        self._measured_s = np.array([o.seconds for o in observed.observations])
+        self._spread = _spreads(observed)
+        self._fastest = _fastest_s_per_byte(observed)
+
+    def problem(self, free: Sequence[Parameter]) -> Problem:
+        def predict(scaled: Array) -> Array:
+            values = dict(self._known)
+            values |= {p.path: float(v) * p.scale for p, v in zip(free, scaled, strict=True)}
+            return self._times(with_values(self._base, self._parameters, values))
+
+        return Problem(
+            predict=predict,
+            place=self._place,
+            measured_s=self._measured_s,
+            spread=self._spread,
+            least=np.array([p.least for p in free]),
+            most=np.array([p.most for p in free]),
+        )
+
+    def _start(self, free: Sequence[Parameter]) -> Array:
+        """What is known already, else a usual size. Copying has to be felt, or nothing would ever move it."""
+        found = []
+        for parameter in free:
+            size = self._known[parameter.path] / parameter.scale or 1.0
+            if parameter.path.endswith(".copying_bytes_per_s") and self._fastest:
+                size = self._fastest / parameter.scale
+            found.append(size)
+        return np.array(found)
+
+    def reduced(self, random: np.random.Generator) -> tuple[list[Parameter], dict[str, str], Optimum]:
+        """The parameters that are told apart, why each other one is not, and the optimum over the former."""
+        free, fixed = list(self._parameters), dict[str, str]()
+        while True:
+            if not free:
+                raise FitError("fit: no parameter is told apart by these cells; measure more splits, links or modes")
+            problem, start = self.problem(free), self._start(free)
+            # Most of what is not told apart is so anywhere; only the rest needs an optimum to be seen.
+            found = unidentified(problem, log_slopes(problem, start))
+            if found is None:
+                optimum = minimise(problem, [start])
+                found = unidentified(problem, optimum.log_slopes)
+            if found is None:
+                optimum = minimise(problem, [optimum.values, *_random_starts(free, start, random)])
+                found = unidentified(problem, optimum.log_slopes)
+                if found is None:
+                    return free, fixed, optimum
+            fixed[free[found.place].path] = _reason(free, found)
+            del free[found.place]
+
+
+def _reason(free: Sequence[Parameter], found: Unidentified) -> str:
+    with_what = ", ".join(free[other].path for other in found.others)
+    return f"{found.reason}{f' with {with_what}' if with_what else ''}"
+
+
+def _random_starts(free: Sequence[Parameter], start: Array, random: np.random.Generator) -> list[Array]:
+    """From a tenth of the first start to ten times it; factors that are near 1 stay there."""
+    factors = [[1.0 if p.default else 10 ** random.uniform(-1, 1) for p in free] for _ in range(STARTS - 1)]
+    return [start * np.array(own) for own in factors]
+
+
+def _fastest_s_per_byte(observed: Observed) -> float:
+    """What a byte took in the fastest transfer that was seen: copying takes no longer, or it would show there."""
+    found = [
+        observation.seconds / size
+        for observation in observed.observations
+        if observation.point.phase == "transfer" and (size := _payload_bytes(observed, observation.point)) > 0
+    ]
+    return min(found, default=0.0)
+
+
+def _payload_bytes(observed: Observed, point: Point) -> int:
+    setting = observed.cases[point.case].setting
+    return setting.model.cut_bytes()[point.split] * setting.batch
+
+
+def _spreads(observed: Observed) -> Array:
+    """How far each observation is off by chance: its phase's usual spread, for one cell's alone is itself by chance."""
+    usual: dict[Phase, float] = {}
+    for phase in observed.counted():
+        own = [o.spread for o in observed.observations if o.point.phase == phase]
+        usual[phase] = max(LEAST_SPREAD, float(np.median(own)))
+    return np.array([max(usual[o.point.phase], o.spread) for o in observed.observations])
+
+
+def _whole(values: Mapping[str, float]) -> dict[str, float]:
+    """Values as the file has them: bytes of framing are whole."""
+    return {path: round(value) if path == "framing_bytes" else value for path, value in values.items()}
+
+
+def _snapped(scaled: float, parameter: Parameter) -> float:
+    """What the fit drove to within a thousandth of its scale of its bound is there."""
+    return parameter.least if scaled <= parameter.least + AT_BOUND else scaled
+
+
+def _fixed(parameter: Parameter, value: float, probed: Probed | None, why: str) -> FittedParameter:
+    if probed is not None and parameter.path.endswith(".copying_bytes_per_s"):
+        ends = (1 / probed.high, 1 / probed.low)
+        return FittedParameter(parameter.path, parameter.unit, 1 / value, ends, "probe", why)
+    return FittedParameter(parameter.path, parameter.unit, parameter.written(value), None, "fixed", why)
+
+
+def _fitted(parameter: Parameter, value: float, ends: tuple[float, float]) -> FittedParameter:
+    low, high = min(ends[0], value), max(ends[1], value)
+    if parameter.path == "framing_bytes":
+        value = round(value)
+        low, high = min(low, value), max(high, value)
+    if not parameter.inverse:
+        why = "driven to nothing" if value == 0 else ""
+        return FittedParameter(parameter.path, parameter.unit, value, (low, high), "fitted", why)
+    written = parameter.written(value)
+    if written is None:
+        return FittedParameter(
+            parameter.path, parameter.unit, None, None, "fitted", "driven to nothing: infinitely fast"
+        )
+    if low <= 0:
+        why = f"at least {1 / high:.3g}; no upper end"
+        return FittedParameter(parameter.path, parameter.unit, written, None, "fitted", why)
+    return FittedParameter(parameter.path, parameter.unit, written, (1 / high, 1 / low), "fitted")
+
+
+def _residuals(observed: Observed, before: Calibration, after: Calibration) -> tuple[PhaseResidual, ...]:
+    times = PhaseTimes(observed)
+    at = {point: place for place, point in enumerate(times.points)}
+    predicted = {name: times(calibration) for name, calibration in (("before", before), ("after", after))}
+    found = []
+    for phase, count in observed.counted().items():
+        own = [o for o in observed.observations if o.point.phase == phase]
+        errors = {
+            name: float(np.median([abs(seconds[at[o.point]] / o.seconds - 1) for o in own]))
+            for name, seconds in predicted.items()
+        }
+        found.append(PhaseResidual(phase, count, errors["before"], errors["after"]))
+    return tuple(found)

@@ -1,0 +1,204 @@
+"""Robust least squares of phase times from several starts, and which parameters the observations tell apart.
+
+Residuals are ln(predicted / measured) over how far a median of that phase is off by chance, so that a phase of
+0.1 ms and one of 10 s count alike; soft L1 lets what is farther off than that pull less (Huber's idea, smooth).
+
+Identifiability is that of the optimum: the columns of the Jacobian, scaled by what the parameters are counted in, are
+taken apart by singular values. A column of nothing is a parameter that no observation depends on; a singular value
+of nothing, or a correlation above the limit, is a combination of parameters that the observations do not tell apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from validation.errors import FitError
+
+Array = NDArray[np.float64]
+# Above this, two parameters are one as far as the observations go.
+MOST_CORRELATED = 0.95
+STARTS = 5
+# Of the cost: a step that gains no more is the last one.
+_PRECISION = 1e-6
+_MOST_STEPS = 40
+# Starts agree where their costs differ by less than this: far below any interval.
+_AGREEING, _TOLERANCE = 1.001, 1e-9
+# Of the largest singular value: below it a combination of columns is rounding.
+_NOTHING = 1e-6
+# Of a column's length: what others leave of one that they make up is rounding, of a singular value's size and more.
+_MADE_UP = 1e-4
+# A column this short, next to the residuals' own unit, moves no residual over a hundred scales of its parameter.
+_NO_EFFECT = 1e-3
+# Members of a combination that is not told apart have at least this share of its largest weight.
+_MEMBER = 0.3
+# In scales: so close to its bound a parameter has been driven there.
+AT_BOUND = 1e-3
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`predict` takes (parameters,) values in their scales to (points,) seconds; what was measured, by point."""
+
+    predict: Callable[[Array], Array]
+    place: NDArray[np.intp]  # (observations,) the point of each
+    measured_s: Array  # (observations,)
+    spread: Array  # (observations,) relative
+    least: Array
+    most: Array
+
+    def residuals(self, values: Array) -> Array:
+        """(observations,)"""
+        return _log_ratio(self.predict(values)[self.place], self.measured_s) / self.spread
+
+
+def _log_ratio(predicted_s: Array, measured_s: Array) -> Array:
+    # A parameter at 0 may leave nothing of a phase: a nanosecond stands for it, so that the logarithm stays finite.
+    return np.asarray(np.log(np.maximum(predicted_s, 1e-9) / measured_s))
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """`agreeing` of the starts ended there or as low. `log_slopes` are of ln(predicted), (points, parameters)."""
+
+    values: Array
+    cost: float
+    agreeing: int
+    starts: int
+    log_slopes: Array
+
+
+def minimise(problem: Problem, starts: Sequence[Array]) -> Optimum:
+    """The lowest of the minima that the starts lead to.
+
+    Raises
+    ------
+    FitError : none of them led anywhere.
+    """
+    found = [_descend(problem, np.clip(start, problem.least, problem.most)) for start in starts]
+    costs = [cost if np.isfinite(cost) else np.inf for _, cost in found]
+    if not np.isfinite(min(costs)):
+        raise FitError("fit: no start led anywhere; the runs may be of unlike conditions, or hold too few cells")
+    values, cost = found[int(np.argmin(costs))]
+    agreeing = sum(other <= cost * _AGREEING + _TOLERANCE for other in costs)
+    return Optimum(values, cost, agreeing, len(starts), log_slopes(problem, values))
+
+
+def _descend(problem: Problem, start: Array) -> tuple[Array, float]:
+    """Gauss and Newton's steps within the bounds, soft L1 as weights, each halved until it lowers the cost.
+
+    Predicted times are all but linear in the parameters, so a step of the linear problem with its bounds is nearly the
+    whole way. (An interior method creeps towards a bound, and half of all costs of a host may well be nothing.)
+    """
+    values = start
+    residuals = problem.residuals(values)
+    cost = soft_l1(residuals)
+    for _ in range(_MOST_STEPS):
+        jacobian = log_slopes(problem, values)[problem.place] / problem.spread[:, np.newaxis]
+        step = bounded_step(
+            jacobian, residuals, soft_l1_weights(residuals), problem.least - values, problem.most - values
+        )
+        for share in (1.0, 0.5, 0.25, 0.0625):
+            tried = np.clip(values + share * step, problem.least, problem.most)
+            tried_residuals = problem.residuals(tried)
+            tried_cost = soft_l1(tried_residuals)
+            if tried_cost < cost:
+                break
+        else:
+            return values, cost
+        gained = cost - tried_cost
+        values, residuals, cost = tried, tried_residuals, tried_cost
+        if gained <= _PRECISION * cost:
+            return values, cost
+    return values, cost
+
+
+def soft_l1(residuals: Array) -> float:
+    """Σ √(1 + r²) − 1: squares of small residuals, sizes of large ones."""
+    return float((np.sqrt(1 + residuals**2) - 1).sum())
+
+
+def soft_l1_weights(residuals: Array) -> Array:
+    """Square roots of the weights with which least squares has soft L1's slope."""
+    return np.asarray((1 + residuals**2) ** -0.25)
+
+
+def bounded_step(jacobian: Array, residuals: Array, weights: Array, least: Array, most: Array) -> Array:
+    """The step within `least` … `most` that brings the weighted linear residuals lowest."""
+    from scipy.optimize import lsq_linear
+
+    weighted, target = jacobian * weights[:, np.newaxis], -residuals * weights
+    step = np.asarray(np.linalg.lstsq(weighted, target)[0], dtype=np.float64)
+    if (step < least).any() or (step > most).any():
+        # What has an end of no width cannot be a bound of the linear problem.
+        bounds = (np.minimum(least, -1e-12), np.maximum(most, 1e-12))
+        step = np.asarray(lsq_linear(weighted, target, bounds=bounds).x, dtype=np.float64)
+    return step
+
+
+def log_slopes(problem: Problem, values: Array) -> Array:
+    """Derivatives of ln(predicted) by each parameter in its scale, (points, parameters)."""
+    columns = []
+    here = problem.predict(values)
+    for place in range(len(values)):
+        step = np.zeros(len(values))
+        step[place] = max(1e-4, 1e-4 * abs(values[place]))
+        if values[place] + step[place] > problem.most[place]:
+            step = -step
+        change = problem.predict(values + step) - here
+        columns.append(change / step[place] / np.maximum(here, 1e-9))
+    return np.stack(columns, axis=1) if columns else np.zeros((len(here), 0))
+
+
+@dataclass(frozen=True)
+class Unidentified:
+    """A parameter, by its place, that has to be fixed, and why; `others` are those it is not told apart from."""
+
+    place: int
+    reason: str
+    others: tuple[int, ...] = ()
+
+
+def unidentified(problem: Problem, slopes: Array) -> Unidentified | None:
+    """The next parameter to fix, None where all are told apart. Of a combination it is the one that comes last.
+
+    Parameters
+    ----------
+    slopes : `log_slopes` somewhere: at the optimum, or before there is one.
+    """
+    jacobian = slopes[problem.place] / problem.spread[:, np.newaxis]
+    lengths = np.linalg.norm(jacobian, axis=0)
+    idle = np.flatnonzero(lengths < _NO_EFFECT)
+    if len(idle):
+        return Unidentified(int(idle[-1]), "no observation depends on it")
+    columns = jacobian / lengths
+    singular = np.linalg.svd(columns, compute_uv=False)
+    if len(singular) < len(lengths):
+        return Unidentified(len(lengths) - 1, "there are fewer observations than parameters")
+    if singular[-1] < _NOTHING * singular[0]:
+        return _combined(columns)
+    covariance = np.linalg.inv(columns.T @ columns)
+    sizes = np.sqrt(np.diag(covariance))
+    worst, pair = 0.0, (0, 0)
+    for one, two in itertools.combinations(range(len(sizes)), 2):
+        correlation = float(covariance[one, two] / (sizes[one] * sizes[two]))
+        if abs(correlation) > max(MOST_CORRELATED, worst):
+            worst, pair = abs(correlation), (one, two)
+    return Unidentified(pair[1], f"correlation {worst:.3f}", (pair[0],)) if worst else None
+
+
+def _combined(columns: Array) -> Unidentified:
+    """The first column that those before it make up, and which of them: the null space, in the parameters' order."""
+    for place in range(1, columns.shape[1]):
+        before = columns[:, :place]
+        weights = np.linalg.lstsq(before, columns[:, place])[0]
+        if np.linalg.norm(before @ weights - columns[:, place]) < _MADE_UP:
+            sizes = np.abs(weights)
+            return Unidentified(
+                place, "only a combination is seen", tuple(np.flatnonzero(sizes >= _MEMBER * sizes.max()).tolist())
+            )
+    raise FitError("fit: parameters are not told apart, and no single one is to blame; measure more splits or links")

@@ -1,0 +1,155 @@
+"""Observations: what a run says of the parameters, as times of phases, one for each repeat of a cell.
+
+A phase is a piece of a batch's way between two recorded times (docs/measuring.md), so each parameter meets the phase
+that it belongs to and not only a latency in which everything is summed. Phases that wait in a queue say nothing of
+costs: they are taken of modes in which no batch waits, `single` and `paced`. The others, and the saturated part of
+`paced`, say how often a batch leaves, in which what occupies a station shows.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from hwrun.records import BatchRecord, Cell
+from paretosim.plan import Plan
+from paretosim.prediction import Setting
+from validation.join import JoinedRun
+from validation.measured import MAD_TO_SIGMA
+
+Phase = Literal["compute1", "compute2", "dispatch", "leaving", "transfer", "arriving", "result", "period"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+# A phase is read by one clock, from one thread that may be woken late: nobody knows it better than this.
+_LEAST_SPREAD_S = 10e-6
+# Nor does any model of this kind claim to be nearer than this.
+LEAST_SPREAD = 0.001
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is predicted once, however often it was measured: a phase of one split of a case."""
+
+    case: int
+    split: int
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The median of a phase over the batches of one repeat, and how far such a median is off by chance (relative)."""
+
+    point: Point
+    run_id: str
+    repeat: int
+    seconds: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """Cells that share a setting but for the split, each with its run. `one_clock`: all stages' times are of one."""
+
+    setting: Setting
+    emulated: bool
+    one_clock: bool
+    cells: tuple[tuple[str, Cell], ...]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Observations of some cases."""
+
+    cases: tuple[Case, ...]
+    observations: tuple[Observation, ...]
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """All points, each once, in order of appearance."""
+        return tuple(dict.fromkeys(observation.point for observation in self.observations))
+
+    def counted(self) -> dict[Phase, int]:
+        """How many observations there are of each phase."""
+        found = Counter(observation.point.phase for observation in self.observations)
+        return {phase: found[phase] for phase in PHASES if found[phase]}
+
+
+def cases_of(joined_runs: Sequence[JoinedRun], wanted: Callable[[Cell], bool] = lambda _: True) -> tuple[Case, ...]:
+    """The done cells of joined runs that are `wanted`, by the settings that they share."""
+    cases = []
+    for joined in joined_runs:
+        cells = {cell.cell_id: cell for cell in joined.run.cells if cell.status == "done"}
+        manifest = joined.run.manifest
+        for condition in joined.conditions:
+            own = [
+                (manifest.run_id, cells[repeat.cell_id])
+                for comparison in condition.comparisons
+                for repeat in comparison.repeats
+                if wanted(cells[repeat.cell_id])
+            ]
+            if own:
+                one_clock = manifest.testbed.get("kind") == "local"
+                cases.append(Case(condition.prediction.setting, condition.condition.emulated, one_clock, tuple(own)))
+    return tuple(cases)
+
+
+def observe(cases: Sequence[Case]) -> Observed:
+    """What the cells of these cases say."""
+    found = [
+        observation
+        for number, case in enumerate(cases)
+        for run_id, cell in case.cells
+        for observation in _of_cell(cell, case, number, run_id)
+    ]
+    return Observed(tuple(cases), tuple(found))
+
+
+def _of_cell(cell: Cell, of: Case, case: int, run_id: str) -> Iterator[Observation]:
+    plan = Plan.parse(cell.plan)
+    split = plan.stages[0].last
+
+    def observation(phase: Phase, samples_s: Sequence[float]) -> Observation:
+        middle_s = statistics.median(samples_s)
+        off_s = MAD_TO_SIGMA * statistics.median(abs(sample - middle_s) for sample in samples_s)
+        spread = max(off_s / len(samples_s) ** 0.5, _LEAST_SPREAD_S) / middle_s
+        return Observation(Point(case, split, phase), run_id, cell.repeat, middle_s, spread)
+
+    mode = cell.mode.name
+    if mode in ("single", "paced"):
+        batches = cell.subrun(mode).batches
+        for phase, samples_s in _phases(batches, cell, plan, one_clock=of.one_clock):
+            if min(samples_s) > 0:
+                yield observation(phase, samples_s)
+    if mode != "single":
+        images = plan.batch
+        period_s = images / cell.throughput_per_s()
+        yield Observation(Point(case, split, "period"), run_id, cell.repeat, period_s, _LEAST_SPREAD_S / period_s)
+
+
+def _phases(
+    batches: Sequence[BatchRecord], cell: Cell, plan: Plan, *, one_clock: bool
+) -> Iterator[tuple[Phase, list[float]]]:
+    """Of batches that waited for none. What two clocks would have to be compared for is left out."""
+    if any(len(batch.stages) != len(plan.stages) for batch in batches):
+        return  # a trailing empty stage that took no part
+    runs = [stage.last > stage.first for stage in plan.stages]
+    for number in range(len(plan.stages)):
+        if runs[number] and not cell.emulated:
+            name: Phase = "compute1" if number == 0 else "compute2"
+            yield name, [batch.stages[number].compute_end_s - batch.stages[number].compute_start_s for batch in batches]
+    yield "leaving", [batch.stages[0].send_start_s - batch.stages[0].compute_end_s for batch in batches]
+    arrivals = [(batch.stages[-1].receive_end_s, batch.stages[-1].compute_start_s) for batch in batches]
+    whole = [(arrived, started) for arrived, started in arrivals if arrived is not None]
+    if len(whole) == len(arrivals):
+        yield "arriving", [started - arrived for arrived, started in whole]
+    if not one_clock:
+        return
+    if cell.source == "stage1":
+        yield "dispatch", [batch.stages[0].compute_start_s - batch.dispatched_s for batch in batches]
+    if len(whole) == len(arrivals):
+        sent = [batch.stages[0].send_start_s for batch in batches]
+        yield "transfer", [arrived - start for (arrived, _), start in zip(whole, sent, strict=True)]
+    if cell.sink == "last":
+        yield "result", [batch.returned_s - batch.stages[-1].compute_end_s for batch in batches]

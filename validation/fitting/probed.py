@@ -1,0 +1,50 @@
+"""What probes say of a calibration directly: what a byte takes through sockets where there is hardly a wire.
+
+A probe sends messages of 64 B to 64 MB and times each round trip. On an unshaped path of one machine bytes are copied
+and nothing else, so its slope is what copying takes; on any other it is the link's rate, which a prediction has
+already. The probe's cost of a message is that of one thread answering another at once. A pipeline's threads have slept
+meanwhile and take longer to wake, so that cost is fitted, and the probe's stands beside it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hwrun.records import LinkProbe, Run, echo_cost
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Medians over probes and their range: seconds a byte, and seconds of a message and its answer."""
+
+    per_byte_s: float
+    low: float
+    high: float
+    per_message_s: float
+    probes: int
+
+
+def probed_copying(runs: Sequence[Run]) -> Probed | None:
+    """Of the unshaped paths within one machine; None where none was probed."""
+    costs = [
+        cost
+        for run in runs
+        for probe in run.probes
+        if _is_copying_alone(probe) and (cost := echo_cost(probe.measured.echo)) is not None and cost.per_byte_s > 0
+    ]
+    if not costs:
+        return None
+    per_byte = [cost.per_byte_s for cost in costs]
+    return Probed(
+        per_byte_s=statistics.median(per_byte),
+        low=min(per_byte),
+        high=max(per_byte),
+        per_message_s=statistics.median(cost.per_message_s for cost in costs),
+        probes=len(costs),
+    )
+
+
+def _is_copying_alone(probe: LinkProbe) -> bool:
+    return probe.link_asked is None and probe.measured.medium in ("loopback", "veth")
