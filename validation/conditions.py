@@ -15,7 +15,7 @@ from typing import Literal
 
 from hwrun.records import Cell, LinkMeasured, Manifest
 from paretosim.block import Model
-from paretosim.calibration import BACKENDS, Backend
+from paretosim.calibration import BACKENDS, Backend, Calibration
 from paretosim.chain import Sink, Source
 from paretosim.errors import UnlikeConditionsError
 from paretosim.link import Link
@@ -31,6 +31,8 @@ from validation.predicting import Inputs
 STAGE_TIME_TOLERANCE = 1e-6
 # A shaped link farther than this from what was asked for is pointed out.
 LINK_TOLERANCE = 0.05
+# Media that are no wire, but copies within one machine.
+WIRELESS = frozenset({"loopback", "veth"})
 # What passes tensors by reference takes no time for any number of bytes.
 MEMORY = Link(
     schema_version=1, name="memory", rate_bps=1e18, one_way_delay_s=0.0, return_rate_bps=1e18, return_delay_s=0.0,
@@ -267,17 +269,28 @@ def way_back(condition: Condition) -> Link | None:
     return condition.links_asked[hops] if len(condition.links_asked) > hops > 1 else None
 
 
-def predicted_links(condition: Condition, checks: Sequence[LinkCheck]) -> tuple[Link, ...] | None:
-    """The link that every hop is predicted with; None where one is neither asked for nor known from a probe."""
+def predicted_links(
+    condition: Condition, checks: Sequence[LinkCheck], calibration: Calibration | None = None
+) -> tuple[Link, ...] | None:
+    """The link that every hop is predicted with; None where one is neither asked for nor known from a probe.
+
+    Within one machine an unshaped link is copying and no wire. Where a calibration says what that takes, the wire is
+    at least as fast, so that no byte is counted by whichever of two probes was unlucky.
+    """
     if condition.backend == "memory":
         return tuple(MEMORY for _ in checks)
     asked = (*condition.links_asked, *[None] * len(checks))
-    links = [link or probed_link(check) for link, check in zip(asked, checks, strict=False)]
+    copied = [calibration.of(device).copying_bytes_per_s for device in condition.devices] if calibration else []
+    copied_bps = [8 * rate for rate in copied if rate is not None]
+    links = [
+        link or probed_link(check, max(copied_bps, default=0.0) if set(check.media) <= WIRELESS else 0.0)
+        for link, check in zip(asked, checks, strict=False)
+    ]
     known = tuple(link for link in links if link is not None)
     return known if len(known) == len(links) else None
 
 
-def probed_link(check: LinkCheck) -> Link | None:
+def probed_link(check: LinkCheck, at_least_bps: float = 0.0) -> Link | None:
     """The unshaped link that the probes found; None where they could tell no rate or no round trip.
 
     Goodput counts payload alone, so no headers are added to it, and it already holds whatever the window
@@ -286,6 +299,7 @@ def probed_link(check: LinkCheck) -> Link | None:
     goodput, rtt = check.goodput_measured_bps, check.rtt_measured_s
     if not goodput or rtt is None:
         return None
+    goodput = max(goodput, at_least_bps)
     wide = max(1, math.ceil(goodput * rtt / 4))
     return Link(
         schema_version=1,

@@ -192,7 +192,7 @@ def _join_condition(
         if (note := conditions.check_timing(condition, timing, manifest.timings))
     ]
     checks = _link_checks(condition, cells)
-    links = conditions.predicted_links(condition, checks)
+    links = conditions.predicted_links(condition, checks, calibrations.get(condition.backend))
     if links is None:
         reason = "a link is unshaped and the probe could not tell its rate, so there is nothing to predict with"
         return "not joined", reason, "measure the cell again, with a probe"

@@ -58,6 +58,12 @@ def facts(manifest: Manifest) -> dict[str, str]:
     return {
         "stages": f"emulated at speed {manifest.speed:g}" if manifest.emulated else "real",
         "testbed": str(manifest.testbed.get("kind")),
+        # As read back from each end's kernel: what it shapes its packets by, whatever the host's own default is.
+        **{
+            f"testbed {name}": str(value)
+            for name, value in manifest.testbed.items()
+            if name.endswith(("congestion_control", "offloads")) or ".net." in name
+        },
         **{f"host {key}": str(manifest.host[key]) for key in _HOST if key in manifest.host},
         **{f"version of {name}": version for name, version in manifest.versions.items()},
         **{f"sysctl {name}": value for name, value in manifest.sysctls.items()},

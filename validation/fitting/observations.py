@@ -17,7 +17,7 @@ from typing import Literal, get_args
 from hwrun.records import BatchRecord, Cell
 from paretosim.plan import Plan
 from paretosim.prediction import Setting
-from validation.join import JoinedRun
+from validation.join import Joined
 from validation.measured import MAD_TO_SIGMA
 
 Phase = Literal["compute1", "compute2", "dispatch", "leaving", "transfer", "arriving", "result", "period"]
@@ -76,22 +76,22 @@ class Observed:
         return {phase: found[phase] for phase in PHASES if found[phase]}
 
 
-def cases_of(joined_runs: Sequence[JoinedRun], wanted: Callable[[Cell], bool] = lambda _: True) -> tuple[Case, ...]:
-    """The done cells of joined runs that are `wanted`, by the settings that they share."""
+def cases_of(joined: Joined, wanted: Callable[[Cell], bool] = lambda _: True) -> tuple[Case, ...]:
+    """The joined cells of two stages that are `wanted`, by the settings that they share."""
+    cells = {
+        (run.manifest.run_id, cell.cell_id): cell for run in joined.runs for cell in run.cells if cell.status == "done"
+    }
+    one_clock = all(run.manifest.testbed.get("kind") == "local" for run in joined.runs)
     cases = []
-    for joined in joined_runs:
-        cells = {cell.cell_id: cell for cell in joined.run.cells if cell.status == "done"}
-        manifest = joined.run.manifest
-        for condition in joined.conditions:
-            own = [
-                (manifest.run_id, cells[repeat.cell_id])
-                for comparison in condition.comparisons
-                for repeat in comparison.repeats
-                if wanted(cells[repeat.cell_id])
-            ]
-            if own:
-                one_clock = manifest.testbed.get("kind") == "local"
-                cases.append(Case(condition.prediction.setting, condition.condition.emulated, one_clock, tuple(own)))
+    for condition in joined.conditions:
+        own = [
+            (repeat.run_id, cells[repeat.run_id, repeat.cell_id])
+            for comparison in condition.comparisons
+            for repeat in comparison.repeats
+            if len(comparison.cuts) == 1 and wanted(cells[repeat.run_id, repeat.cell_id])
+        ]
+        if own:
+            cases.append(Case(condition.inputs.setting, condition.condition.emulated, one_clock, tuple(own)))
     return tuple(cases)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hwrun.records import LinkProbe, Run, echo_cost
+from validation.conditions import WIRELESS
 
 
 @dataclass(frozen=True)
@@ -47,4 +48,4 @@ def probed_copying(runs: Sequence[Run]) -> Probed | None:
 
 
 def _is_copying_alone(probe: LinkProbe) -> bool:
-    return probe.link_asked is None and probe.measured.medium in ("loopback", "veth")
+    return probe.link_asked is None and probe.measured.medium in WIRELESS
