@@ -109,7 +109,7 @@ class Bench:
             load=found.load,
             watched=found.watched,
             relay=found.relay,
-            queue_depth=self._settings.queue_depth,
+            queue_depth=self._settings.queue_depth if cell.workers == "overlapped" else None,
         )
 
     def probe_after(self, hop: Crossing) -> None:
@@ -151,10 +151,12 @@ class Bench:
             seed=self._settings.seed,
             limit_bytes=max(model.cut_bytes()) * cell.plan.batch,
             queue_depth=self._settings.queue_depth,
+            backend=cell.backend,
+            workers=cell.workers,
         )
-        route = self._workers.route(DataPath.of(cell))
+        ends = self._workers.ends(DataPath.of(cell))
         deadline_s = time.monotonic() + _DEPLOY_ALLOWANCE_S + _PATIENCE * self._settings.max_cell_time_s
-        with Pipeline(clients, route, self._workers.credentials, deployment, deadline_s) as pipeline:
+        with Pipeline(clients, ends, deployment, deadline_s) as pipeline:
             outputs = pipeline.prime()
             found.output_check = compare(outputs, reference.outputs)
             require_equal(found.output_check)
@@ -162,7 +164,8 @@ class Bench:
             self._testbed.counters(reset=True)
             watching = Watching([self._workers.client(host) for host in dict.fromkeys(cell.stage_hosts)])
             with _LoadSampler() as load:
-                runs = feed(pipeline, cell.mode, self._settings.batches)
+                shared = len(set(cell.stage_hosts)) < len(cell.stage_hosts)
+                runs = feed(pipeline, cell.mode, self._settings.batches, stages_share_a_host=shared)
             found.load, found.watched = tuple(load.samples), watching.end()
             found.relay = dict(self._testbed.counters())
             collected = pipeline.collect()

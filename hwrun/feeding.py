@@ -60,12 +60,14 @@ class NotSaturatedError(HwrunError):
     """No window within bounds saturated the pipeline."""
 
 
-def feed(line: Line, mode: Mode, batches: int) -> tuple[FedRun, ...]:
+def feed(line: Line, mode: Mode, batches: int, *, stages_share_a_host: bool = False) -> tuple[FedRun, ...]:
     """Feed a warmed-up, empty line in `mode`; the sub-runs, in order.
 
     Parameters
     ----------
     batches : measured batches a sub-run, at least; `burst` has its own number.
+    stages_share_a_host : so that a batch is slowed by those behind it. A window is then kept full until the last
+        measured batch is back; those under way by then are in no statistic.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def feed(line: Line, mode: Mode, batches: int) -> tuple[FedRun, ...]:
     NotSaturatedError : in `paced`, where no window up to MAX_WINDOW saturates.
     """
     check_feedable(mode)
-    feeder = _Feeder(line)
+    feeder = _Feeder(line, keeps_full=stages_share_a_host)
     if mode.name == "single":
         return (_single(feeder, batches),)
     if mode.name == "closed":
@@ -117,8 +119,9 @@ def fed_batches(mode: Mode, batches: int) -> int:
 
 
 class _Feeder:
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, *, keeps_full: bool = False) -> None:
         self.line = line
+        self._keeps_full = keeps_full
         self._next = 0
         self._dispatched_s: dict[int, float] = {}
 
@@ -142,6 +145,15 @@ class _Feeder:
             while self.under_way < window:
                 self.dispatch()
             taken.append(self.take())
+        return taken
+
+    def run_full(self, window: int, count: int) -> list[Fed]:
+        """As `run`, for a window that is a condition of what is measured: no batch runs before an emptier line."""
+        if not self._keeps_full:
+            return self.run(window, count)
+        taken = self.keep(window, count)
+        while self.under_way:
+            self.take()
         return taken
 
     def run(self, window: int, count: int) -> list[Fed]:
@@ -169,7 +181,7 @@ def _in_rounds(batches: int, window: int) -> int:
 def _closed(feeder: _Feeder, window: int, batches: int) -> FedRun:
     # Where the window does not fill the line, a round of `window` batches returns close together once per L₀. A
     # mean interval of completions is then right only over whole rounds: a multiple of the window, and one more.
-    taken = feeder.run(window, window + _in_rounds(batches, window) + 1)
+    taken = feeder.run_full(window, window + _in_rounds(batches, window) + 1)
     return FedRun("closed", tuple(taken[:window]), tuple(taken[window:]), window=window)
 
 
@@ -194,7 +206,7 @@ def _saturated(feeder: _Feeder, batches: int) -> FedRun:
         period_s = (trial[-1].returned_s - settling[-1].returned_s) / len(trial)
         if previous_s is not None and period_s > previous_s * (1 - PERIOD_TOLERANCE):
             more = max(batches - len(trial), feeder.under_way)
-            return FedRun("saturated", (*warmup, *settling), (*trial, *feeder.run(window, more)), window=window)
+            return FedRun("saturated", (*warmup, *settling), (*trial, *feeder.run_full(window, more)), window=window)
         warmup += [*settling, *trial]
         previous_s = period_s
         window *= 2

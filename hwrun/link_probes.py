@@ -7,13 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
-from hwrun.probe import ECHO_S, bulk_bytes
+from hwrun.probe import ECHO_S
 from hwrun.records import LinkMeasured, LinkProbe, WorkerClock
 from hwrun.sweep_cells import UNSHAPED, Crossing
-from hwrun.testbed import DataPath, Testbed, Workers
-from hwrun.wire import control
+from hwrun.testbed import Testbed, Workers
 
-PINGS = 7
 _CONTROL_PINGS = 9
 
 
@@ -62,23 +60,14 @@ class LinkProbes:
 
     def _probe(self, hop: Crossing, moment: Literal["before", "after"]) -> LinkProbe:
         started_utc = datetime.now(UTC).isoformat(timespec="seconds")
-        near, far = self._workers.client(hop.start), self._workers.client(hop.end)
-        route = self._workers.route(DataPath((hop.start, hop.end), (hop.link,), hop.end, hop.link))
-        asked = control.ProbeLink(
-            address=str(route.stage_address(1)),
-            medium=self._testbed.medium(hop.start, hop.end, hop.link),
-            pings=PINGS,
-            bulk_bytes=bulk_bytes(hop.link),
-            echo_s=ECHO_S,
-        )
-        measured = near.request(asked, control.Probed).measured
+        measured = self._workers.probe(hop, self._testbed.medium(hop.start, hop.end, hop.link), ECHO_S)
         probe = LinkProbe(
             link_name=UNSHAPED if hop.link is None else hop.link.name,
             link_asked=hop.link,
             moment=moment,
             started_utc=started_utc,
-            near=near.name,
-            far=far.name,
+            near=hop.start,
+            far=hop.end,
             measured=measured,
             clocks=(self._clock(hop.start), self._clock(hop.end)),
         )

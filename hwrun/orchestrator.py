@@ -6,11 +6,9 @@ here. Every time of a batch's start and return is taken on this process's monoto
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import queue
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -19,17 +17,13 @@ from typing import Self
 
 import torch
 
-from hwrun.errors import HwrunError, PeerGoneError, ProtocolError, TimedOutError
-from hwrun.records import Phases, Scalar, SocketBuffers
+from hwrun.backends.contract import Arrival, Ends, Inlet, Landing, Outlet
+from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
+from hwrun.records import BackendName, Phases, Scalar, SocketBuffers, WorkerKind
 from hwrun.stage_runner import Cancelled, sharpen_timer, wait_until
-from hwrun.testbed import Route
 from hwrun.wire import control
-from hwrun.wire.admission import Credentials
-from hwrun.wire.data_path import admit_data, dial_data
-from hwrun.wire.frames import Kind
 from hwrun.wire.handover import Handover, HandoverClosed
-from hwrun.wire.tcp import BufferPool, Connection
-from hwrun.wire.tensors import incoming, outgoing
+from hwrun.wire.tensors import outgoing
 from hwrun.worker_client import WorkerClient
 from paretosim.plan import Stage
 
@@ -61,6 +55,8 @@ class Deployment:
     seed: int
     limit_bytes: int
     queue_depth: int
+    backend: BackendName = "tcp"
+    workers: WorkerKind = "overlapped"
 
 
 @dataclass(frozen=True)
@@ -87,24 +83,20 @@ class Pipeline:
     def __init__(
         self,
         workers: Sequence[WorkerClient],
-        route: Route,
-        credentials: Credentials,
+        ends: Ends,
         deployment: Deployment,
         deadline_s: float,
     ) -> None:
         self._workers = tuple(workers)
-        self._route = route
-        self._credentials = credentials
+        self._ends = ends
         self._deployment = deployment
         self._deadline_s = deadline_s
         self._name = secrets.token_hex(8)
-        self._pool = BufferPool(kept=8)
-        self._returned: queue.SimpleQueue[tuple[int, float, memoryview, tuple[torch.Tensor, ...]] | HwrunError]
-        self._returned = queue.SimpleQueue()
+        self._returned: queue.SimpleQueue[Arrival | HwrunError] = queue.SimpleQueue()
         self._inputs: Handover[int] = Handover(None)
-        self._input_connection: Connection | None = None
-        self._result_connection: Connection | None = None
-        self._listener: socket.socket | None = None
+        self._outlet: Outlet | None = None
+        self._inlet: Inlet | None = None
+        self._landing: Landing | None = None
         self._threads: list[threading.Thread] = []
         self._failure: str | None = None
         self._failed = threading.Event()
@@ -145,20 +137,21 @@ class Pipeline:
                 keeps_input=position == 0 and not deployment.input_at_sink,
                 limit_bytes=deployment.limit_bytes,
                 queue_depth=deployment.queue_depth,
+                backend=deployment.backend,
+                workers=deployment.workers,
             )
             worker.deploy(request, specs, payload)
 
     def _connect(self) -> None:
-        self._listener, result_address = self._route.listen_for_results()
+        self._landing = self._ends.results(self._name, len(self._workers), self._deployment.limit_bytes)
         self._start("results", self._receive_results)
         for position in reversed(range(len(self._workers))):
             is_last = position == len(self._workers) - 1
-            address = result_address if is_last else self._route.stage_address(position + 1)
-            request = control.Connect(pipeline=self._name, position=position, address=str(address))
+            address = self._landing.address if is_last else self._ends.stage_address(position + 1)
+            request = control.Connect(pipeline=self._name, position=position, address=address)
             self._workers[position].request(request, control.Done, _CONNECT_LIMIT_S)
         if self._deployment.input_at_sink:
-            with self._route.at_sink():
-                self._input_connection = dial_data(self._route.stage_address(0), self._credentials, self._name, 0)
+            self._outlet = self._ends.inputs(self._name)
             self._start("inputs", self._send_inputs)
 
     def dispatch(self, sequence: int) -> float:
@@ -176,9 +169,9 @@ class Pipeline:
 
     def take_returned(self) -> tuple[int, float]:
         """Wait for the next result; its number, and when its last byte was here."""
-        sequence, returned_s, buffer, _ = self._take()
-        self._pool.give(buffer)
-        return sequence, returned_s
+        arrival = self._take()
+        arrival.release()
+        return arrival.sequence, arrival.end_s
 
     def wait_until(self, time_s: float) -> None:
         """Return at that time of the monotonic clock.
@@ -195,9 +188,9 @@ class Pipeline:
     def prime(self) -> tuple[torch.Tensor, ...]:
         """Send one batch through that every stage computes for real unless it kept the result; a copy of the output."""
         self.dispatch(_PRIMING_SEQUENCE)
-        _, _, buffer, tensors = self._take()
-        outputs = tuple(tensor.clone() for tensor in tensors)
-        self._pool.give(buffer)
+        arrival = self._take()
+        outputs = tuple(tensor.clone() for tensor in arrival.tensors)
+        arrival.release()
         return outputs
 
     def collect(self) -> Collected:
@@ -229,19 +222,16 @@ class Pipeline:
                     worker.request(control.TearDown(pipeline=self._name), control.Done, _CONNECT_LIMIT_S)
                 except HwrunError as error:
                     worker.gone = worker.gone or str(error)
-        if self._listener is not None:
-            with contextlib.suppress(OSError):  # nobody was waiting to be accepted
-                self._listener.shutdown(socket.SHUT_RDWR)
-        for connection in (self._input_connection, self._result_connection):
-            if connection is not None:
-                connection.shut_down()
+        if self._landing is not None:
+            self._landing.close()
+        for end in (self._outlet, self._inlet):
+            if end is not None:
+                end.shut_down()
         for thread in self._threads:
             thread.join()
-        for connection in (self._input_connection, self._result_connection):
-            if connection is not None:
-                connection.close()
-        if self._listener is not None:
-            self._listener.close()
+        for end in (self._outlet, self._inlet):
+            if end is not None:
+                end.close()
         for worker in self._workers:
             worker.on_failure = None
 
@@ -263,32 +253,24 @@ class Pipeline:
             self._fail(None, str(error))
 
     def _receive_results(self) -> None:
-        assert self._listener is not None  # _connect opened it
-        connection = admit_data(
-            self._listener, self._credentials, self._name, len(self._workers), limit_s=_CONNECT_LIMIT_S
-        )
-        self._result_connection = connection
+        assert self._landing is not None  # _connect opened it
+        self._inlet = self._landing.accept()
         while True:
-            message = connection.receive(self._pool, self._deployment.limit_bytes)
-            if message.header.kind is not Kind.BATCH:
-                raise ProtocolError(f"results: got a {message.header.kind.name} frame, expected BATCH")
-            self._returned.put((message.header.sequence, message.end_s, message.buffer, incoming(message)))
+            self._returned.put(self._inlet.receive())
 
     def _send_inputs(self) -> None:
-        assert self._input_connection is not None  # _connect dialled it
-        specs, payload = outgoing(self._deployment.inputs)
+        assert self._outlet is not None  # _connect dialled it
         while True:
-            sequence = self._inputs.get()
-            self._input_connection.send(Kind.BATCH, sequence, specs=specs, payload=payload)
+            self._outlet.send(self._inputs.get(), self._deployment.inputs)
 
-    def _take(self) -> tuple[int, float, memoryview, tuple[torch.Tensor, ...]]:
+    def _take(self) -> Arrival:
         item = None
         while item is None:
             left_s = self._deadline_s - time.monotonic()
             try:
                 item = self._returned.get(timeout=max(0.0, min(left_s, _CHECK_INTERVAL_S)))
             except queue.Empty as error:
-                self._route.check()
+                self._ends.check()
                 if left_s <= _CHECK_INTERVAL_S:
                     raise TimedOutError("results: none within the cell's time limit; see the workers' logs") from error
         if isinstance(item, HwrunError):

@@ -39,6 +39,8 @@ _MAX_BULK_BYTES = 32 * 2**20
 # A path over which nothing moves for this long is dead: neither end of a probe waits longer.
 SILENCE_LIMIT_S = 30.0
 MIN_PINGS = 5
+# Round trips of empty messages in a sweep's probes.
+PINGS = 7
 # Four-fold steps: 64 B to 64 MiB, which is more than half of the largest activation of the catalogue at batch 8.
 _ECHO_STEP = 4
 ECHO_SIZES_BYTES = tuple(64 * _ECHO_STEP**power for power in range(11))

@@ -65,6 +65,8 @@ from paretosim.plan import Plan
 SCHEMA_VERSION = 1
 # How a worker shares its time: receiving and sending beside computing, or one after the other (the paper's).
 WorkerKind = Literal["overlapped", "serial"]
+# How batches travel from stage to stage; a plan names one.
+BackendName = Literal["tcp", "rpc", "memory"]
 
 
 class Phases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -190,6 +192,11 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             workers=self.workers,
             repeat=self.repeat,
         )
+
+    @property
+    def links_measured(self) -> tuple[LinkMeasured | None, ...]:
+        """Of every hop in order: None within a host, and all missing where nothing was probed."""
+        return (self.link_measured, *self.later_links_measured)
 
     @property
     def links_asked(self) -> tuple[Link | None, ...]:

@@ -6,7 +6,8 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec import structs
@@ -28,10 +29,17 @@ from hwrun.records import (
 from hwrun.reference import References
 from hwrun.sweep_cells import Crossing, PlannedCell, cells_identity
 from hwrun.sweep_plan import SweepPlan, recorded
-from hwrun.testbed import Testbed, Workers
+from hwrun.testbed import Site, Testbed, Workers
 
 # What a resumed sweep must have in common with what it continues; host names and load may differ.
 _MATTERS = ("emulated", "speed", "timings", "versions", "seed", "cells_planned", "cells_identity", "batches_per_cell")
+
+
+@dataclass(frozen=True, eq=False)
+class _OpenSite:
+    testbed: Testbed
+    workers: Workers | None = None
+    bench: Bench | None = None
 
 
 class Sweep:
@@ -42,7 +50,7 @@ class Sweep:
     folder : the run folder; a new one must not exist or be empty.
     on_start, on_cell : told before a cell is measured, with all that are left, and of each record as it is written.
     on_note : told what went wrong beside the cells, in a line.
-    on_workers : given the workers while they run, None afterwards (for whoever has to kill them).
+    on_workers : given all workers that run, each time that some have begun or ended (for whoever has to kill them).
     max_time_s : no cell is started when this much time has passed; None never ends.
     """
 
@@ -54,7 +62,7 @@ class Sweep:
         on_start: Callable[[PlannedCell, tuple[PlannedCell, ...]], None],
         on_cell: Callable[[Cell], None],
         on_note: Callable[[str], None],
-        on_workers: Callable[[Workers | None], None],
+        on_workers: Callable[[tuple[Workers, ...]], None],
         max_time_s: float | None = None,
     ) -> None:
         self._plan = plan
@@ -64,6 +72,7 @@ class Sweep:
         self._on_note = on_note
         self._on_workers = on_workers
         self._max_time_s = max_time_s
+        self._running: tuple[Workers, ...] = ()
 
     def run(self, command_line: Sequence[str], run_id: str, created_utc: str, *, resume: bool) -> int:
         """Measure every cell that is not done yet; how many were left because the time was over.
@@ -87,41 +96,63 @@ class Sweep:
             self._make_folder()
         left = [cell for cell in self._plan.cells if previous.get(cell.cell_id) != "done"]
         reasons = {cell.cell_id: self._plan.skip_reason(cell) for cell in left}
-        with _held(self._folder), self._plan.site.testbed() as testbed, contextlib.ExitStack() as started:
-            # Workers take seconds to start, and cells that are only skipped need none.
-            workers = started.enter_context(self._workers(testbed)) if None in reasons.values() else None
-            manifest = self._manifest(testbed, workers, command_line, run_id, created_utc)
+        with _held(self._folder), contextlib.ExitStack() as opened:
+            sites = self._open(opened, {c.plan.backend for c in left if reasons[c.cell_id] is None})
+            manifest = self._manifest(sites, command_line, run_id, created_utc)
             if resume:
                 self._continue(manifest)
             else:
                 self._write(lambda: write_manifest(self._folder, manifest))
-            bench = None if workers is None else self._bench(testbed, workers)
-            last_over = {hop: cell for cell in left if reasons[cell.cell_id] is None for hop in cell.hops}
-            over: dict[Crossing, None] = {}  # hops whose last cell is still to come
+            last_over = {
+                (sites[cell.plan.backend], hop): cell
+                for cell in left
+                if reasons[cell.cell_id] is None
+                for hop in cell.hops
+            }
+            over: dict[tuple[_OpenSite, Crossing], None] = {}  # hops whose last cell is still to come
             for position, cell in enumerate(left):
                 reason = reasons[cell.cell_id]
                 if reason is not None:
                     if previous.get(cell.cell_id) != "skipped":
                         self._record(recorded(cell, self._plan, "skipped", reason=reason[0], remedy=reason[1]))
                     continue
-                assert bench is not None  # there is a cell without a reason to skip it
+                site = sites[cell.plan.backend]
+                assert site.bench is not None  # there is a cell without a reason to skip it
                 if time.monotonic() >= end_s:
-                    for hop in over:
-                        self._probe_after(bench, hop)
+                    for where, hop in over:
+                        self._probe_after(where, hop)
                     return sum(reasons[later.cell_id] is None for later in left[position:])
                 self._on_start(cell, tuple(left[position:]))
-                self._record(bench.measure(cell))
-                self._require_path(testbed)
-                over |= dict.fromkeys(cell.hops)
+                self._record(site.bench.measure(cell))
+                self._require_path(site.testbed)
+                over |= dict.fromkeys((site, hop) for hop in cell.hops)
                 for hop in cell.hops:
-                    if last_over[hop] is cell and hop in over:
-                        self._probe_after(bench, hop)
-                        del over[hop]
+                    if last_over[site, hop] is cell and (site, hop) in over:
+                        self._probe_after(site, hop)
+                        del over[site, hop]
         return 0
 
-    def _probe_after(self, bench: Bench, hop: Crossing) -> None:
+    def _open(self, opened: contextlib.ExitStack, needed: Collection[str]) -> dict[str, _OpenSite]:
+        """By backend, every site of the plan with its testbed open, and with workers where a backend `needed` is.
+
+        Workers take seconds to start, and cells that are only skipped need none.
+        """
+        found: dict[int, _OpenSite] = {}
+        for site in self._plan.sites.values():
+            if id(site) in found:
+                continue
+            testbed = opened.enter_context(site.testbed())
+            if not any(self._plan.sites[backend] is site for backend in needed):
+                found[id(site)] = _OpenSite(testbed)
+                continue
+            workers = opened.enter_context(self._workers(site, testbed))
+            found[id(site)] = _OpenSite(testbed, workers, self._bench(testbed, workers))
+        return {backend: found[id(site)] for backend, site in self._plan.sites.items()}
+
+    def _probe_after(self, site: _OpenSite, hop: Crossing) -> None:
+        assert site.bench is not None  # a cell was measured there
         try:
-            bench.probe_after(hop)
+            site.bench.probe_after(hop)
         except (BadUsageError, RecordError):
             raise
         except HwrunError as error:
@@ -163,13 +194,15 @@ class Sweep:
             ) from error
 
     @contextlib.contextmanager
-    def _workers(self, testbed: Testbed) -> Iterator[Workers]:
-        with self._plan.site.workers(testbed, self._folder) as workers:
-            self._on_workers(workers)
+    def _workers(self, site: Site, testbed: Testbed) -> Iterator[Workers]:
+        with site.workers(testbed, self._folder) as workers:
+            self._running += (workers,)
+            self._on_workers(self._running)
             try:
                 yield workers
             finally:
-                self._on_workers(None)
+                self._running = tuple(other for other in self._running if other is not workers)
+                self._on_workers(self._running)
 
     def _record(self, cell: Cell) -> None:
         self._write(lambda: append_cell(self._folder, cell))
@@ -180,19 +213,27 @@ class Sweep:
 
     def _manifest(
         self,
-        testbed: Testbed,
-        workers: Workers | None,
+        sites: Mapping[str, _OpenSite],
         command_line: Sequence[str],
         run_id: str,
         created_utc: str,
     ) -> Manifest:
         settings = self._plan.settings
+        different = tuple(dict.fromkeys(sites.values()))
+        descriptions = [site.testbed.description() for site in different]
+        # A second site's keys begin with its kind.
+        testbed = descriptions[0] | {f"{d['kind']}.{key}": d[key] for d in descriptions[1:] for key in d}
         return Manifest(
             run_id=run_id,
             created_utc=created_utc,
             command_line=tuple(command_line),
-            testbed=testbed.description(),
-            workers=() if workers is None else tuple(workers.client(host).welcome.conditions for host in workers.hosts),
+            testbed=testbed,
+            workers=tuple(
+                site.workers.client(host).welcome.conditions
+                for site in different
+                if site.workers is not None
+                for host in site.workers.hosts
+            ),
             emulated=settings.emulated,
             speed=settings.speed,
             timings=self._plan.timings,

@@ -14,7 +14,7 @@ import msgspec
 
 from hwrun.errors import BadUsageError
 from hwrun.feeding import fed_batches
-from hwrun.records import WorkerKind, cell_id
+from hwrun.records import BackendName, WorkerKind, cell_id
 from paretosim.block import Model
 from paretosim.errors import UnknownNameError
 from paretosim.link import HEADER_BYTES_SHAPED, Link, parse_link
@@ -96,6 +96,12 @@ class PlannedCell(msgspec.Struct, frozen=True, kw_only=True):
         if len(self.links) >= len(self.plan.stages):
             return self.links[len(self.plan.stages) - 1]
         return self.links[0] if len(self.plan.stages) == 2 else None
+
+    @property
+    def backend(self) -> BackendName:
+        """What carries batches, checked to be one that there is."""
+        found: BackendName = msgspec.convert(self.plan.backend, BackendName)
+        return found
 
     @property
     def is_shaped(self) -> bool:

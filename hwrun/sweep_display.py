@@ -85,9 +85,9 @@ class _Interrupts:
 
     def __init__(self) -> None:
         self.happened = False
-        self._workers: Workers | None = None
+        self._workers: tuple[Workers, ...] = ()
 
-    def watch(self, workers: Workers | None) -> None:
+    def watch(self, workers: tuple[Workers, ...]) -> None:
         """These workers are to be killed by a second interrupt."""
         self._workers = workers
 
@@ -100,8 +100,8 @@ class _Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.happened:
-            if self._workers is not None:
-                self._workers.kill()
+            for workers in self._workers:
+                workers.kill()
             os._exit(INTERRUPTED)
         self.happened = True
         raise KeyboardInterrupt

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from hwrun.errors import BadUsageError
 from hwrun.feeding import MAX_WINDOW, PACE, PERIOD_TOLERANCE, TRIAL_BATCHES, WARMUP_BATCHES, fed_batches
-from hwrun.link_probes import PINGS
-from hwrun.probe import ECHO_S, bulk_bytes
+from hwrun.probe import ECHO_S, PINGS, bulk_bytes
 from hwrun.sweep_cells import Crossing, PlannedCell, rhythm_s
 from hwrun.sweep_plan import SweepPlan
 from paretosim.link import Link

@@ -33,14 +33,15 @@ class BenchSettings:
 class SweepPlan:
     """What is to be measured, where and how.
 
-    `timings` are the identities of the timings that emulated stages take their targets from; `block_s` the seconds of
-    each block, by device, model and batch size, already divided by the speed; where stages compute, those that a
-    profile of the device says, if there is one, for the estimate of the sweep's duration alone. `allowed` are factories
-    of networks outside the catalogue that may be imported and called, here and by the workers.
+    `sites` says where by backend; several backends may share one. `timings` are the identities of the timings that
+    emulated stages take their targets from; `block_s` the seconds of each block, by device, model and batch size,
+    already divided by the speed; where stages compute, those that a profile of the device says, if there is one, for
+    the estimate of the sweep's duration alone. `allowed` are factories of networks outside the catalogue that may be
+    imported and called, here and by the workers.
     """
 
     cells: tuple[PlannedCell, ...]
-    site: Site
+    sites: Mapping[str, Site]
     models: dict[str, Model]
     settings: BenchSettings
     threads: int
@@ -64,7 +65,7 @@ class SweepPlan:
 
     def skip_reason(self, cell: PlannedCell) -> tuple[str, str] | None:
         """Reason and remedy where the cell cannot be measured here or would take too long, else None."""
-        if (refused := self.site.refuses(cell)) is not None:
+        if (refused := self.sites[cell.plan.backend].refuses(cell)) is not None:
             return refused
         model = self.models[cell.plan.model]
         floor_s = time_floor_s(cell, model, self.targets_s(cell), self.settings.batches)

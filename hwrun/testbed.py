@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from hwrun.records import Medium, Scalar
-from hwrun.sweep_cells import PlannedCell
+from hwrun.records import BackendName, LinkMeasured, Medium, Scalar
+from hwrun.sweep_cells import Crossing, PlannedCell
 from paretosim.link import Link
 
 if TYPE_CHECKING:
+    from hwrun.backends.contract import Ends
     from hwrun.models.weights import WeightStore
     from hwrun.wire.admission import Credentials
     from hwrun.wire.tcp import Address
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Route(Protocol):
-    """How data reach each part of one pipeline."""
+    """How sockets reach each part of one pipeline."""
 
     def stage_address(self, position: int) -> Address:
         """Where the stage before (for the first: the orchestrator at the sink) dials stage `position`."""
@@ -47,19 +48,21 @@ class DataPath:
     """What the data of a pipeline cross, by the names of hosts.
 
     `hosts` are those of the stages that take part, `links` those asked of the hops between them (None is unshaped, or
-    within one host), `way_back` of the path between `sink` and the other end of the chain.
+    within one host), `way_back` of the path between `sink` and the other end of the chain. `backend` carries batches
+    between stages.
     """
 
     hosts: tuple[str, ...]
     links: tuple[Link | None, ...]
     sink: str
     way_back: Link | None
+    backend: BackendName = "tcp"
 
     @classmethod
     def of(cls, cell: PlannedCell) -> DataPath:
         """The path of a cell's batches."""
         hosts = cell.stage_hosts
-        return cls(hosts, cell.links[: len(hosts) - 1], cell.sink_host, cell.way_back)
+        return cls(hosts, cell.links[: len(hosts) - 1], cell.sink_host, cell.way_back, cell.backend)
 
 
 class Testbed(Protocol):
@@ -123,8 +126,17 @@ class Workers(Protocol):
     def kill(self) -> None:
         """End at once whatever would outlive this process; for a signal handler."""
 
-    def route(self, path: DataPath) -> Route:
-        """How data take that path between the workers."""
+    def ends(self, path: DataPath) -> Ends:
+        """What the orchestrator holds of a pipeline over that path: SocketEnds of a Route, where data take sockets."""
+
+    def probe(self, hop: Crossing, medium: Medium, echo_s: float) -> LinkMeasured:
+        """What a path is, from its first host's worker to its second's, as shaped now (hwrun/probe.py).
+
+        Parameters
+        ----------
+        medium : what the testbed says that the path is.
+        echo_s : how long a sweep of message sizes may take.
+        """
 
 
 class Site(Protocol):

@@ -19,6 +19,10 @@ from collections.abc import Callable, Collection, Iterator
 
 import torch
 
+from hwrun.backends import memory
+from hwrun.backends.contract import Outlet
+from hwrun.backends.memory import MemoryExchange
+from hwrun.backends.tcp import TcpInlet, dial_outlet
 from hwrun.clock_state import clock_state
 from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
@@ -27,15 +31,17 @@ from hwrun.overlapped_stage import OverlappedStage
 from hwrun.probe import MAX_ECHO_S, answer_probe, run_probe
 from hwrun.records import Scalar
 from hwrun.sampling import Sampler, nvml_gpus
+from hwrun.serial_stage import SerialStage
 from hwrun.shaping.on_the_wire import from_wire
 from hwrun.shaping.session import ShapedSession
+from hwrun.stage import Stage
 from hwrun.stage_runner import ActivationCache, StageRunner
 from hwrun.steady import usable_cores
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials, admit_peer, dial_peer
 from hwrun.wire.authentication import Purpose
 from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH, decode_control, send_control
-from hwrun.wire.data_path import dial_data, receive_hello
+from hwrun.wire.data_path import receive_hello
 from hwrun.wire.frames import Kind
 from hwrun.wire.tcp import Address, BufferPool, Connection
 from hwrun.wire.tensors import incoming
@@ -53,19 +59,22 @@ def _log_to_stderr(line: str) -> None:
 class Worker:
     """Serves orchestrators on `control_listener` and peers on `data_listener` until stopped.
 
+    Without a data listener its peers are in this process.
+
     Parameters
     ----------
     credentials : what peers have to show; an empty token only where both listeners are local.
     threads : of torch, in every stage.
     once : end when the first orchestrator is gone.
     allowed : factories of networks that an orchestrator may ask for, besides the catalogue.
+    exchange : joins it with other workers of this process; None in a process of its own.
     log : takes one line at a time; default stderr.
     """
 
     def __init__(
         self,
         control_listener: socket.socket,
-        data_listener: socket.socket,
+        data_listener: socket.socket | None,
         *,
         credentials: Credentials,
         store: WeightStore,
@@ -73,15 +82,17 @@ class Worker:
         once: bool = False,
         allowed: Collection[str] = (),
         conditions: dict[str, Scalar] | None = None,
+        exchange: MemoryExchange | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
-        self._listeners = (control_listener, data_listener)
+        self._listeners = (control_listener,) if data_listener is None else (control_listener, data_listener)
         self._credentials = credentials
         self._store = store
         self._threads = threads
         self._once = once
         self._allowed = frozenset(allowed)
         self._conditions = dict(conditions or {})
+        self._exchange = exchange
         self._log = log or _log_to_stderr
         self._pool = BufferPool()
         self._activations = ActivationCache()
@@ -89,7 +100,8 @@ class Worker:
         self._session = threading.Lock()
         # Stages by position, all of one pipeline, and whose turn it is among emulated ones: a device computes one.
         self._pipeline = ""
-        self._stages: dict[int, OverlappedStage] = {}
+        self._stages: dict[int, Stage] = {}
+        self._limits_bytes: dict[int, int] = {}
         self._turn = threading.Lock()
         control_port = () if control_listener.family == socket.AF_UNIX else (control_listener.getsockname()[1],)
         self._shaping = ShapedSession(control_port)
@@ -182,8 +194,10 @@ class Worker:
             reason = f"stage {hello.position} of pipeline {hello.pipeline} is not deployed here"
             send_control(connection, control.Failed(reason))
             raise ProtocolError(f"data: {reason}")
+        # As many buffers as can wait and be worked on at once; they go with the connection, whose sizes are its own.
+        pool = BufferPool(kept=2 * MAX_QUEUE_DEPTH + 3)
         try:
-            stage.take_upstream(connection)
+            stage.take_upstream(TcpInlet(connection, pool, self._limits_bytes[hello.position]))
         except ProtocolError as error:
             send_control(connection, control.Failed(str(error)))
             raise
@@ -200,7 +214,7 @@ class Worker:
             if differences := version_differences(own, hello.versions, "worker", "orchestrator"):
                 send_control(connection, control.Refused(f"{differences}; install the same on both"))
                 raise ProtocolError(f"control: {differences}")
-            data_port = self._listeners[1].getsockname()[1]
+            data_port = self._listeners[1].getsockname()[1] if len(self._listeners) > 1 else 0
             send_control(
                 connection,
                 control.Welcome(versions=own, pid=os.getpid(), data_port=data_port, conditions=self._conditions),
@@ -342,24 +356,49 @@ class Worker:
         )
         runner.load()
         self._pipeline = request.pipeline
-        self._stages[request.position] = OverlappedStage(
+        self._limits_bytes[request.position] = request.limit_bytes
+        stage = self._stages[request.position] = self._stage(request, runner, kept_input, connection)
+        if kept_input is None and request.backend == "memory":
+            inlet = self._shared_memory().inlet(request.pipeline, request.position, request.limit_bytes)
+            stage.take_upstream(inlet)
+        return control.Done()
+
+    def _stage(
+        self,
+        request: control.DeployStage,
+        runner: StageRunner,
+        kept_input: tuple[torch.Tensor, ...] | None,
+        connection: Connection,
+    ) -> Stage:
+        def report(reason: str) -> None:
+            self._report(connection, request.pipeline, reason)
+
+        if request.workers == "serial":
+            return SerialStage(runner, kept_input=kept_input, threads=self._threads, on_failure=report)
+        return OverlappedStage(
             runner,
             kept_input=kept_input,
-            limit_bytes=request.limit_bytes,
             queue_depth=request.queue_depth,
-            # As many as can wait and be worked on at once; they go with the stage, whose sizes are its own.
-            pool=BufferPool(kept=2 * request.queue_depth + 3),
             threads=self._threads,
-            on_failure=lambda reason: self._report(connection, request.pipeline, reason),
+            on_failure=report,
         )
-        return control.Done()
+
+    def _shared_memory(self) -> MemoryExchange:
+        if self._exchange is None:
+            raise HwrunError("backend memory: this worker is a process of its own; use workers of one process, or tcp")
+        return self._exchange
 
     def _connect(self, request: control.Connect) -> None:
         stage = self._deployed(request.pipeline, request.position)
-        address = Address.parse(request.address)
-        stage.start(dial_data(address, self._credentials, request.pipeline, request.position + 1))
+        stage.start(self._outlet(request.address, request.pipeline, request.position + 1))
 
-    def _deployed(self, pipeline: str, position: int) -> OverlappedStage:
+    def _outlet(self, address: str, pipeline: str, position: int) -> Outlet:
+        """The way to the next stage, by the backend that the address is of."""
+        if address.startswith(memory.SCHEME):
+            return self._shared_memory().outlet(address, pipeline, position)
+        return dial_outlet(address, self._credentials, pipeline, position)
+
+    def _deployed(self, pipeline: str, position: int) -> Stage:
         if pipeline != self._pipeline or position not in self._stages:
             raise HwrunError(f"pipeline {pipeline}: no stage {position} of it is deployed here")
         return self._stages[position]
@@ -372,6 +411,7 @@ class Worker:
 
     def _tear_down(self) -> None:
         stages, self._stages = self._stages, {}
+        self._limits_bytes.clear()
         self._pipeline = ""
         for stage in stages.values():
             stage.cancel()

@@ -11,7 +11,8 @@ from typing import TypeVar
 from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
 from hwrun.models.weights import WeightStore
-from hwrun.records import ClockExchange
+from hwrun.probe import PINGS, bulk_bytes
+from hwrun.records import ClockExchange, LinkMeasured, Medium
 from hwrun.shaping.on_the_wire import to_wire
 from hwrun.shaping.setting import Path
 from hwrun.wire import control
@@ -20,6 +21,7 @@ from hwrun.wire.authentication import Purpose
 from hwrun.wire.control import answered, decode_control, receive_control, send_control
 from hwrun.wire.frames import Kind, TensorSpec
 from hwrun.wire.tcp import Address, BufferPool, Connection
+from paretosim.link import Link
 
 # Loading a stage of vgg16 on a slow SD card is the longest that a worker is expected to take for one request.
 REQUEST_LIMIT_S = 120.0
@@ -169,3 +171,14 @@ class WorkerClient:
     def _report(self, pipeline: str | None, reason: str) -> None:
         if self.on_failure is not None:
             self.on_failure(pipeline, reason)
+
+
+def probe_over(client: WorkerClient, address: str, medium: Medium, link: Link | None, echo_s: float) -> LinkMeasured:
+    """What a worker's path to the data listener at `address` is, over a link.
+
+    Parameters
+    ----------
+    echo_s : how long a sweep of message sizes may take.
+    """
+    asked = control.ProbeLink(address=address, medium=medium, pings=PINGS, bulk_bytes=bulk_bytes(link), echo_s=echo_s)
+    return client.request(asked, control.Probed).measured

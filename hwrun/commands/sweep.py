@@ -13,6 +13,7 @@ from typing import get_args
 from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError, RecordError
 from hwrun.models.catalogue import MODEL_NAMES
+from hwrun.records import BackendName
 from hwrun.steady import restart_if_unsteady
 from hwrun.sweep_cells import Sink, Source
 from hwrun.sweep_duration import estimate, parse_long_duration_s
@@ -46,6 +47,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--plan", action="append", metavar="PLAN", help="a plan as paretosim plan prints it, of any stages; repeatable"
+    )
+    parser.add_argument(
+        "--backend", action="append", choices=get_args(BackendName), help="how batches travel (default tcp); repeatable"
+    )
+    parser.add_argument(
+        "--serial",
+        nargs="?",
+        const="only",
+        choices=("only", "too"),
+        help="workers that receive, compute and send in turn, as the paper's do; too: beside overlapped ones",
     )
     parser.add_argument("--hosts", metavar="A,B,…", help="where each stage runs (default: a host for each, in order)")
     parser.add_argument("--splits", metavar="LIST", help="all (default), interior, or numbers such as 14,18-21")
@@ -115,7 +126,8 @@ def run(arguments: argparse.Namespace) -> int:
     # The reference output is computed here, under the same conditions as in the workers; torch loads only now.
     restart_if_unsteady(arguments.threads)
     _say(chosen)  # only now, or a restarted command would say it twice
-    _say(plan.site.remark(plan.cells))
+    for remark in dict.fromkeys(site.remark(plan.cells) for site in plan.sites.values()):
+        _say(remark)
     from hwrun.sweep_display import run_and_show
 
     now = datetime.now(UTC)
@@ -203,5 +215,5 @@ def _permit_shaping(plan: SweepPlan) -> None:
     """Go on inside a user namespace where shaping is permitted only there."""
     from hwrun.local.namespaces import availability, reexec_in_user_namespace
 
-    if any(cell.is_shaped for cell in plan.cells) and availability().needs_reexec:
+    if any(cell.is_shaped and cell.plan.backend != "memory" for cell in plan.cells) and availability().needs_reexec:
         reexec_in_user_namespace(sys.orig_argv[1:])

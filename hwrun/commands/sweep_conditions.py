@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import string
 from collections.abc import Sequence
+from typing import get_args
 
 from hwrun.errors import BadUsageError
+from hwrun.local.memory_site import MemorySite
 from hwrun.local.site import LocalSite
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
 from hwrun.models.model_source import reference_of
-from hwrun.remote.lab_file import read_lab
+from hwrun.records import BackendName, WorkerKind
+from hwrun.remote.lab_file import Lab, read_lab
 from hwrun.remote.site import RemoteSite
 from hwrun.steady import usable_cores
-from hwrun.sweep_cells import parse_asked_links, parse_splits, plan_cells
+from hwrun.sweep_cells import PlannedCell, parse_asked_links, parse_splits, plan_cells
 from hwrun.sweep_plan import BenchSettings, SweepPlan, emulated_blocks, known_blocks
+from hwrun.testbed import Site
 from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
 from paretosim.block import Model
 from paretosim.errors import BadInputError
@@ -22,6 +26,13 @@ from paretosim.mode import Mode
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
 from paretosim.units import parse_duration_s
+
+# What --serial says: absent, alone, and `too`.
+_WORKERS: dict[str | None, tuple[WorkerKind, ...]] = {
+    None: ("overlapped",),
+    "only": ("serial",),
+    "too": ("overlapped", "serial"),
+}
 
 
 def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
@@ -66,6 +77,12 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     block_s, timings = (
         emulated_blocks(store, plans, models, speed) if emulated else (known_blocks(store, plans, models), {})
     )
+    given_backends = [plan.backend for plan in given]
+    if arguments.backend is None and len(set(given_backends)) > 1:
+        raise BadUsageError(
+            f"--plan: got plans of backends {', '.join(dict.fromkeys(given_backends))}, expected one; name those that"
+            " every plan is to be measured with by --backend"
+        )
     cells = plan_cells(
         plans=plans,
         links=[parse_asked_links(text, store) for text in _link_texts(arguments)],
@@ -76,8 +93,9 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         seed=arguments.seed,
         hosts=hosts,
         known_hosts=known_hosts,
+        workers=_WORKERS[arguments.serial],
+        backends=list(dict.fromkeys(arguments.backend or given_backends or ["tcp"])),
     )
-    used_hosts = tuple(sorted({host for cell in cells for host in cell.hosts}))
     max_cell_time_s = parse_duration_s(
         "60s" if arguments.max_cell_time is None else arguments.max_cell_time, "--max-cell-time"
     )
@@ -92,16 +110,7 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     )
     return SweepPlan(
         cells=cells,
-        site=RemoteSite(lab, used_hosts)
-        if lab is not None
-        else LocalSite(
-            hosts=used_hosts,
-            threads=arguments.threads,
-            # Stages that only wait share the cores with everything else; those that compute get their own.
-            pinned=not emulated or arguments.emulate_compute,
-            allowed=allowed,
-            seed=arguments.seed,
-        ),
+        sites=_sites(arguments, cells, lab, allowed),
         models=models,
         settings=settings,
         threads=arguments.threads,
@@ -118,6 +127,36 @@ def _model(name: str, store: ProfileStore, allowed: Sequence[str]) -> Model:
     model = store.model(name)
     reference_of(model, allowed)
     return model
+
+
+def _sites(
+    arguments: argparse.Namespace, cells: Sequence[PlannedCell], lab: Lab | None, allowed: Sequence[str]
+) -> dict[str, Site]:
+    """Where each backend's cells are measured: memory's in this process, all others on one testbed."""
+    hosts = tuple(sorted({host for cell in cells for host in cell.hosts}))
+    sites: dict[str, Site] = {}
+    for backend in dict.fromkeys(cell.plan.backend for cell in cells):
+        if backend == "memory":
+            sites[backend] = MemorySite(hosts=hosts, threads=arguments.threads, allowed=allowed)
+            continue
+        others = [site for known, site in sites.items() if known != "memory"]
+        sites[backend] = others[0] if others else _connected_site(arguments, hosts, lab, allowed)
+    return sites
+
+
+def _connected_site(
+    arguments: argparse.Namespace, hosts: tuple[str, ...], lab: Lab | None, allowed: Sequence[str]
+) -> Site:
+    if lab is not None:
+        return RemoteSite(lab, hosts)
+    return LocalSite(
+        hosts=hosts,
+        threads=arguments.threads,
+        # Stages that only wait share the cores with everything else; those that compute get their own.
+        pinned=arguments.emulate is None or arguments.emulate_compute,
+        allowed=allowed,
+        seed=arguments.seed,
+    )
 
 
 def _split_plans(arguments: argparse.Namespace, models: Sequence[Model], own_devices: str) -> list[Plan]:
@@ -142,6 +181,8 @@ def _check_plan(plan: Plan, model: Model, emulate: str | None) -> None:
     """Refuse a plan of another model's blocks, of a device that is not emulated, or of messages that are too long."""
     if (last := plan.stages[-1].last) != len(model.blocks):
         raise BadUsageError(f"--plan: {plan} ends at block {last}, expected {len(model.blocks)}, as {model.name} has")
+    if plan.backend not in get_args(BackendName):
+        raise BadUsageError(f"--plan: {plan} names {plan.backend}, expected one of {', '.join(get_args(BackendName))}")
     if plan.wire_dtype != "f32":
         raise BadUsageError(f"--plan: {plan} sends {plan.wire_dtype}, expected f32: activations travel as they are")
     emulated = None if emulate is None else {name.strip() for name in emulate.split(",")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from hwrun.errors import BadUsageError
 from hwrun.local.namespaces import availability
 from hwrun.local.testbed import LocalTestbed
 from hwrun.sweep_cells import PlannedCell
-from hwrun.testbed import Testbed, Workers
+from hwrun.testbed import Testbed
 
 if TYPE_CHECKING:
     from hwrun.local.workers import LocalWorkers
@@ -52,11 +51,8 @@ class LocalSite:
         is_shaped = permitted.how != "none" and not permitted.needs_reexec
         return LocalTestbed(shaped=is_shaped, names=self.hosts, seed=self.seed)
 
-    def workers(self, testbed: Testbed, log_folder: Path) -> AbstractContextManager[Workers]:
+    def workers(self, testbed: Testbed, log_folder: Path) -> LocalWorkers:
         """A process a host."""
-        return self._workers(testbed, log_folder)
-
-    def _workers(self, testbed: Testbed, log_folder: Path) -> LocalWorkers:
         from hwrun.local.workers import LocalWorkers
 
         if not isinstance(testbed, LocalTestbed):

@@ -22,16 +22,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hwrun.backends.tcp import SocketEnds
 from hwrun.errors import PeerGoneError, TimedOutError
 from hwrun.local.testbed import LOOPBACK_ADDRESS, Host, LocalTestbed
 from hwrun.models.weights import WeightStore
+from hwrun.records import LinkMeasured, Medium
 from hwrun.scratch import scratch_folder
 from hwrun.steady import steady_environment, usable_cores
+from hwrun.sweep_cells import Crossing
 from hwrun.testbed import DataPath
 from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import new_token
 from hwrun.wire.tcp import Address, listen
-from hwrun.worker_client import WorkerClient
+from hwrun.worker_client import WorkerClient, probe_over
 from paretosim.link import Link
 
 # Importing torch takes seconds on a busy machine.
@@ -101,8 +104,17 @@ class LocalWorkers:
         return self._running[host].client
 
     def route(self, path: DataPath) -> LocalRoute:
-        """How data take that path between the workers."""
+        """How sockets take that path between the workers."""
         return LocalRoute(self._testbed, self, path)
+
+    def ends(self, path: DataPath) -> SocketEnds:
+        """A pipeline's ends over that path."""
+        return SocketEnds(self.route(path), self.credentials)
+
+    def probe(self, hop: Crossing, medium: Medium, echo_s: float) -> LinkMeasured:
+        """What the path from one host to another is."""
+        address = self.route(DataPath((hop.start, hop.end), (hop.link,), hop.end, hop.link)).stage_address(1)
+        return probe_over(self.client(hop.start), str(address), medium, hop.link, echo_s)
 
     @property
     def process_ids(self) -> tuple[int, ...]:

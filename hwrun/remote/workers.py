@@ -11,15 +11,18 @@ from typing import Self
 
 from msgspec import structs
 
+from hwrun.backends.tcp import SocketEnds
 from hwrun.errors import HwrunError, PeerGoneError
 from hwrun.models.weights import WeightStore
+from hwrun.records import LinkMeasured, Medium
 from hwrun.remote.fleet import credentials_of, require_sound, start_workers
 from hwrun.remote.lab_file import Lab, LabHost
 from hwrun.scratch import scratch_folder
+from hwrun.sweep_cells import Crossing
 from hwrun.testbed import DataPath
 from hwrun.wire.control import WorkerBusyError
 from hwrun.wire.tcp import Address, listen
-from hwrun.worker_client import WorkerClient
+from hwrun.worker_client import WorkerClient, probe_over
 
 # A worker that lost its orchestrator needs a moment to notice, and one that systemd restarts a few seconds.
 _DIAL_AGAIN_LIMIT_S = 10.0
@@ -101,6 +104,15 @@ class RemoteWorkers:
 
     def kill(self) -> None:
         """Nothing of it outlives this process: a worker ends what it runs for us when the connection ends."""
+
+    def ends(self, path: DataPath) -> SocketEnds:
+        """A pipeline's ends over that path."""
+        return SocketEnds(self.route(path), self.credentials)
+
+    def probe(self, hop: Crossing, medium: Medium, echo_s: float) -> LinkMeasured:
+        """What the path from one host to another is."""
+        address = self.route(DataPath((hop.start, hop.end), (hop.link,), hop.end, hop.link)).stage_address(1)
+        return probe_over(self.client(hop.start), str(address), medium, hop.link, echo_s)
 
     def route(self, path: DataPath) -> RemoteRoute:
         """How data take that path."""

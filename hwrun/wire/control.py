@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
-from hwrun.records import LinkMeasured, Medium, Phases, Scalar, WorkerSample
+from hwrun.records import BackendName, LinkMeasured, Medium, Phases, Scalar, WorkerKind, WorkerSample
 from hwrun.wire.frames import Kind
 from hwrun.wire.tcp import BufferPool, Connection, Message
 
@@ -87,7 +87,8 @@ class DeployStage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=T
 
     `target_s` is the emulated stage's compute time, None where it computes for real; with `compute_each` an
     emulated stage computes every batch and then waits for its target. `limit_bytes` is the longest tensor
-    payload of this plan. A stage with `keeps_input` is followed by one INPUT frame and runs on dispatch.
+    payload of this plan. A stage with `keeps_input` is followed by one INPUT frame and runs on dispatch. `backend` is
+    how batches come from the stage before, `workers` how the stage shares its time.
     """
 
     pipeline: str
@@ -103,10 +104,15 @@ class DeployStage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=T
     keeps_input: bool
     limit_bytes: int
     queue_depth: int
+    backend: BackendName = "tcp"
+    workers: WorkerKind = "overlapped"
 
 
 class Connect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Let stage `position` dial the next one (or the orchestrator's results) at `address`, and start working."""
+    """Let stage `position` dial the next one (or the orchestrator's results) at `address`, and start working.
+
+    An address says by its scheme which backend dials: `HOST:PORT` and `unix:PATH` are sockets.
+    """
 
     pipeline: str
     position: int

@@ -128,3 +128,38 @@ def test_a_mode_that_is_only_predicted_is_refused_before_anything_is_sent() -> N
             BadUsageError, match=r"mode open\(rate=1/s, deterministic\): it is predicted and simulated only"
         ):
             refused()
+
+
+class OneDevice:
+    """Two stages on one host that take turns, the earlier one first: a line slowed by the batches behind."""
+
+    def __init__(self, first_s, second_s):
+        self.services_s = (first_s, second_s)
+        self.now_s = 0.0
+        self.waiting = [[], []]
+        self.under_way = 0
+
+    def dispatch(self, sequence):
+        self.waiting[0].append(sequence)
+        self.under_way += 1
+        return self.now_s
+
+    def take_returned(self):
+        while True:
+            stage = 0 if self.waiting[0] else 1
+            sequence = self.waiting[stage].pop(0)
+            self.now_s += self.services_s[stage]
+            if stage == 1:
+                self.under_way -= 1
+                return sequence, self.now_s
+            self.waiting[1].append(sequence)
+
+
+def test_where_stages_share_a_host_the_window_stays_full_until_the_last_measured_batch_is_back():
+    line = OneDevice(0.2, 0.3)
+    (run,) = feed(line, Mode.named("closed", window=4), 8, stages_share_a_host=True)
+    assert period(run) == pytest.approx(0.5)
+    assert len(run.batches) == 9
+    assert line.under_way == 0
+    (draining,) = feed(OneDevice(0.2, 0.3), Mode.named("closed", window=4), 8)
+    assert period(draining) < 0.45

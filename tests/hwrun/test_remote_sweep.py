@@ -111,7 +111,7 @@ def test_what_a_testbed_cannot_do_is_refused_before_anything_starts(tmp_path):
     assert plan().cells[0].hosts == ("h1", "h2")
     assert plan("--hosts", "h2,h1").cells[0].hosts == ("h2", "h1")
     (cell,) = plan("--link", "5mbit,20ms").cells
-    assert "the loopback interface, which is not shaped" in plan().site.refuses(cell)[0]
+    assert "the loopback interface, which is not shaped" in plan().sites["tcp"].refuses(cell)[0]
     with pytest.raises(BadUsageError, match="got 'h9', expected one of h1, h2"):
         plan("--hosts", "h1,h9")
     with pytest.raises(BadUsageError, match="--local: got it with --testbed"):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import hwrun.worker
+from hwrun.backends.tcp import SocketEnds
 from hwrun.errors import PeerGoneError, TimedOutError
 from hwrun.feeding import feed
 from hwrun.models.weights import WeightStore
@@ -119,8 +120,9 @@ def pipeline(workers, reference_and_store, folder, split=10, limit_s=60, **chang
     for client, stage in zip(clients, stages, strict=True):
         client.supply(reference.digests[stage.first : stage.last], store)
     try:
+        ends = SocketEnds(LoopbackRoute(workers, folder), CREDENTIALS)
         with Pipeline(
-            clients, LoopbackRoute(workers, folder), CREDENTIALS, deployment(reference, stages, **changes),
+            clients, ends, deployment(reference, stages, **changes),
             time.monotonic() + limit_s,
         ) as running:  # fmt: skip
             yield running
@@ -404,7 +406,7 @@ def test_a_worker_that_goes_fails_its_pipeline_at_once(workers, reference_and_st
 def test_a_path_that_is_gone_ends_the_wait_for_a_result_within_a_second(workers, reference_and_store, tmp_path):
     with pipeline(workers, reference_and_store, tmp_path, targets_s=(0.01, 30.0)) as running:
         running.dispatch(0)
-        running._route.is_gone = True
+        running._ends._route.is_gone = True
         start_s = time.monotonic()
         with pytest.raises(PeerGoneError, match="the path is gone"):
             running.take_returned()

@@ -1,0 +1,210 @@
+"""What every backend owes a stage: one suite, and a way to make both ends of a hop for each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from hwrun.backends.contract import Inlet, Outlet
+from hwrun.backends.memory import MemoryExchange, address
+from hwrun.backends.tcp import TcpInlet, TcpOutlet
+from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, ProtocolError
+from hwrun.wire.tcp import BufferPool, Connection
+from paretosim.link import Link
+
+LIMIT_BYTES = 4 * 2**20
+
+
+@dataclass
+class Hop:
+    outlet: Outlet
+    inlet: Inlet
+
+
+@contextlib.contextmanager
+def tcp_hop() -> Iterator[Hop]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+    outlet = TcpOutlet(Connection(near, "far"))
+    inlet = TcpInlet(Connection(far, "near"), BufferPool(), LIMIT_BYTES)
+    try:
+        yield Hop(outlet, inlet)
+    finally:
+        outlet.close()
+        inlet.close()
+
+
+@contextlib.contextmanager
+def memory_hop() -> Iterator[Hop]:
+    exchange = MemoryExchange()
+    inlet = exchange.inlet("p", 1, LIMIT_BYTES)
+    outlet = exchange.outlet(address("A", "B"), "p", 1)
+    yield Hop(outlet, inlet)
+    outlet.close()
+
+
+HOPS: dict[str, Callable[[], contextlib.AbstractContextManager[Hop]]] = {"tcp": tcp_hop, "memory": memory_hop}
+
+
+@pytest.fixture(params=HOPS)
+def hop(request: pytest.FixtureRequest) -> Iterator[Hop]:
+    with HOPS[request.param]() as made:
+        yield made
+
+
+def sending(hop: Hop, *batches: tuple[torch.Tensor, ...]) -> threading.Thread:
+    def send() -> None:
+        with contextlib.suppress(PeerGoneError):
+            for number, tensors in enumerate(batches):
+                hop.outlet.send(number, tensors)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_batches_arrive_whole_and_in_order_with_their_numbers(hop: Hop) -> None:
+    batches = [(torch.randn(8, 3, 50, 50), torch.arange(number, number + 4)) for number in range(20)]
+    thread = sending(hop, *batches)
+    for number, sent in enumerate(batches):
+        arrival = hop.inlet.receive()
+        assert arrival.sequence == number
+        assert all(torch.equal(got, one) for got, one in zip(arrival.tensors, sent, strict=True))
+        assert arrival.start_s is None or arrival.start_s <= arrival.end_s <= time.monotonic()
+        arrival.release()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.randn(2, 3, 4).permute(2, 0, 1), torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        torch.randn(4, 6)[:, ::2], torch.arange(5, dtype=torch.int64), torch.randn(3).to(torch.bfloat16),
+        torch.tensor(2.5), torch.randn(2, 3) > 0,
+    ],
+    ids=["permuted", "channels last", "gaps", "int64", "bfloat16", "scalar", "bool"],
+)  # fmt: skip
+def test_a_tensor_keeps_its_values_dtype_shape_and_order_of_dimensions(hop: Hop, tensor: torch.Tensor) -> None:
+    thread = sending(hop, (tensor,))
+    (got,) = hop.inlet.receive().tensors
+    thread.join()
+    assert got.dtype == tensor.dtype
+    assert got.shape == tensor.shape
+    assert torch.equal(got, tensor)
+    if tensor.is_contiguous() or tensor.numel() == tensor.untyped_storage().nbytes() // tensor.itemsize:
+        assert got.stride() == tensor.stride()
+
+
+def test_what_was_sent_may_be_overwritten_when_send_returns(hop: Hop) -> None:
+    tensor = torch.ones(200_000)
+
+    def send() -> None:
+        hop.outlet.send(0, (tensor,))
+        tensor.fill_(2.0)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    arrival = hop.inlet.receive()
+    thread.join()
+    assert bool((arrival.tensors[0] == 1.0).all())
+
+
+def test_what_arrived_may_be_changed_without_reaching_the_sender(hop: Hop) -> None:
+    tensor = torch.ones(1000)
+    thread = sending(hop, (tensor,))
+    hop.inlet.receive().tensors[0].zero_()
+    thread.join()
+    assert bool((tensor == 1.0).all())
+
+
+@pytest.mark.parametrize("how", ["outlet.shut_down", "outlet.close", "inlet.shut_down"])
+def test_a_receiver_that_waits_is_woken_when_either_end_goes(hop: Hop, how: str) -> None:
+    end, _, action = how.partition(".")
+    timer = threading.Timer(0.1, getattr(getattr(hop, end), action))
+    timer.start()
+    start_s = time.monotonic()
+    with pytest.raises(PeerGoneError):
+        hop.inlet.receive()
+    assert time.monotonic() - start_s < 5
+    timer.join()
+    with pytest.raises(PeerGoneError):
+        hop.inlet.receive()
+
+
+def test_a_sender_learns_that_the_receiver_is_gone(hop: Hop) -> None:
+    hop.inlet.shut_down()
+    batch = (torch.zeros(100_000),)
+
+    def send_many() -> None:
+        for number in range(100):
+            hop.outlet.send(number, batch)
+
+    with pytest.raises(PeerGoneError):
+        send_many()
+
+
+def test_a_batch_longer_than_was_agreed_is_refused(hop: Hop) -> None:
+    thread = sending(hop, (torch.zeros(LIMIT_BYTES // 4 + 1),))
+    with pytest.raises(ProtocolError, match=r"at most|expected"):
+        hop.inlet.receive()
+    hop.inlet.shut_down()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_shutting_down_again_is_harmless_and_what_is_said_of_sockets_is_numbers_or_nothing(hop: Hop) -> None:
+    for size in (hop.outlet.buffer_bytes, hop.inlet.buffer_bytes):
+        assert size is None or size > 0
+    assert isinstance(hop.outlet.tcp_info(), dict)
+    for end in (hop.outlet, hop.inlet):
+        end.shut_down()
+        end.shut_down()
+
+
+def link(rate_bps: float, delay_s: float, **changes: float) -> Link:
+    return Link(
+        schema_version=1, name="test", rate_bps=rate_bps, one_way_delay_s=delay_s, return_rate_bps=rate_bps,
+        return_delay_s=0.0, header_bytes=66, **changes,
+    )  # fmt: skip
+
+
+def test_a_link_in_memory_takes_bytes_over_rate_and_then_its_delay() -> None:
+    exchange = MemoryExchange()
+    exchange.shape({("A", "B"): link(8e6, 0.05)})
+    inlet = exchange.inlet("p", 1, LIMIT_BYTES)
+    outlet = exchange.outlet(address("A", "B"), "p", 1)
+    batch = (torch.zeros(144_800, dtype=torch.uint8),)  # 100 segments of 1448 bytes, 66 of header each: 0.1514 s
+    returned_s: list[float] = []
+
+    def send() -> None:
+        for number in range(3):
+            outlet.send(number, batch)
+            returned_s.append(time.monotonic())
+
+    start_s = time.monotonic()
+    thread = threading.Thread(target=send)
+    thread.start()
+    arrivals_s = [inlet.receive().end_s - start_s for _ in range(3)]
+    thread.join()
+    for number, (arrival_s, left_s) in enumerate(zip(arrivals_s, returned_s, strict=True), start=1):
+        assert number * 0.1514 + 0.05 <= arrival_s < number * 0.1514 + 0.05 + 0.03
+        assert number * 0.1514 <= left_s - start_s < number * 0.1514 + 0.03
+
+
+def test_a_link_in_memory_has_nothing_drawn_and_no_queue() -> None:
+    for changes in ({"loss": 0.1}, {"jitter_s": 0.01}, {"limit_bytes": 10_000}):
+        with pytest.raises(BadUsageError, match="use --backend tcp"):
+            MemoryExchange().shape({("A", "B"): link(8e6, 0.05, **changes)})
+
+
+def test_a_stage_that_waits_for_nothing_in_memory_is_not_reached() -> None:
+    with pytest.raises(HwrunError, match="stage 1 of pipeline p waits for nothing here"):
+        MemoryExchange().outlet(address("A", "B"), "p", 1)
