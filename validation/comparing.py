@@ -30,7 +30,7 @@ class Comparison:
     """One plan under one condition: measured beside predicted.
 
     `transfers` are of the hops between stages, empty where the ends of a hop share no clock or batches queue for it.
-    `fitted` says that the calibration of its prediction was fitted on this very condition.
+    `fitted` says that the calibration of its prediction was fitted on a run that these cells stand in.
     """
 
     cuts: Cuts

@@ -120,7 +120,7 @@ def join(runs: Sequence[Run], store: ProfileStore, calibrations: Mapping[Backend
             continue
         groups.setdefault(condition, []).append((run, cell))
     joined = []
-    for condition in sorted(groups, key=_order):
+    for condition in sorted(groups, key=order_of):
         result = _join_condition(condition, groups[condition], store, calibrations or {})
         if isinstance(result, JoinedCondition):
             joined.append(result)
@@ -130,7 +130,7 @@ def join(runs: Sequence[Run], store: ProfileStore, calibrations: Mapping[Backend
     return Joined(runs=tuple(runs), conditions=tuple(joined), unjoined=tuple(unjoined), superseded=superseded)
 
 
-def _order(condition: Condition) -> tuple[str, str, str, float, float, str]:
+def order_of(condition: Condition) -> tuple[str, str, str, float, float, str]:
     """By model, devices, mode and then from the fastest link (unshaped ones first) to the slowest."""
     link = condition.link_asked
     rate_bps, delay_s = (math.inf, 0.0) if link is None else (link.rate_bps, link.one_way_delay_s)
@@ -232,11 +232,22 @@ def _join_condition(
         link_origin=conditions.link_origin(condition),
         link_checks=checks,
         comparisons=tuple(
-            compare(inputs, predicted[cuts], by_cuts[cuts], transfers_seen=transfers_seen, fitted=False)
+            compare(
+                inputs,
+                predicted[cuts],
+                by_cuts[cuts],
+                transfers_seen=transfers_seen,
+                fitted=_was_fitted_on(inputs.calibration, by_cuts[cuts]),
+            )
             for cuts in sorted(by_cuts)
         ),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _was_fitted_on(calibration: Calibration | None, cells: Sequence[tuple[str, Cell]]) -> bool:
+    """Whether a calibration names the run of any of these cells among those that it was fitted on."""
+    return calibration is not None and any(run_id in calibration.fitted_on for run_id, _ in cells)
 
 
 def _link_checks(condition: Condition, cells: Sequence[Cell]) -> tuple[LinkCheck, ...]:
