@@ -19,6 +19,7 @@ SUBCOMMANDS = (
     Subcommand("down", "hwrun.commands.down", "end the workers that hwrun up started"),
     Subcommand("resident", "hwrun.commands.resident", "what up, status and down run on each host; not typed by hand"),
     Subcommand("sweep", "hwrun.commands.sweep", "measure plans over links, modes and repeats"),
+    Subcommand("export", "hwrun.commands.export", "a run as CSV or Parquet, or a cell's timeline"),
     Subcommand("probe", "hwrun.commands.probe", "round trips, goodput, message cost and clocks between two hosts"),
     Subcommand("profile", "hwrun.commands.profile", "time every block of a model on this device"),
     Subcommand("shape", "hwrun.commands.shape", "make the link to a peer slow, late or lossy, by tc, under a lease"),

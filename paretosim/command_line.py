@@ -22,6 +22,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 # Packages that only an extra installs; pyproject.toml has the lists.
 _EXTRA_OF = dict.fromkeys(("torch", "torchvision", "fvcore", "psutil", "safetensors", "pyroute2"), "hw")
 _EXTRA_OF |= dict.fromkeys(("matplotlib", "scipy", "moocore"), "report")
+_EXTRA_OF["pyarrow"] = "parquet"
 
 
 @dataclass(frozen=True)

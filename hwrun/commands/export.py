@@ -1,0 +1,121 @@
+"""`hwrun export`: a run as a table with one line a cell, or a cell's timeline."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from hwrun.errors import BadUsageError, HwrunError
+from hwrun.export.cell_rows import COLUMNS, as_csv, cell_rows
+from hwrun.export.timeline import as_chrome_trace
+from hwrun.records import Cell, Run, Scalar, read_run
+from paretosim.command_line import DONE
+
+_STDOUT = Path("-")
+_PLAIN_WIDTH = 160
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `hwrun export`."""
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="a folder that hwrun sweep wrote")
+    add("--csv", type=Path, metavar="FILE", help="one line a cell; - is standard output")
+    add("--parquet", type=Path, metavar="FILE", help="the same table as Parquet")
+    add("--timeline", type=Path, metavar="FILE", help="one cell, for ui.perfetto.dev or chrome://tracing")
+    add("--cell", metavar="ID", help="which cell's timeline, the beginning of its id is enough (default: first done)")
+    parser.epilog = "Without a file: lists the cells and their ids."
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write what was asked for; without it, list the cells."""
+    if arguments.cell is not None and arguments.timeline is None:
+        raise BadUsageError("--cell: says whose timeline is wanted, expected --timeline FILE with it")
+    found = read_run(arguments.run)
+    rows = cell_rows(found)
+    if found.dropped_lines:
+        print(f"hwrun: {found.dropped_lines} half-written lines were left out", file=sys.stderr)
+    if arguments.csv is not None:
+        _write(arguments.csv, "--csv", as_csv(rows).encode())
+    if arguments.parquet is not None:
+        _write_with(arguments.parquet, "--parquet", _parquet_writer(rows))
+    if arguments.timeline is not None:
+        cell = chosen_cell(found, arguments.cell)
+        _write(arguments.timeline, "--timeline", as_chrome_trace(found, cell))
+        print(
+            f"hwrun: the timeline is of cell {cell.cell_id}: {cell.plan} {cell.mode} {cell.link_name}", file=sys.stderr
+        )
+    if arguments.csv is None and arguments.parquet is None and arguments.timeline is None:
+        _list(rows)
+    return DONE
+
+
+def chosen_cell(run: Run, beginning: str | None) -> Cell:
+    """The cell whose id begins so; without one, the first that is done.
+
+    Raises
+    ------
+    BadUsageError : no such cell, or several.
+    """
+    cells = run.latest_cells()
+    if beginning is None:
+        done = [cell for cell in cells if cell.status == "done"]
+        if not done:
+            raise BadUsageError(f"{run.path}: holds no cell that is done, expected one to show; resume the sweep")
+        return done[0]
+    found = [cell for cell in cells if cell.cell_id.startswith(beginning)]
+    if len(found) != 1:
+        raise BadUsageError(
+            f"--cell: got {beginning!r}, with which {len(found)} of {len(cells)} ids begin, expected one; list them"
+            f" with: hwrun export {run.path}"
+        )
+    return found[0]
+
+
+def _write(path: Path, option: str, content: bytes) -> None:
+    if path == _STDOUT:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        return
+    _write_with(path, option, lambda unfinished: unfinished.write_bytes(content))
+
+
+def _write_with(path: Path, option: str, write: Callable[[Path], object]) -> None:
+    """Whole or not at all, as a reader may already look for it."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(unfinished)
+        unfinished.replace(path)
+    except OSError as error:
+        raise HwrunError(f"{option} {path}: cannot be written: {error.strerror or error}; give another") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    print(f"wrote {path}", file=sys.stderr)
+
+
+def _parquet_writer(rows: Sequence[dict[str, Scalar]]) -> Callable[[Path], None]:
+    import pyarrow  # type: ignore[import-untyped,unused-ignore]  # or not installed
+    from pyarrow import parquet  # type: ignore[import-untyped,unused-ignore]
+
+    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
+    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    table = pyarrow.Table.from_pylist(list(rows), schema=schema)
+    return lambda path: parquet.write_table(table, path)
+
+
+def _list(rows: Sequence[dict[str, Scalar]]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("id", "plan", "mode", "link", "repeat", "status"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "id")
+    for row in rows:
+        table.add_row(
+            str(row["cell_id"]), str(row["plan"]), str(row["mode"]), str(row["link"]), str(row["repeat"]),
+            str(row["status"]),
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
