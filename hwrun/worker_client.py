@@ -6,11 +6,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
-from hwrun.models.weights import WeightStore
 from hwrun.probe import PINGS, bulk_bytes
 from hwrun.records import ClockExchange, LinkMeasured, Medium
 from hwrun.shaping.on_the_wire import to_wire
@@ -22,6 +21,9 @@ from hwrun.wire.control import answered, decode_control, receive_control, send_c
 from hwrun.wire.frames import Kind, TensorSpec
 from hwrun.wire.tcp import Address, BufferPool, Connection
 from paretosim.link import Link
+
+if TYPE_CHECKING:  # it loads torch, which a command may only once its environment is fixed
+    from hwrun.models.weights import WeightStore
 
 # Loading a stage of vgg16 on a slow SD card is the longest that a worker is expected to take for one request.
 REQUEST_LIMIT_S = 120.0
