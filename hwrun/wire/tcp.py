@@ -38,6 +38,12 @@ ALIGNMENT_BYTES = 64
 # UIO_MAXIOV of Linux (sendmsg(2)): at most this many pieces in one call.
 _MAX_PIECES = 1024
 _DIAL_LIMIT_S = 15.0
+# A frame that has begun is whole in its sender's memory, so it arrives as fast as the path carries it. One that comes
+# slower than any path that is measured comes from a peer, or over a path, that is broken.
+_FRAME_GRACE_S = 30.0
+_LEAST_BYTES_PER_S = 1000.0
+# How often a thread that waits for bytes looks at the clock.
+_WAKE_S = 5
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -152,7 +158,12 @@ def dial(address: Address, limit_s: float = _DIAL_LIMIT_S) -> socket.socket:
 
 
 def prepared(connection: socket.socket) -> socket.socket:
-    """The socket with Nagle off and a dead peer noticed within about half a minute."""
+    """The socket with Nagle off, a dead peer noticed within about half a minute, and waits that end now and then.
+
+    While it has no time limit, a wait for bytes ends every few seconds with BlockingIOError (SO_RCVTIMEO of socket(7)),
+    which costs nothing while bytes come.
+    """
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _WAKE_S, 0))
     if connection.family in (socket.AF_INET, socket.AF_INET6):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -272,36 +283,53 @@ class Connection:
         ------
         ProtocolError : the frame is not of this protocol or longer than agreed.
         PeerGoneError : the other side closed, or this one was shut down.
+        TimedOutError : a frame that has begun does not go on; or nothing came within the socket's time limit.
         """
-        self._fill(memoryview(self._header))
+        room = memoryview(self._header)
+        begun = self._some(room, float("inf"))
+        if begun < HEADER_BYTES:
+            self._fill(room[begun:], time.monotonic() + _FRAME_GRACE_S)
         start_s = time.monotonic()
         header = decode_header(self._header, limit_bytes)
+        end_s = start_s + _FRAME_GRACE_S + header.payload_bytes / _LEAST_BYTES_PER_S
         specs: tuple[TensorSpec, ...] = ()
         offsets: tuple[int, ...] = ()
         if header.tensors:
             raw = bytearray(header.tensors * TENSOR_HEADER_BYTES)
-            self._fill(memoryview(raw))
+            self._fill(memoryview(raw), end_s)
             specs = decode_tensor_headers(raw, header)
             offsets, room_bytes = _places(specs)
             buffer = pool.take(room_bytes)
             for spec, offset in zip(specs, offsets, strict=True):
-                self._fill(buffer[offset : offset + spec.size_bytes])
+                self._fill(buffer[offset : offset + spec.size_bytes], end_s)
         else:
             buffer = pool.take(header.payload_bytes)
-            self._fill(buffer)
+            self._fill(buffer, end_s)
         return Message(header, specs, offsets, buffer, start_s, time.monotonic())
 
-    def _fill(self, view: memoryview) -> None:
+    def _fill(self, view: memoryview, end_s: float) -> None:
+        """Receive all of `view` by `end_s` of the monotonic clock."""
         while view.nbytes:
+            view = view[self._some(view, end_s) :]
+
+    def _some(self, view: memoryview, end_s: float) -> int:
+        """Receive at least one byte; how many."""
+        while True:
+            if time.monotonic() > end_s:
+                raise TimedOutError(
+                    f"{self.peer}: a frame that has begun is still not whole; the peer, or the path, is stuck"
+                )
             try:
                 count = self.socket.recv_into(view)
+            except BlockingIOError:
+                continue  # nothing for _WAKE_S
             except TimeoutError as error:
                 raise TimedOutError(f"{self.peer}: said nothing in time") from error
             except OSError as error:
                 raise PeerGoneError(f"{self.peer}: receiving: {error.strerror or error}") from error
             if count == 0:
                 raise PeerGoneError(f"{self.peer}: closed the connection")
-            view = view[count:]
+            return count
 
     def shut_down(self) -> None:
         """End both directions: wakes threads blocked in `send` and `receive`, here and at the peer."""

@@ -161,7 +161,12 @@ class TlsStream:
             # The bound holds for the whole call: a peer must not renew it by a byte now and then.
             if end_s is not None:
                 _await_readable(self._stream, end_s)
-            arrived = self._stream.recv_into(self._received)
+            try:
+                arrived = self._stream.recv_into(self._received)
+            except BlockingIOError:
+                if filled:
+                    break
+                raise
             with self._crypting:
                 if arrived:
                     self._incoming.write(self._received[:arrived])

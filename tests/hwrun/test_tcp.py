@@ -1,15 +1,18 @@
 """Sockets that carry frames: tensors arrive as they were, whatever their number, size and type."""
 
 import socket
+import struct
 import threading
+import time
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwrun.errors import BadUsageError, PeerGoneError, ProtocolError
-from hwrun.wire.frames import Kind
+from hwrun.errors import BadUsageError, PeerGoneError, ProtocolError, TimedOutError
+from hwrun.wire import tcp
+from hwrun.wire.frames import HEADER_BYTES, VERSION, Kind, encode
 from hwrun.wire.tcp import ALIGNMENT_BYTES, Address, BufferPool, Connection, dial, listen, prepared, tcp_info
 from hwrun.wire.tensors import as_delivered, incoming, memory_order, outgoing, share_memory
 
@@ -136,6 +139,87 @@ def test_shutting_down_wakes_a_blocked_receiver(pair):
     pair[1].shut_down()
     thread.join(timeout=5)
     assert len(errors) == 1
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(tcp, "_FRAME_GRACE_S", 0.3)
+    monkeypatch.setattr(tcp, "_WAKE_S", 1)
+
+
+def over_tcp():
+    with listen(Address(host="127.0.0.1")) as listener:
+        near = dial(Address(*listener.getsockname()))
+        return near, Connection(prepared(listener.accept()[0]), "the peer")
+
+
+@pytest.mark.parametrize("begun", [1, HEADER_BYTES - 1, HEADER_BYTES, HEADER_BYTES + 5])
+def test_a_frame_that_begins_and_does_not_go_on_is_given_up(impatient, begun):
+    near, receiver = over_tcp()
+    near.sendall((encode(Kind.CHUNK, payload_bytes=10) + bytes(10))[:begun])
+    start_s = time.monotonic()
+    with pytest.raises(TimedOutError, match="the peer: a frame that has begun is still not whole"):
+        receiver.receive(BufferPool(), 100)
+    assert time.monotonic() - start_s < 10
+    near.close()
+    receiver.close()
+
+
+def test_a_peer_that_sends_a_byte_now_and_then_is_given_up_too(impatient):
+    near, receiver = over_tcp()
+    gone = threading.Event()
+
+    def drip():
+        for byte in encode(Kind.CHUNK, payload_bytes=1000) + bytes(1000):
+            if gone.wait(0.02):
+                return
+            near.sendall(bytes([byte]))
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    start_s = time.monotonic()
+    with pytest.raises(TimedOutError, match="still not whole"):
+        receiver.receive(BufferPool(), 1000)
+    assert time.monotonic() - start_s < 10
+    gone.set()
+    thread.join()
+    near.close()
+    receiver.close()
+
+
+def test_a_connection_may_be_idle_between_frames_for_longer_than_a_frame_may_take(impatient):
+    near, receiver = over_tcp()
+    late = threading.Timer(1.5, near.sendall, [encode(Kind.PING)])
+    late.start()
+    assert receiver.receive(BufferPool(), 100).header.kind is Kind.PING
+    late.join()
+    near.close()
+    receiver.close()
+
+
+@pytest.mark.parametrize("cut", [1, HEADER_BYTES, HEADER_BYTES + 50, -1])
+def test_a_truncated_frame_is_a_peer_that_left(pair, cut):
+    specs, payload = outgoing([torch.ones(100)])
+    whole = encode(Kind.BATCH, 0, specs) + bytes(payload[0])
+    pair[0].socket.sendall(whole[:cut])
+    pair[0].close()
+    with pytest.raises(PeerGoneError, match="closed the connection"):
+        pair[1].receive(BufferPool(), 1000)
+
+
+def test_an_absurd_length_is_refused_before_anything_is_allocated(pair):
+    taken = []
+
+    class Watched(BufferPool):
+        def take(self, size_bytes):
+            taken.append(size_bytes)
+            return super().take(size_bytes)
+
+    for announced in (2**63, 2**64 - 1, 1001):
+        pair[0].socket.sendall(struct.pack(">4sBBHQQ", b"hwrn", VERSION, Kind.CHUNK, 0, 0, announced))
+        with pytest.raises(ProtocolError, match=f"payload of {announced} bytes, expected at most 1000"):
+            pair[1].receive(Watched(), 1000)
+    assert taken == []
 
 
 def test_tcp_tells_of_itself_and_nagle_is_off():
