@@ -13,13 +13,14 @@ DEMO_RUN := runs/demo-$(shell date -u +%Y%m%dT%H%M%SZ)
 # against settings that tc makes (test_shaping_lease.py).
 APT_PACKAGES := openssh-server user-mode-linux busybox-static iproute2 ethtool
 
-.PHONY: apt-packages demo test check bench format clean help
+.PHONY: apt-packages demo test check bench format clean help soak
 
 help:
 	@echo "make demo   predict, measure over real sockets, compare: the whole loop on this machine"
 	@echo "make test   the tests"
 	@echo "make check  format, lint, types"
 	@echo "make bench  the performance suite (ratios within one run)"
+	@echo "make soak   long runs: a million fuzzed frames"
 	@echo "make format let ruff format and fix"
 	@echo "make apt-packages  Debian packages that some tests need, where apt and root are there; else says so"
 	@echo "make clean  remove .venv and caches; runs/ is kept"
@@ -57,6 +58,11 @@ check: $(ENVIRONMENT)
 bench: $(ENVIRONMENT)
 	$(BIN)/python -m compileall -q paretosim hwrun validation
 	$(BIN)/python -m tests.benchmarks
+
+# Long runs that look for what a short one does not meet.
+soak: $(ENVIRONMENT)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[soak]'
+	$(BIN)/python -m tests.soak.fuzz_frames
 
 format: $(ENVIRONMENT)
 	$(BIN)/ruff format .
