@@ -13,6 +13,8 @@ import psutil
 
 from hwrun.errors import BadUsageError, HwrunError, ProtocolError
 from hwrun.feeding import Fed, FedRun, feed
+from hwrun.link_check import LinkMissedError
+from hwrun.link_check import remedy as link_remedy
 from hwrun.link_probes import LinkProbes
 from hwrun.models.model_source import recorded_reference
 from hwrun.orchestrator import Deployment, Pipeline
@@ -75,7 +77,7 @@ class Bench:
         self._references = references
         self._plan = plan
         self._settings = plan.settings
-        self._probes = LinkProbes(testbed, workers, on_probe)
+        self._probes = LinkProbes(testbed, workers, on_probe, plan.settings.link_tolerance)
 
     def measure(self, cell: PlannedCell) -> Cell:
         """The cell, done or failed with the reason; workers that died are started again for the next one."""
@@ -92,6 +94,8 @@ class Bench:
             # What a peer saw of a death is an effect; the death is the reason.
             reason = ": ".join(part for part in (self._workers.deaths(), str(error)) if part)
             remedy = "resume the sweep to try it again; the workers' logs beside it say more"
+            if isinstance(error, LinkMissedError):
+                remedy = link_remedy(self._settings.link_tolerance)
         return recorded(
             cell,
             self._plan,
@@ -112,15 +116,15 @@ class Bench:
             queue_depth=self._settings.queue_depth if cell.workers == "overlapped" else None,
         )
 
-    def probe_after(self, hop: Crossing) -> None:
-        """Probe a hop once more, after the last cell that has it.
+    def probe_after(self, hop: Crossing) -> str | None:
+        """Probe a hop once more, after the last cell that has it; in what it misses its link, None where it holds.
 
         Raises
         ------
         HwrunError : it cannot be probed; the cells stand, without what it would have said of drift.
         """
         self._workers.revive()
-        self._probes.after(hop)
+        return self._probes.after(hop)
 
     def _measure(self, cell: PlannedCell, found: _Found) -> None:
         model = self._plan.models[cell.plan.model]
@@ -137,7 +141,10 @@ class Bench:
         for client, stage in zip(clients, stages, strict=True):
             client.supply(reference.digests[stage.first : stage.last], self._workers.store)
         self._testbed.shape(cell.pair_links())
+        misses = [f"{hop.start} to {hop.end}: {why}" for hop in cell.hops if (why := self._probes.missed_before(hop))]
         found.links = tuple(self._probes.before(hop) for hop in cell.hops)
+        if misses:
+            raise LinkMissedError(f"not the link that was asked for: {'; '.join(misses)}")
         found.control_delay_s = self._probes.control_delay_s(cell.hosts[0])
         deployment = Deployment(
             model=source,

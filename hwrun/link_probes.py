@@ -7,12 +7,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
+from hwrun.link_check import missed
 from hwrun.probe import ECHO_S
 from hwrun.records import LinkMeasured, LinkProbe, WorkerClock
 from hwrun.sweep_cells import UNSHAPED, Crossing
 from hwrun.testbed import Testbed, Workers
 
 _CONTROL_PINGS = 9
+_ATTEMPTS = 3
 
 
 class LinkProbes:
@@ -21,9 +23,14 @@ class LinkProbes:
     Parameters
     ----------
     on_probe : given each probe as it was made.
+    tolerance : relative; by how much a shaped link may miss what was asked for.
     """
 
-    def __init__(self, testbed: Testbed, workers: Workers, on_probe: Callable[[LinkProbe], None]) -> None:
+    def __init__(
+        self, testbed: Testbed, workers: Workers, on_probe: Callable[[LinkProbe], None], tolerance: float
+    ) -> None:
+        self._tolerance = tolerance
+        self._given_up: dict[Crossing, str] = {}
         self._testbed = testbed
         self._workers = workers
         self._on_probe = on_probe
@@ -41,11 +48,37 @@ class LinkProbes:
             self._before[hop] = self._probe(hop, "before").measured.in_brief()
         return self._before[hop]
 
-    def after(self, hop: Crossing) -> None:
-        """Probe the hop after its last cell, if it was probed before."""
-        if hop in self._before:
-            self._testbed.shape({} if hop.link is None else {(hop.start, hop.end): hop.link})
-            self._probe(hop, "after")
+    def missed_before(self, hop: Crossing) -> str | None:
+        """In what the hop, to which the testbed is shaped, misses its link; None where it holds or none was asked.
+
+        A probe that misses is made again: a busy moment is no property of the link. A link that misses every time is
+        given up for the sweep, so that its other cells cost nothing.
+        """
+        if hop.link is None or (measured := self.before(hop)) is None:
+            return None
+        if hop in self._given_up:
+            return self._given_up[hop]
+        problem = missed(hop.link, measured, self._tolerance)
+        for _ in range(_ATTEMPTS - 1):
+            if problem is None:
+                return None
+            self._before[hop] = self._probe(hop, "before").measured.in_brief()
+            problem = missed(hop.link, self._before[hop], self._tolerance)
+        if problem is not None:
+            self._given_up[hop] = problem
+        return problem
+
+    def after(self, hop: Crossing) -> str | None:
+        """Probe the hop after its last cell, if it was probed before; in what it misses its link, None if it holds."""
+        if hop not in self._before or hop in self._given_up:
+            return None
+        self._testbed.shape({} if hop.link is None else {(hop.start, hop.end): hop.link})
+        for _ in range(_ATTEMPTS):
+            measured = self._probe(hop, "after").measured
+            problem = None if hop.link is None else missed(hop.link, measured, self._tolerance)
+            if problem is None:
+                return None
+        return problem
 
     def control_delay_s(self, host: str) -> float:
         """One way of the control path to a host, which a dispatch takes once; timed once a sweep."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from msgspec import structs
 from hwrun.bench import Bench
 from hwrun.conditions import host, sysctls, versions
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, RecordError
+from hwrun.link_check import remedy as link_remedy
 from hwrun.records import (
     CELLS_NAME,
     MANIFEST_NAME,
@@ -109,7 +111,8 @@ class Sweep:
                 if reasons[cell.cell_id] is None
                 for hop in cell.hops
             }
-            over: dict[tuple[_OpenSite, Crossing], None] = {}  # hops whose last cell is still to come
+            # Cells measured so far over each hop whose last cell is still to come.
+            over: dict[tuple[_OpenSite, Crossing], list[str]] = {}
             for position, cell in enumerate(left):
                 reason = reasons[cell.cell_id]
                 if reason is not None:
@@ -119,17 +122,17 @@ class Sweep:
                 site = sites[cell.plan.backend]
                 assert site.bench is not None  # there is a cell without a reason to skip it
                 if time.monotonic() >= end_s:
-                    for where, hop in over:
-                        self._probe_after(where, hop)
+                    for (where, hop), measured in over.items():
+                        self._probe_after(where, hop, measured)
                     return sum(reasons[later.cell_id] is None for later in left[position:])
                 self._on_start(cell, tuple(left[position:]))
                 self._record(site.bench.measure(cell))
                 self._require_path(site.testbed)
-                over |= dict.fromkeys((site, hop) for hop in cell.hops)
+                for hop in cell.hops:
+                    over.setdefault((site, hop), []).append(cell.cell_id)
                 for hop in cell.hops:
                     if last_over[site, hop] is cell and (site, hop) in over:
-                        self._probe_after(site, hop)
-                        del over[site, hop]
+                        self._probe_after(site, hop, over.pop((site, hop)))
         return 0
 
     def _open(self, opened: contextlib.ExitStack, needed: Collection[str]) -> dict[str, _OpenSite]:
@@ -149,14 +152,30 @@ class Sweep:
             found[id(site)] = _OpenSite(testbed, workers, self._bench(testbed, workers))
         return {backend: found[id(site)] for backend, site in self._plan.sites.items()}
 
-    def _probe_after(self, site: _OpenSite, hop: Crossing) -> None:
+    def _probe_after(self, site: _OpenSite, hop: Crossing, measured: Sequence[str]) -> None:
+        """Probe a hop after its last cell; cells measured since the probe before are refused if it misses its link."""
         assert site.bench is not None  # a cell was measured there
         try:
-            site.bench.probe_after(hop)
+            problem = site.bench.probe_after(hop)
         except (BadUsageError, RecordError):
             raise
         except HwrunError as error:
             self._on_note(f"link from {hop.start} to {hop.end}: its probe after the last cell failed: {error}")
+            return
+        if problem is not None:
+            self._refuse(
+                measured, f"not the link that was asked for, after its cells: {hop.start} to {hop.end}: {problem}"
+            )
+
+    def _refuse(self, cell_ids: Sequence[str], reason: str) -> None:
+        """Record cells that were measured once more, as failed: samples stay, and a resumed sweep measures anew."""
+        remedy = link_remedy(self._plan.settings.link_tolerance)
+        refused = [cell for cell in read_run(self._folder).latest_cells() if cell.cell_id in cell_ids]
+        refused = [cell for cell in refused if cell.status == "done"]
+        for cell in refused:
+            failed = structs.replace(cell, status="failed", reason=reason, remedy=remedy)
+            self._write(functools.partial(append_cell, self._folder, failed))
+        self._on_note(f"{len(refused)} cells refused: {reason}; {remedy}")
 
     def _require_path(self, testbed: Testbed) -> None:
         """End the sweep where the testbed has broken down: without its relay every cell would fail."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hwrun.errors import BadUsageError
+from hwrun.link_check import DEFAULT_TOLERANCE
 from hwrun.records import Cell
 from hwrun.sweep_cells import PlannedCell, time_floor_s, too_long
 from hwrun.testbed import Site
@@ -18,7 +19,7 @@ from paretosim.profiles import ProfileStore, identity
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSettings:
-    """How every cell of a sweep is run."""
+    """How every cell of a sweep is run. `link_tolerance` is by how much a shaped link may miss what was asked for."""
 
     emulated: bool
     compute_each: bool
@@ -27,6 +28,7 @@ class BenchSettings:
     seed: int
     queue_depth: int
     max_cell_time_s: float
+    link_tolerance: float = DEFAULT_TOLERANCE
 
 
 @dataclass(frozen=True, kw_only=True)

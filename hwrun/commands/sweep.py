@@ -28,7 +28,9 @@ QUICK = (
     " --link unshaped --link 20mbit,20ms --mode paced --repeats 1 --batches-per-cell 8"
 )
 # Options that say how to run rather than what: they may differ when a sweep is resumed.
-_NOT_CONDITIONS = ("local", "resume", "json", "dry_run", "output", "max_cell_time", "max_time", "subcommand")
+_NOT_CONDITIONS = (
+    "local", "resume", "json", "dry_run", "output", "max_cell_time", "max_time", "link_tolerance", "subcommand",
+)  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +92,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="threads that compute, each worker; a testbed file says its own, and this is then the reference's",
+    )
+    parser.add_argument(
+        "--link-tolerance",
+        metavar="SHARE%",
+        help="refuse cells whose link, as probed, misses its rate or round trip by more (default 5%%)",
     )
     parser.add_argument("--max-cell-time", metavar="TIME", help="skip cells that take longer at least (default 60s)")
     parser.add_argument(
@@ -167,7 +174,8 @@ def spelled(arguments: argparse.Namespace) -> list[str]:
     """Options that give the same conditions again, those at their default left out."""
     defaults = vars(parsed([]))
     options: list[str] = []
-    for name, value in {**conditions_of(arguments), "max_cell_time": arguments.max_cell_time}.items():
+    kept = {name: getattr(arguments, name) for name in ("max_cell_time", "link_tolerance")}
+    for name, value in (conditions_of(arguments) | kept).items():
         if name not in defaults or value == defaults[name]:
             continue
         option = f"--{name.replace('_', '-')}"

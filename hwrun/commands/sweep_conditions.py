@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from hwrun.errors import BadUsageError
+from hwrun.link_check import DEFAULT_TOLERANCE
 from hwrun.local.memory_site import MemorySite
 from hwrun.local.site import LocalSite
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
@@ -25,7 +26,7 @@ from paretosim.errors import BadInputError
 from paretosim.mode import Mode
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
-from paretosim.units import parse_duration_s
+from paretosim.units import parse_duration_s, parse_fraction
 
 # What --serial says: absent, alone, and `too`.
 _WORKERS: dict[str | None, tuple[WorkerKind, ...]] = {
@@ -107,6 +108,9 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         seed=arguments.seed,
         queue_depth=arguments.queue_depth,
         max_cell_time_s=max_cell_time_s,
+        link_tolerance=DEFAULT_TOLERANCE
+        if arguments.link_tolerance is None
+        else parse_fraction(arguments.link_tolerance, "--link-tolerance"),
     )
     return SweepPlan(
         cells=cells,

@@ -20,9 +20,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from msgspec import structs
 
 from hwrun import link_probes, sweep
 from hwrun.cli import main
+from hwrun.local import testbed as local_testbed
 from hwrun.local import workers as local_workers
 from hwrun.local.namespaces import availability
 from hwrun.local.workers import LocalWorkers
@@ -346,6 +348,50 @@ def test_what_crosses_a_shaped_link_is_what_source_and_sink_say(in_this_process,
         assert cell.link_measured.medium == "relay"
         assert cell.latency_s() - 0.042 == pytest.approx(0.1 * crossed, abs=0.05)
         assert cell.link_measured.rtt_samples_s[0] == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.root
+@needs_namespaces
+def test_cells_of_a_link_that_is_not_what_was_asked_are_refused_with_numbers_and_measured_when_it_is(
+    in_this_process, profiles, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    monkeypatch.setattr("hwrun.worker_client.bulk_bytes", lambda link: 400_000)
+    shapes_of = local_testbed.shapes_of
+    with pytest.MonkeyPatch.context() as patch:
+        late = {"one_way_delay_s": 0.06}
+        patch.setattr(local_testbed, "shapes_of", lambda link, seed=0: shapes_of(structs.replace(link, **late), seed))
+        code, _, err = swept(*options(profiles, folder, "--link", "50mbit,30ms"))
+    assert code == 1
+    cells = read_run(folder).latest_cells()
+    assert {cell.status for cell in cells} == {"failed"}
+    for cell in cells:
+        assert cell.reason.startswith("not the link that was asked for: A to B: round trips take 6")
+        assert "(median of 7), and 30ms was asked for (28.5ms to 34." in cell.reason
+        assert "--link-tolerance 5%" in cell.remedy
+        assert min(cell.link_measured.rtt_samples_s) >= 0.06
+    assert len([probe for probe in read_run(folder).probes if probe.moment == "before"]) == 3  # and not for each cell
+    code, _, err = swept("--resume", folder)
+    assert code == 0, err
+    assert {cell.status for cell in read_run(folder).latest_cells()} == {"done"}
+
+
+@pytest.mark.root
+@needs_namespaces
+def test_cells_whose_link_had_changed_when_they_were_done_are_refused_and_keep_their_samples(
+    in_this_process, profiles, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("hwrun.worker_client.bulk_bytes", lambda link: 400_000)
+    folder = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hwrun.bench.Bench.probe_after", lambda *_: "round trips take 300 ms")
+        code, _, err = swept(*options(profiles, folder, "--link", "50mbit,20ms"))
+    assert code == 1
+    assert "2 cells refused: not the link that was asked for, after its cells: A to B: round trips take 300 ms" in err
+    cells = read_run(folder).latest_cells()
+    assert {cell.status for cell in cells} == {"failed"}
+    assert all(cell.subruns for cell in cells)
+    assert len(read_run(folder).cells) == 4
 
 
 @pytest.mark.root
