@@ -25,6 +25,7 @@ SUBCOMMANDS = (
         "validation.commands.published",
         "hold the paper's tables and claims against predictions from the reconstructed profiles",
     ),
+    Subcommand("gate", "validation.commands.gate", "fail where predictions are worse than a file of bars allows"),
     Subcommand("report", "validation.commands.report", "join a run with predictions of the same mode and link"),
 )
 

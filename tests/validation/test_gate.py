@@ -1,0 +1,184 @@
+"""The gate on a real, small sweep: it lets the model through as it is, and none of several that lack a term."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from hwrun.local.namespaces import availability
+from paretosim import pipeline, terms, transfer_time
+from paretosim.errors import BadInputError
+from paretosim.link import Link
+from validation.bars import FIGURES, read_bars
+from validation.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+TCP_BARS, MEMORY_BARS = ROOT / ".ci" / "bars-tcp.toml", ROOT / ".ci" / "bars-memory.toml"
+# Two splits whose activations differ tenfold, alone and eight at once; on the link transfers last as long as stages.
+SWEEP = (
+    "--local --model mobilenet_v2 --emulate rpi4b,rpi4b --speed 20 --splits 8,20 --mode single --mode burst --repeats 1"
+    " --batches-per-cell 4"
+)
+SHAPED = "--link 20mbit,20ms"
+
+
+def _swept(folder: Path, options: str) -> Path:
+    """In a process of its own: the allocator has to be fixed before torch loads."""
+    command = [sys.executable, "-m", "hwrun.cli", "sweep", *options.split(), "-o", str(folder)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tcp_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    permitted = availability()
+    if permitted.how == "none":
+        pytest.skip(f"no shaped link here: {permitted.reason}")
+    return _swept(tmp_path_factory.mktemp("gate") / "tcp", f"{SWEEP} {SHAPED}")
+
+
+@pytest.fixture(scope="module")
+def memory_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _swept(tmp_path_factory.mktemp("gate") / "memory", f"{SWEEP} --backend memory")
+
+
+def _gate(measured: Path, bars: Path, *options: str) -> int:
+    return main(["gate", str(measured), "--bars", str(bars), *options])
+
+
+def test_predictions_over_a_shaped_link_pass(tcp_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _gate(tcp_run, TCP_BARS) == 0, capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(read_bars(TCP_BARS))
+    assert all(line.startswith("passed  ") for line in lines)
+    assert any(
+        line.startswith("passed  transfer_shaped_mape: 0.00") and line.endswith("at most 0.02") for line in lines
+    )
+
+
+def test_predictions_in_memory_pass(memory_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _gate(memory_run, MEMORY_BARS) == 0, capsys.readouterr().out
+
+
+def _without_headers(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(transfer_time, "wire_bytes", lambda payload, link: np.asarray(payload, dtype=np.float64))
+
+
+def _without_delay(patch: pytest.MonkeyPatch) -> None:
+    def hop_terms(*arguments: Any) -> terms.HopTerms:
+        found = known(*arguments)
+        return msgspec.structs.replace(found, delays_s=np.zeros_like(found.delays_s))
+
+    known = terms.hop_terms
+    for module in ("paretosim.prediction", "paretosim.terms"):
+        patch.setattr(f"{module}.hop_terms", hop_terms)
+
+
+def _with_a_tenth_more_rate(patch: pytest.MonkeyPatch) -> None:
+    def faster(link: Link) -> float:
+        return 1.1 * known(link)
+
+    known = transfer_time.effective_rate_bps
+    patch.setattr(transfer_time, "effective_rate_bps", faster)
+
+
+def _without_queueing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pipeline, "in_mode", lambda unloaded, slowest, mode: (unloaded, unloaded))
+
+
+def _without_overlap(patch: pytest.MonkeyPatch) -> None:
+    """A pipeline whose stages and links take turns: its interval is the sum of all."""
+    known = pipeline.in_mode
+    patch.setattr(pipeline, "in_mode", lambda unloaded, slowest, mode: known(unloaded, unloaded, mode))
+
+
+BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "headers": _without_headers,
+    "delay": _without_delay,
+    "rate": _with_a_tenth_more_rate,
+    "queueing": _without_queueing,
+    "overlap": _without_overlap,
+}
+
+
+@pytest.mark.parametrize("term", BROKEN)
+def test_a_broken_term_does_not_pass(
+    tcp_run: Path, term: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    BROKEN[term](monkeypatch)
+    assert _gate(tcp_run, TCP_BARS) == 1
+    printed = capsys.readouterr()
+    assert "MISSED" in printed.out
+    assert "bars missed" in printed.err
+
+
+def test_queueing_is_caught_in_memory_too(memory_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_queueing(monkeypatch)
+    assert _gate(memory_run, MEMORY_BARS) == 1
+
+
+def test_a_report_passes_as_its_runs_do(tcp_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tcp_run), "-o", str(tmp_path / "report"), "--resamples", "2"]) == 0
+    capsys.readouterr()
+    found = []
+    for measured in (tcp_run, tmp_path / "report", tmp_path / "report" / "report.json"):
+        assert _gate(measured, TCP_BARS, "--json") == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1] == found[2]
+    assert found[0]["passed"] is True
+    assert {bar["figure"] for bar in found[0]["bars"]} == {bar.figure for bar in read_bars(TCP_BARS)}
+
+
+def test_a_bar_that_no_figure_answers_is_missed(
+    memory_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars = tmp_path / "bars.toml"
+    bars.write_text("[at_most]\ntransfer_shaped_mape = 0.5\n")
+    assert _gate(memory_run, bars) == 1
+    assert "MISSED  transfer_shaped_mape: none in the report, at most 0.5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[at_most]\nlatency_map = 0.1\n", "at_most.latency_map: no such figure, expected one of"),
+        ('[at_most]\nlatency_mape = "low"\n', "at_most.latency_mape: got 'low', expected a number"),
+        ("[most]\nlatency_mape = 0.1\n", "got 'most', expected the tables at_most and at_least"),
+        ("", "holds no bar; a gate without one lets everything through"),
+        ("[at_most", "expected TOML"),
+    ],
+    ids=("name", "number", "table", "none", "syntax"),
+)
+def test_bars_that_are_none_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bars.toml"
+    path.write_text(text)
+    with pytest.raises(BadInputError, match=message.replace("[", r"\[")):
+        read_bars(path)
+
+
+def test_what_is_neither_run_nor_report_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _gate(tmp_path, TCP_BARS) == 2
+    assert "neither a run (manifest.json in it) nor a report" in capsys.readouterr().err
+    (tmp_path / "report.json").write_text('{"schema_version": 0}')
+    assert _gate(tmp_path, TCP_BARS) == 2
+    assert "schema_version: got 0, expected" in capsys.readouterr().err
+    assert _gate(tmp_path, tmp_path / "none.toml") == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_every_figure_is_there_in_a_full_report(tcp_run: Path, tmp_path: Path) -> None:
+    assert main(["report", str(tcp_run), "-o", str(tmp_path), "--resamples", "2"]) == 0
+    report = json.loads((tmp_path / "report.json").read_bytes())
+    assert [name for name, figure in FIGURES.items() if figure(report) is None] == []

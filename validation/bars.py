@@ -1,0 +1,155 @@
+"""Bars: what the figures of a report have to reach, as a file says, so that a change that spoils accuracy is caught.
+
+A figure is a number of the report's own JSON, under a name that says which; nothing is computed anew but ratios and
+counts. A bar that no figure answers is a failure too: a report without fronts has not shown that its fronts are right.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from paretosim.errors import BadInputError
+from paretosim.profiles import nearest
+
+Side = Literal["at_most", "at_least"]
+SIDES: tuple[Side, ...] = ("at_most", "at_least")
+Report = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure's name and what it may be at most, or has to be at least."""
+
+    figure: str
+    side: Side
+    limit: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A bar beside its figure, None where the report has none."""
+
+    bar: Bar
+    figure: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the figure keeps to the bar."""
+        if self.figure is None or math.isnan(self.figure):
+            return False
+        return self.figure <= self.bar.limit if self.bar.side == "at_most" else self.figure >= self.bar.limit
+
+
+def judge(bars: tuple[Bar, ...], report: Report) -> tuple[Judged, ...]:
+    """Every bar beside the report's figure."""
+    return tuple(Judged(bar, FIGURES[bar.figure](report)) for bar in bars)
+
+
+def read_bars(path: Path) -> tuple[Bar, ...]:
+    """The bars in a TOML file of two tables, `at_most` and `at_least`, of figures' names and numbers.
+
+    Raises
+    ------
+    BadInputError : no such file, no TOML, or something in it that is no bar.
+    """
+    try:
+        found = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise BadInputError(f"--bars: {path} cannot be read: {error.strerror}; expected a TOML file of bars") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInputError(f"--bars: {path}: {error}; expected TOML") from error
+    bars = []
+    for side, table in found.items():
+        if side not in SIDES or not isinstance(table, dict):
+            raise BadInputError(f"--bars: {path}: got {side!r}, expected the tables {' and '.join(SIDES)}")
+        for figure, limit in table.items():
+            if figure not in FIGURES:
+                raise BadInputError(
+                    f"--bars: {path}: {side}.{figure}: no such figure, expected one of"
+                    f" {', '.join(FIGURES)}{nearest(figure, list(FIGURES))}"
+                )
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not math.isfinite(limit):
+                raise BadInputError(f"--bars: {path}: {side}.{figure}: got {limit!r}, expected a number")
+            bars.append(Bar(figure, "at_most" if side == "at_most" else "at_least", float(limit)))
+    if not bars:
+        raise BadInputError(f"--bars: {path}: holds no bar; a gate without one lets everything through")
+    return tuple(bars)
+
+
+def _headline(report: Report) -> Mapping[str, Any]:
+    """Scores of the cells that say most: those that no fit has seen, where there are any."""
+    bases = report["bases"]
+    return bases[0]["scores"] if bases else {}
+
+
+def _score(quantity: str, score: str) -> Callable[[Report], float | None]:
+    def of(report: Report) -> float | None:
+        found = _headline(report).get(quantity)
+        return None if found is None else float(found[score])
+
+    return of
+
+
+def _of_additive(quantity: str) -> Callable[[Report], float | None]:
+    """How large the error is beside that of the simplest model of the same cells."""
+
+    def of(report: Report) -> float | None:
+        own, additive = (_headline(report).get(name) for name in (quantity, f"additive_{quantity}"))
+        if own is None or additive is None:
+            return None
+        return float(own["mape"] / additive["mape"]) if additive["mape"] else math.inf
+
+    return of
+
+
+def _fronts(report: Report) -> list[Mapping[str, Any]]:
+    return [condition["front"] for condition in report["conditions"] if condition["front"] is not None]
+
+
+def _least_hypervolume(report: Report) -> float | None:
+    return min((float(front["decision_hypervolume"]) for front in _fronts(report)), default=None)
+
+
+def _most_regret(report: Report) -> float | None:
+    regrets = [float(front[of]["regret"]) for front in _fronts(report) for of in ("latency", "throughput")]
+    return max(regrets, default=None)
+
+
+def _inversions(report: Report) -> float:
+    return float(
+        sum(
+            len(condition["rank"][quantity]["inversions"])
+            for condition in report["conditions"]
+            for quantity in ("latency", "throughput")
+        )
+    )
+
+
+def _compared(report: Report) -> float:
+    return float(sum(basis["cells"] for basis in report["bases"]))
+
+
+def _not_compared(report: Report) -> float:
+    return float(len(report["unjoined"]) + report["missing"])
+
+
+_QUANTITIES = ("latency", "throughput", "transfer", "transfer_shaped")
+# By name, fractions unless they are counts.
+FIGURES: dict[str, Callable[[Report], float | None]] = {
+    **{
+        f"{quantity}_{name}": _score(quantity, score)
+        for quantity in _QUANTITIES
+        for name, score in (("mape", "mape"), ("p90", "p90"), ("within_10_percent", "within"))
+    },
+    **{f"{quantity}_of_additive": _of_additive(quantity) for quantity in ("latency", "throughput")},
+    "inversions": _inversions,
+    "decision_hypervolume": _least_hypervolume,
+    "regret": _most_regret,
+    "cells": _compared,
+    "cells_not_compared": _not_compared,
+}
