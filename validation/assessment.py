@@ -40,6 +40,15 @@ class BasisScores:
 
 
 @dataclass(frozen=True)
+class FoldScores:
+    """Scores of the cells that one calibration predicted, by its name: those that it was fitted without."""
+
+    name: str
+    cells: int
+    scores: Scores
+
+
+@dataclass(frozen=True)
 class ConditionAssessment:
     """One condition: its scores, order and front (None with fewer than two plans)."""
 
@@ -63,8 +72,9 @@ class ConditionAssessment:
 
 @dataclass(frozen=True)
 class Assessment:
-    """Some runs. `bases` holds those that some cell has, what was predicted unseen first; `held_out` names the folds.
+    """Some runs. `bases` holds those that some cell has, what was predicted unseen first.
 
+    `held_out` says what was left out of fits in turn, and `folds` are then the scores of each of those parts.
     `draws` says what intervals are over, and `ablation` is of the cells of the first basis.
     """
 
@@ -76,6 +86,7 @@ class Assessment:
     resampling: Resampling
     tolerance: float
     held_out: str | None = None
+    folds: tuple[FoldScores, ...] = ()
 
     @property
     def headline(self) -> BasisScores | None:
@@ -140,6 +151,18 @@ def assess(
         resampling=resampling,
         tolerance=tolerance,
         held_out=held_out,
+        folds=() if held_out is None else _folds(cells, draws),
+    )
+
+
+def _folds(cells: Sequence[Comparison], draws: Draws) -> tuple[FoldScores, ...]:
+    by_name: dict[str, list[int]] = {}
+    for place, cell in enumerate(cells):
+        assert cell.inputs.calibration is not None  # each is predicted by its fold's
+        by_name.setdefault(cell.inputs.calibration.name, []).append(place)
+    return tuple(
+        FoldScores(name, len(places), score([cells[place] for place in places], draws.of(places)))
+        for name, places in sorted(by_name.items())
     )
 
 

@@ -33,7 +33,7 @@ def verdict(assessment: Assessment) -> Verdict:
     """What the comparison came to, in a few sentences."""
     findings, doubts = [], []
     if assessment.bases:
-        findings = [*map(_aside, assessment.bases[1:]), _decisions(assessment.conditions)]
+        findings = [*map(_aside, assessment.bases[1:]), *_by_fold(assessment), _decisions(assessment.conditions)]
         doubts = cautions(assessment)
     doubts += [counted] if (counted := _uncounted(assessment)) else []
     return Verdict(headline(assessment), tuple(findings), tuple(doubts))
@@ -44,11 +44,22 @@ def headline(assessment: Assessment) -> str:
     found = assessment.headline
     if found is None:
         return "No cell could be joined, so nothing was compared."
-    held_out = f", each {assessment.held_out} held out in turn" if assessment.held_out else ""
+    ways = {"cells": ", a fifth of all combinations held out in turn", None: ""}
+    held_out = ways.get(assessment.held_out, f", each {assessment.held_out} held out in turn")
     return (
         f"{count(found.cells, 'cell')} ({count(found.records, 'record')}), {_SPOKEN[found.basis]}{held_out}:"
         f" {_errors(found)}."
     )
+
+
+def _by_fold(assessment: Assessment) -> list[str]:
+    """Each fold's error, since one that fails would hide behind, or hide, the others."""
+    told = [
+        f"{fold.name} {percent(fold.scores.latency.mape)} and {percent(fold.scores.throughput.mape)}"
+        for fold in assessment.folds
+        if fold.scores.latency is not None and fold.scores.throughput is not None
+    ]
+    return [f"Fold by fold (latency and throughput MAPE): {', '.join(told)}."] if told else []
 
 
 def _aside(found: BasisScores) -> str:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
-from hwrun.records import read_run
+from hwrun.records import Run, read_run
 from paretosim.calibration import Backend, Calibration
 from paretosim.command_line import DONE, FAILED
 from paretosim.errors import BadInputError
 from paretosim.profiles import ProfileStore
 from validation.assessment import Assessment, assess
 from validation.fronts import DEFAULT_TOLERANCE
-from validation.join import join
+from validation.held_out import join_held_out
+from validation.hold_out import WAYS
+from validation.join import Joined, join
 from validation.report.as_json import as_json
 from validation.report.page import as_html
 from validation.report.text import as_markdown, show
@@ -46,6 +49,12 @@ def configure(parser: ArgumentParser) -> None:
         help="a calibration to predict with: a file, or the name of a shipped one; once for each backend",
     )
     parser.add_argument(
+        "--hold-out",
+        choices=WAYS,
+        help="predict every cell by a calibration that is fitted here on all others: those of another bandwidth, delay,"
+        " model or backend, or (cells) four fifths of all combinations",
+    )
+    parser.add_argument(
         "--tolerance",
         type=float,
         default=DEFAULT_TOLERANCE,
@@ -71,8 +80,11 @@ def run(arguments: Namespace) -> int:
     output = _output_directory(arguments)
     store = ProfileStore(arguments.profiles)
     runs = [read_run(folder) for folder in arguments.runs]
-    joined = join(runs, store, calibrations_of(arguments.calibration, store))
-    assessment = assess(joined, arguments.tolerance, resampling)
+    if arguments.hold_out is None:
+        joined = join(runs, store, calibrations_of(arguments.calibration, store))
+    else:
+        joined = _held_out(arguments, runs, store)
+    assessment = assess(joined, arguments.tolerance, resampling, held_out=arguments.hold_out)
     if arguments.json:
         sys.stdout.write(as_json(assessment).decode())
     else:
@@ -81,6 +93,21 @@ def run(arguments: Namespace) -> int:
     page = write_report(assessment, output)
     print(f"report: {page}", file=sys.stderr if arguments.json else sys.stdout)
     return DONE if assessment.joined.comparisons else FAILED
+
+
+def _held_out(arguments: Namespace, runs: Sequence[Run], store: ProfileStore) -> Joined:
+    if arguments.calibration:
+        raise BadInputError(
+            "--hold-out: got --calibration too, but what is held out is predicted by calibrations that are fitted here;"
+            " leave one of them out"
+        )
+    from validation.commands.calibrate import calibrate
+
+    def fit(fitted: Sequence[Run], backend: Backend) -> Calibration:
+        found = calibrate(fitted, store, backend, name="held out", confidence=0.9, seed=arguments.seed)
+        return found.calibration
+
+    return join_held_out(runs, store, arguments.hold_out, fit, seed=arguments.seed)
 
 
 def calibrations_of(names: list[str], store: ProfileStore) -> dict[Backend, Calibration]:

@@ -94,8 +94,7 @@ def judge_backends(comparisons: tuple[BackendComparison, ...], rpc: Calibration)
     ahead: Outcome = "holds" if like.less_latency > 0 and like.more_throughput > 0 else "does not hold"
     told = "; ".join(
         f"{c.way.name} (split {c.rpc.split}): {percent(c.less_latency)} less latency ({duration(c.sockets.latency_s)}"
-        f" against"
-        f" {duration(c.rpc.latency_s)}), {percent(c.more_throughput)} more throughput"
+        f" against {duration(c.rpc.latency_s)}), {percent(c.more_throughput)} more throughput"
         for c in comparisons
     )
     latencies, gains = [c.less_latency for c in comparisons], [c.more_throughput for c in comparisons]
@@ -108,8 +107,7 @@ def judge_backends(comparisons: tuple[BackendComparison, ...], rpc: Calibration)
             about,
             _between(PUBLISHED_LESS_LATENCY, latencies),
             f"predicted {percent(min(latencies))} to {percent(max(latencies))}, most of it by where the clock starts"
-            f" and how"
-            " many batches wait, which is no property of a backend",
+            " and how many batches wait, which is no property of a backend",
         ),
         Claim(
             "V-C",
@@ -117,11 +115,9 @@ def judge_backends(comparisons: tuple[BackendComparison, ...], rpc: Calibration)
             about,
             _between(PUBLISHED_MORE_THROUGHPUT, gains),
             f"predicted {percent(min(gains))} to {percent(max(gains))}; to be {PUBLISHED_MORE_THROUGHPUT:.0%} slower"
-            f" than"
-            f" sockets a batch of RPC lacks, in the period, {missing} (negative: it has more than that); round trips of"
-            " 0.2 ms and a relayed activation explain no such time, stages that compute slower beside RPC (which the"
-            " paper"
-            " reports) or a small window would",
+            f" than sockets a batch of RPC lacks, in the period, {missing} (negative: it has more than that); round"
+            " trips of 0.2 ms and a relayed activation explain no such time, stages that compute slower beside RPC"
+            " (which the paper reports) or a small window would",
         ),
         Claim(
             "V-C",

@@ -115,8 +115,7 @@ def _symmetry(evidence: Evidence) -> Iterator[Claim]:
         symmetric = MIDDLE[0] <= share <= MIDDLE[1]
         stem = (
             f"; counted from the input it is split {best.split} of {blocks} ({best.split / blocks:.2f}), so the"
-            f" asymmetry is"
-            " one of the index, which leaves out the stem's four blocks"
+            " asymmetry is one of the index, which leaves out the stem's four blocks"
             if model.startswith("resnet")
             else ""
         )
@@ -126,8 +125,7 @@ def _symmetry(evidence: Evidence) -> Iterator[Claim]:
             f"{model}, Pi–Pi",
             "holds" if symmetric == (model in SYMMETRIC) else "does not hold",
             f"without P{row.index}, throughput is best at P{index} of {blocks} blocks ({share:.2f} of them; symmetric"
-            f" is"
-            f" {MIDDLE[0]:.2f} to {MIDDLE[1]:.2f}), {best.throughput_per_s:.2f} images/s, stages"
+            f" is {MIDDLE[0]:.2f} to {MIDDLE[1]:.2f}), {best.throughput_per_s:.2f} images/s, stages"
             f" {duration(best.stages_s[0])} and {duration(best.stages_s[1])}{stem}",
         )
 
@@ -143,8 +141,8 @@ def _first_blocks(evidence: Evidence) -> Iterator[Claim]:
         "mobilenet_v2, Pi",
         "holds" if share > 2 * row.split / blocks else "does not hold",
         f"without this row, the first {row.split} of {blocks} blocks ({row.split / blocks:.0%} of them) take"
-        f" {share:.0%} of"
-        f" the time; published {row.stages_s[0]:g}/({row.stages_s[0]:g} + {row.stages_s[1]:g}) = {published:.0%}",
+        f" {share:.0%} of the time; published {row.stages_s[0]:g}/({row.stages_s[0]:g} + {row.stages_s[1]:g}) ="
+        f" {published:.0%}",
     )
 
 
@@ -197,10 +195,10 @@ def _one_point_fronts(evidence: Evidence) -> Iterator[Claim]:
             f"that point is P{row.index}",
             f"{row.model}, Pi–GPU",
             _within(loss, error),
-            f"P{row.index}: {own.throughput_per_s:.2f} images/s and {duration(own.latency_s)}, at most {percent(loss)}"
-            f" behind"
-            f" the predicted best (P{paper_index(row.model, _busiest(offered).split)} in throughput,"
-            f" P{paper_index(row.model, _fastest(offered).split)} in latency); profiles' error {percent(error)}",
+            f"P{row.index}: {own.throughput_per_s:.2f} images/s and {duration(own.latency_s)}, at most"
+            f" {percent(loss)} behind the predicted best (P{paper_index(row.model, _busiest(offered).split)} in"
+            f" throughput, P{paper_index(row.model, _fastest(offered).split)} in latency); profiles' error"
+            f" {percent(error)}",
         )
 
 
@@ -331,8 +329,7 @@ def _idle_gpu(evidence: Evidence) -> Iterator[Claim]:
         "splits that are best on the slow link itself",
         "holds" if min(share_best) > 0.5 else "does not hold",
         f"there a batch's transfer takes {min(share_best):.0%} to {max(share_best):.0%} of its time (second figures"
-        f" above):"
-        " whoever moves the split computes for most of it",
+        " above): whoever moves the split computes for most of it",
     )
 
 
@@ -352,9 +349,8 @@ def _early_splits(evidence: Evidence) -> Iterator[Claim]:
         "early splits are punished most: P1 sends the most intermediate data",
         "mobilenet_v2, Pi–GPU on the slow link",
         "holds" if largest == 1 and own.throughput_per_s == min(r.throughput_per_s for r in slow) else "does not hold",
-        f"a batch is {8 * sizes[1] / 1e6:.2f} MB at P1, the most of any cut; {own.throughput_per_s:.2f} images/s there"
-        f" against"
-        f" {best.throughput_per_s:.2f} at P{best.split}",
+        f"a batch is {8 * sizes[1] / 1e6:.2f} MB at P1, the most of any cut; {own.throughput_per_s:.2f} images/s"
+        f" there against {best.throughput_per_s:.2f} at P{best.split}",
     )
 
 

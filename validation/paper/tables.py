@@ -53,12 +53,9 @@ class Judgement:
         wire = sum(entry.kind == "beats_the_wire" for entry in self.contradictions)
         return (
             f"Of {len(self.claims)} claims, {told}. Stage times of rows left out of the fit are off by {errors}"
-            f" (median); of"
-            f" {len(self.rows)} published splits, predicted without them, {near} are on the front or within the"
-            f" profiles' error"
-            f" of it. {len(self.contradictions)} contradictions stand in the tables themselves, {wire} of them network"
-            f" times"
-            " that beat the wire."
+            f" (median); of {len(self.rows)} published splits, predicted without them, {near} are on the front or"
+            f" within the profiles' error of it. {len(self.contradictions)} contradictions stand in the tables"
+            f" themselves, {wire} of them network times that beat the wire."
         )
 
 
@@ -98,9 +95,8 @@ def stage_table(found: Judgement) -> Table:
         headings,
         tuple(rows),
         "left out: predicted by a fit that never saw the row; fitted errors beside it flatter. Network: x + d at 1"
-        " Gbit/s; the"
-        " published times start after the header was read, so they omit propagation and what was already buffered, and"
-        " hold the receiver's reading: they are not fitted on.",
+        " Gbit/s; the published times start after the header was read, so they omit propagation and what was already"
+        " buffered, and hold the receiver's reading: they are not fitted on.",
         frozenset({"table", "row", "note"}),
     )
 
@@ -123,10 +119,8 @@ def standing_table(found: Judgement) -> Table:
         ),
         tuple(rows),
         "all rows are said to be on the front. Predicted without the row as the paper ran it: bursts of 8 batches,"
-        " serial"
-        " workers, interior splits that its programs offer, latency from the start of stage 1. Near the front: on it"
-        " once made"
-        " better by the profiles' error.",
+        " serial workers, interior splits that its programs offer, latency from the start of stage 1. Near the"
+        " front: on it once made better by the profiles' error.",
         frozenset({"table", "row", "standing"}),
     )  # fmt: skip
 
@@ -158,15 +152,12 @@ def as_markdown(found: Judgement) -> str:
     parts = [
         "# The paper's tables and claims",
         f"Written by `{COMMAND} --markdown`; change the code, not this page.",
-        "Masud et al., *Where to Split? A Pareto-Front Analysis of DNN Partitioning for Edge Inference* (ParetoPipe),"
-        " tables II"
-        " and III and sections V-A to V-C, against predictions from the device profiles that were reconstructed from"
-        " those"
-        " very tables (`python -m validation reconstruct`). So that nothing is judged by what it was fitted on, every"
-        " row is"
-        " predicted by a fit that never saw it. Claims of a direction are judged by what is predicted of it; a ratio"
-        " that"
-        " depends on what the paper does not publish cannot be judged, and the arithmetic says why.",
+        "Masud et al., *Where to Split? A Pareto-Front Analysis of DNN Partitioning for Edge Inference*"
+        " (ParetoPipe), tables II and III and sections V-A to V-C, against predictions from the device profiles that"
+        " were reconstructed from those very tables (`python -m validation reconstruct`). So that nothing is judged"
+        " by what it was fitted on, every row is predicted by a fit that never saw it. Claims of a direction are"
+        " judged by what is predicted of it; a ratio that depends on what the paper does not publish cannot be"
+        " judged, and the arithmetic says why.",
         f"**{plain(found.verdict)}**",
     ]
     for table in tables_of(found):
@@ -175,8 +166,7 @@ def as_markdown(found: Judgement) -> str:
     parts += [
         "## What is not judged",
         "CPU, GPU and memory percentages beyond which device is busy, accuracies, and the curves of figures 2 to 7,"
-        " which are"
-        f" published as pictures. Terms of RPC: {plain(found.rpc.title or found.rpc.name)}.",
+        f" which are published as pictures. Terms of RPC: {plain(found.rpc.title or found.rpc.name)}.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -38,6 +38,7 @@ def as_json(assessment: Assessment) -> bytes:
         "tolerance": assessment.tolerance,
         "bootstrap": {**asdict(assessment.resampling), "over": assessment.draws},
         "bases": [_basis(basis) for basis in assessment.bases],
+        "folds": [asdict(fold) for fold in assessment.folds],
         "ablation": [asdict(entry) for entry in assessment.ablation],
         "conditions": [_condition(condition) for condition in assessment.conditions],
         "unjoined": [asdict(entry) for entry in joined.unjoined],

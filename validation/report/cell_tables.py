@@ -46,10 +46,9 @@ def cell_table(found: ConditionAssessment) -> Table:
         tuple(rows),
         " ".join(
             [
-                "error = (predicted − measured) / measured; front: ◆ predicted and measured, ◇ predicted only,"
-                " ● measured only; p(front): share of resamples with the split on the measured front; output equal:"
-                " bit for"
-                " bit that of the unsplit model.",
+                "error = (predicted − measured) / measured; front: ◆ predicted and measured, ◇ predicted only, ●"
+                " measured only; p(front): share of resamples with the split on the measured front; output equal:"
+                " bit for bit that of the unsplit model.",
                 *([f"{ONE_REPEAT} one repeat: the spread of its batches, not between repeats."] if once else []),
                 _rests_on(found),
             ]

@@ -116,8 +116,7 @@ def parity_figure(assessment: Assessment, identifier: str) -> Figure:
     return Figure(
         tuple(charts), series.legend,
         "On the diagonal a prediction is exact; the bands are ±5 and ±10 %. Bars: range over repeats, or the noise"
-        " floor of"
-        " a single one.",
+        " floor of a single one.",
     )  # fmt: skip
 
 
@@ -173,11 +172,9 @@ def residual_figure(assessment: Assessment, identifier: str) -> Figure:
             charts.append(panel.svg(f"Error of {name} against {label}", f"{identifier}-{row}-{column}"))
     return Figure(
         tuple(charts), series.legend,
-        "Error is (predicted − measured) / measured. Bars are the cells' own noise floors: an error inside its bar is"
-        " not an"
-        " error anybody can show. A trend along an axis is a term that is missing. Transfer phases are those over"
-        " shaped"
-        " links, where there are any: over an unshaped one they last a fraction of a millisecond.",
+        "Error is (predicted − measured) / measured. Bars are the cells' own noise floors: an error inside its bar"
+        " is not an error anybody can show. A trend along an axis is a term that is missing. Transfer phases are"
+        " those over shaped links, where there are any: over an unshaped one they last a fraction of a millisecond.",
     )  # fmt: skip
 
 
@@ -197,9 +194,8 @@ def ablation_figure(assessment: Assessment, identifier: str) -> Figure:
     return Figure(
         tuple(charts),
         (Key("circle", "predicted", "with the term"), Key("cross", "series s1", "without it")),
-        "Each over the cells that the term changes. A cross to the right of its dot: the term makes predictions better"
-        " by"
-        " that much; to the left: worse.",
+        "Each over the cells that the term changes. A cross to the right of its dot: the term makes predictions"
+        " better by that much; to the left: worse.",
     )  # fmt: skip
 
 

@@ -8,14 +8,12 @@ from validation.assessment import Assessment
 def recompute(assessment: Assessment) -> str:
     """How a reader gets these numbers again."""
     how = assessment.resampling
+    held_out = f" --hold-out {assessment.held_out}" if assessment.held_out else ""
     return (
         f"Every number comes from manifest.json and cells.jsonl of {assessment.title}, the profiles named under"
-        f" “timing” in"
-        " the provenance, and the calibrations listed. To compute them again: python -m validation report RUN…"
-        " --tolerance"
-        f" {assessment.tolerance:g} --resamples {how.resamples} --seed {how.seed}. To measure again, use the command"
-        f" lines in"
-        " the provenance. docs/validation.md says what each score means, with its source."
+        " “timing” in the provenance, and the calibrations listed. To compute them again: python -m validation"
+        f" report RUN…{held_out} --tolerance {assessment.tolerance:g} --resamples {how.resamples} --seed {how.seed}. To"
+        " measure again, use the command lines in the provenance. docs/validation.md says what each score means."
     )
 
 

@@ -23,6 +23,8 @@ def score_table(assessment: Assessment) -> Table:
     for found in assessment.bases:
         label = f"{ALL_CELLS}, {found.basis}"
         rows += [*_error_rows(label, found.scores), *_row(label, "transfer phase, shaped links", found.shaped_transfer)]
+    for fold in assessment.folds:
+        rows += _error_rows(f"{ALL_CELLS}, predicted {fold.name}", fold.scores)
     for condition in assessment.conditions:
         label = str(condition.joined.condition)
         rows += _error_rows(f"{label} ({condition.basis})", condition.scores)
@@ -153,11 +155,9 @@ def front_table(assessment: Assessment) -> Table:
         tuple(rows),
         "over the measured splits; tolerant: a split counts if it is on the front once improved by"
         f" {percent(assessment.tolerance, 0)}. Decision hypervolume, IGD⁺ and ε: the predicted front's splits, as"
-        f" measured,"
-        " against the measured front; nothing is lost at 1, 0 and 1. Regret: measured loss of the recommended split"
-        " (that split, its true rank) against the measured best; of the knee, by how much another split is better in"
-        " both"
-        f" objectives at once. In brackets: {_interval_note(assessment)}.",
+        " measured, against the measured front; nothing is lost at 1, 0 and 1. Regret: measured loss of the"
+        " recommended split (that split, its true rank) against the measured best; of the knee, by how much another"
+        f" split is better in both objectives at once. In brackets: {_interval_note(assessment)}.",
         frozenset({"condition", "predicted", "measured"}),
     )
 
@@ -203,8 +203,7 @@ def order_table(assessment: Assessment) -> Table:
         ),
         tuple(rows),
         "over pairs whose measured ranges do not overlap: of the others no order is wrong. τ-b has no interval over"
-        " repeats:"
-        " all repeats of one side of a separable pair lie above all of the other.",
+        " repeats: all repeats of one side of a separable pair lie above all of the other.",
         frozenset({"condition", "quantity", "which (larger > smaller as measured)"}),
     )
 
