@@ -261,7 +261,13 @@ def crossing_terms(setting: Termed, crossings: Sequence[Crossing], *, hands_over
     through_s = np.stack([_through_s(c.hop, c.sender, c.receiver) for c in crossings], axis=1)
     return HopTerms(
         serialisation_s=wire_s,
-        stalls_s=np.stack([stall_s(c.hop.payload_bytes, c.link, tcp_state) for c in crossings], axis=1),
+        stalls_s=np.stack(
+            [
+                stall_s(c.hop.payload_bytes, c.link, tcp_state, at_least_s=through)
+                for c, through in zip(crossings, through_s.T, strict=True)
+            ],
+            axis=1,
+        ),
         delays_s=np.stack([c.link.one_way_delay_s * waits * c.hop.crossed for c in crossings], axis=1),
         sending_s=np.stack([_message_s(c.hop, c.sender.sending) for c in crossings], axis=1),
         rpc_s=np.stack([calls_s(c) * (c.hop.crossed & c.hop.forward) for c in crossings], axis=1),

@@ -39,17 +39,21 @@ def serialisation_s(payload_bytes: ArrayLike, link: Link) -> NDArray[np.float64]
         return np.asarray(wire_bytes(payload_bytes, link) * 8 / effective_rate_bps(link))
 
 
-def stall_s(payload_bytes: ArrayLike, link: Link, tcp_state: TcpState) -> NDArray[np.float64]:
+def stall_s(
+    payload_bytes: ArrayLike, link: Link, tcp_state: TcpState, *, at_least_s: ArrayLike = 0.0
+) -> NDArray[np.float64]:
     """Seconds that the sender of messages of `payload_bytes` (any shape) stands still in slow start; same shape.
 
-    Zero on a warm connection. Added to `serialisation_s`, it is how long the message occupies the link.
+    Zero on a warm connection. Added to `serialisation_s`, it is how long the message occupies the link. Where the
+    hosts take longer for the bytes than the link does, `at_least_s` is how long: rounds are then sent more slowly, and
+    less is left to stand still.
     """
     size = np.asarray(payload_bytes, dtype=np.float64)
     if tcp_state == "warm":
         return np.zeros(size.shape)
     return cold_stall_s(
         segments(size, link.mss_bytes),
-        serialisation_s(size, link),
+        np.maximum(serialisation_s(size, link), at_least_s),
         link.rtt_s,
         mss_bytes=link.mss_bytes,
         wmax_bytes=link.wmax_bytes,

@@ -182,14 +182,13 @@ def _stations(response: LinkResponse, middles: Array, delays: tuple[float, float
         follows = (own == middles) & response.follows(hop)
         bits, sending = hop.bits[:, rows], np.outer(hop.called, rtt_s) + hop.sent_s[:, np.newaxis]
         on_wire_s = np.multiply.outer(hop.wire_bits, own)
-        through = np.maximum(0.0, hop.copied_s[:, np.newaxis] - on_wire_s)
-        copied = through > 0
-        intercepts[station] = (
-            hop.round_trips[:, rows] * rtt_s
-            + np.where(follows, np.where(copied, hop.copied_s[:, np.newaxis], 0.0), bits * own + through)
-            + sending
-        )
-        slopes[station] = np.where(follows, bits - np.where(copied, hop.wire_bits[:, np.newaxis], 0.0), 0.0)
+        intercepts[station] = hop.round_trips[:, rows] * rtt_s + np.where(follows, 0.0, bits * own)
+        slopes[station] = np.where(follows, bits, 0.0)
+        copied = hop.copied_s[:, np.newaxis] > on_wire_s
+        if copied.any():
+            intercepts[station] = np.where(copied, hop.copied_occupied_s(rtt_s), intercepts[station])
+            slopes[station] = np.where(copied, 0.0, slopes[station])
+        intercepts[station] += sending
         transfers.append((on_wire_s, hop.wire_bits[:, np.newaxis] * follows))
     # In the order of `services_s`, so that equal splits get equal coefficients.
     intercepts[0] = response.constant_s[:, np.newaxis] + intercepts[2 : 2 + hops].sum(axis=0)

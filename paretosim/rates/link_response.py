@@ -5,7 +5,7 @@ With u = 1 / rate, the occupancy of a hop is affine in u and RTT as long as the 
     occupied = Σ rounds · max(0, RTT − (w − 1)·τ̂·u) + bits·u + m·RTT + sent,        τ̂ = bits / n
 
 (m round trips of RPC and what sending costs are a calibration's. Where a host's sockets take longer for the bytes than
-the wire does, that is their time instead of bits·u.)
+the wire does, all of it is as at the u at which the wire takes as long as they do.)
 
 A round of window w stalls while RTT / u > (w − 1)·τ̂, so which rounds do depends on RTT / u alone. Sorted, these
 thresholds cut the links into rows, each with its own coefficients of RTT and u. A warm connection has one row.
@@ -53,8 +53,8 @@ Array = NDArray[np.float64]
 class HopResponse(msgspec.Struct, frozen=True):
     """One hop's occupancy: `round_trips[:, r]`·RTT + `bits[:, r]`·u in the row r that RTT / u falls in.
 
-    To that come `called`·RTT and `sent_s`, (splits,), of a calibration, and by how much `copied_s` is longer than
-    `wire_bits`·u.
+    That is with u no less than where `wire_bits`·u is `copied_s`. To it come `called`·RTT and `sent_s`, (splits,), of
+    a calibration.
     `thresholds_bits` (rows − 1,) ascends, in bits as RTT / u is; row r holds above r of them. `round_trips`
     and `bits` are (splits, rows). Of shape (splits,) are the hop's own `payload_bytes`, the `wire_bits` that it
     serialises, and whether a batch `waits` its delay.
@@ -84,7 +84,7 @@ class HopResponse(msgspec.Struct, frozen=True):
         """
         if len(self.thresholds_bits) == 0:
             np.multiply(self.bits, inverse_rate, out=out)
-            self._add_sending(inverse_rate, rtt_s, out)
+            self._add_calibrated(rtt_s, out)
             return
         rows = self.rows(inverse_rate, rtt_s)
         # "clip" alone takes straight into `out`, and no row is out of range.
@@ -93,15 +93,23 @@ class HopResponse(msgspec.Struct, frozen=True):
         out *= inverse_rate
         scratch *= rtt_s
         out += scratch
-        self._add_sending(inverse_rate, rtt_s, out)
+        self._add_calibrated(rtt_s, out)
 
-    def _add_sending(self, inverse_rate: Array, rtt_s: Array, out: Array) -> None:
+    def copied_occupied_s(self, rtt_s: Array) -> Array:
+        """Seconds that a batch occupies the hop where its sockets set the pace, (splits, links), without sending."""
+        slowest = np.divide(self.copied_s, self.wire_bits, out=np.zeros(len(self.bits)), where=self.wire_bits > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # what sockets take no time for
+            rows = np.searchsorted(self.thresholds_bits, np.nan_to_num(rtt_s / slowest[:, np.newaxis]), side="left")
+        bits, round_trips = (np.take_along_axis(of, rows, axis=1) for of in (self.bits, self.round_trips))
+        return np.asarray(bits * slowest[:, np.newaxis] + round_trips * rtt_s)
+
+    def _add_calibrated(self, rtt_s: Array, out: Array) -> None:
+        if self.copied_s.any():  # occupancy never falls when u grows
+            np.maximum(out, self.copied_occupied_s(rtt_s), out=out)
         if self.called.any():
             out += np.outer(self.called, rtt_s)
         if self.sent_s.any():
             out += self.sent_s[:, np.newaxis]
-        if self.copied_s.any():
-            out += np.maximum(0.0, self.copied_s[:, np.newaxis] - np.multiply.outer(self.wire_bits, inverse_rate))
 
 
 class StageResponse(msgspec.Struct, frozen=True):

@@ -146,7 +146,7 @@ class _Wire:
         """When the first byte leaves."""
         begun = float(start) + self._sent_s
         piece = self._trace.piece(begun)
-        rate = self._wire.rates_bps[piece]
+        rate = self._trace.rates_bps[piece]
         stall = 0.0
         if self._segments and self._tcp_state != "warm" and rate > 0:
             rtt_s = self._trace.delays_s[piece] + self._link.return_delay_s

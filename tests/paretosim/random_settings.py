@@ -9,7 +9,8 @@ import msgspec
 
 from paretosim.calibration import SCHEMA_VERSION, Calibration, DeviceTerms, MessageCost, Relay
 from paretosim.link import Link
-from paretosim.mode import Mode
+from paretosim.mode import Arrivals, Mode
+from paretosim.operation import Operation
 from paretosim.prediction import Setting
 
 PLACES: tuple[dict[str, Any], ...] = ({}, {"sink": "first"}, {"source": "sink"})
@@ -100,3 +101,32 @@ def random_setting(draw: Random, toy: Any, **fields: Any) -> Setting:
         options["calibration"] = random_calibration(draw)
     setting: Setting = toy.setting(first, second, **options)
     return setting
+
+
+def random_operated(draw: Random, toy: Any, **fields: Any) -> Setting:
+    """A random setting in any mode and operation, calibrated or not, on the clock of the dispatch.
+
+    Finite runs, evenly spaced and Poisson arrivals, bounded buffers and serial workers are among them.
+    """
+    operation: dict[str, Any] = draw.choice(
+        [
+            {},
+            {"slots": draw.choice([0, 1, 3])},
+            {
+                "workers": "serial",
+                "send_buffer_bytes": draw.choice([0, 10_000, 4 * 2**20]),
+                "receive_buffer_bytes": draw.choice([0, 5_000, None]),
+            },
+        ]
+    )
+    mode = random_mode(draw)
+    if draw.random() < 0.3:
+        process = draw.choice(["deterministic", "poisson"])
+        mode = Mode.named("open", arrivals=Arrivals(rate_per_s=10 ** draw.uniform(-2, 0.5), process=process))
+        if process == "poisson" and operation:  # a steady state of these is long samples
+            operation["batches"] = draw.randint(1, 6)
+    if mode.name in ("open", "closed") and draw.random() < 0.3:
+        operation["batches"] = draw.randint(1, 6)
+    if draw.random() < 0.4:
+        fields = {"calibration": None, **fields}
+    return random_setting(draw, toy, **{"mode": mode, "operation": Operation(**operation), **fields})
