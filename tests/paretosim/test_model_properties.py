@@ -52,9 +52,31 @@ def test_nothing_gets_better_when_a_delay_grows(toy: Any, seed: int, more_s: flo
 @settings(max_examples=150, deadline=None)
 @given(SEEDS, st.floats(1, 100), st.sampled_from(["rate_bps", "return_rate_bps"]))
 def test_nothing_gets_better_when_a_rate_falls(toy: Any, seed: int, slower: float, field: str) -> None:
-    setting = random_operated(Random(seed), toy)
+    """But with serial workers on cold connections, as the next test shows."""
+    setting = _but_serial_and_cold(random_operated(Random(seed), toy))
     link = msgspec.structs.replace(setting.link, **{field: getattr(setting.link, field) / slower})
     _no_better(predict(setting), predict(msgspec.structs.replace(setting, link=link)))
+
+
+def _but_serial_and_cold(setting: Setting) -> Setting:
+    """The setting, on warm connections where its workers are serial."""
+    return msgspec.structs.replace(setting, tcp_state="warm") if setting.operation.workers == "serial" else setting
+
+
+def test_of_serial_workers_on_cold_connections_a_share_may_leave_earlier_at_a_lower_rate(toy: Any) -> None:
+    """Slow start's stalls all come before the first byte: where they shrink, what a sender waits for may leave sooner.
+
+    31 segments of 1000 bytes, of which 16 fit into the send buffer: stage 1 is held until 15 / 31 have left.
+    """
+    link = toy.link(1e6, 0.05, return_delay_s=0.05)
+    operation = Operation(workers="serial", send_buffer_bytes=16_000, receive_buffer_bytes=10**9)
+    fields = {"outputs": (31_000 // 32 + 1, 1), "operation": operation, "tcp_state": "cold"}
+    periods = [
+        predict(toy.setting((1.0, 0.1), (0.1, 0.1), link=msgspec.structs.replace(link, rate_bps=rate), **fields))
+        .row(1).period_s
+        for rate in (1.0e7, 0.99e7)
+    ]  # fmt: skip
+    assert periods[1] < periods[0]
 
 
 @settings(max_examples=150, deadline=None)
@@ -102,7 +124,7 @@ def test_a_larger_window_gives_more_and_takes_longer(toy: Any, seed: int, window
 @settings(max_examples=100, deadline=None)
 @given(SEEDS, st.integers(1, 100))
 def test_a_larger_window_of_tcp_makes_nothing_slower(toy: Any, seed: int, times: int) -> None:
-    setting = random_operated(Random(seed), toy)
+    setting = _but_serial_and_cold(random_operated(Random(seed), toy))
     if setting.operation.receive_buffer_bytes is None and setting.operation.workers == "serial":
         operation = msgspec.structs.replace(setting.operation, receive_buffer_bytes=setting.link.wmax_bytes)
         setting = msgspec.structs.replace(setting, operation=operation)
