@@ -44,6 +44,10 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
         assert value is not None  # whoever made the figures was told the objectives
         return float(value)
 
+    def cost_of(self, figures: Figures) -> float:
+        """The objective's value, negated where more of it is better."""
+        return -self.of(figures) if self.maximised else self.of(figures)
+
 
 OBJECTIVES = (
     Objective(name="latency", field="image_latency_s", best="lowest latency"),
@@ -80,7 +84,7 @@ def objectives_named(names: Iterable[str]) -> tuple[Objective, ...]:
 def costs_of(figures: Sequence[Figures], objectives: Sequence[Objective]) -> NDArray[np.float64]:
     """(choices, objectives), every column to be minimised: what is to be large is negated."""
     return np.array(
-        [[-o.of(one) if o.maximised else o.of(one) for o in objectives] for one in figures], dtype=np.float64
+        [[objective.cost_of(one) for objective in objectives] for one in figures], dtype=np.float64
     ).reshape(len(figures), len(objectives))
 
 

@@ -46,6 +46,27 @@ def is_nondominated(costs: ArrayLike) -> NDArray[np.bool_]:
     return mask
 
 
+def are_dominated(costs: NDArray[np.float64], others: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
+    """Which rows some of the others dominates with room to spare: by more than a share `margin` in one column.
+
+    Parameters
+    ----------
+    costs, others : (n, m) and (k, m), every column minimised and never below zero.
+
+    Returns
+    -------
+    (n,) mask.
+
+    >>> are_dominated(np.array([[1.0, 4.0], [2.0, 4.0]]), np.array([[1.0, 3.9], [1.0, 4.0]]), 0.1).tolist()
+    [False, True]
+    """
+    worse = np.zeros(len(costs), dtype=np.bool_)
+    clearly_below = costs * (1 - margin)
+    for other in others:
+        worse |= (other <= costs).all(axis=1) & (other < clearly_below).any(axis=1)
+    return worse
+
+
 def are_nondominated(first: ArrayLike, second: ArrayLike) -> NDArray[np.bool_]:
     """`is_nondominated` of many problems at once, of two costs each.
 

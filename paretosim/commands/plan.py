@@ -12,6 +12,7 @@ from paretosim.commands.split_options import add_calibration_options
 from paretosim.errors import BadInputError
 from paretosim.link import Link, parse_link
 from paretosim.mode import DEFAULT_BURST_BATCHES, DEFAULT_WINDOW, MODE_NAMES, Mode
+from paretosim.objectives import DEFAULT_OBJECTIVES
 from paretosim.placement.hop_links import HopLinks, positions_of
 from paretosim.placement.limits import parse_forbid, parse_pin
 from paretosim.placement.placing import place
@@ -66,6 +67,13 @@ def configure(parser: ArgumentParser) -> None:
     wanted.add_argument("--max-latency", metavar="TIME", help="recommend only plans at most this slow")
     wanted.add_argument("--min-throughput", type=float, metavar="R", help="images per second at least")
     wanted.add_argument("--fps", type=float, metavar="F", help="a camera's frames per second, to be kept up with")
+    wanted.add_argument(
+        "--objectives",
+        default=",".join(DEFAULT_OBJECTIVES),
+        metavar="A,B,…",
+        help="front in any of latency, throughput, energy, memory, bytes (default latency,throughput); other than in"
+        " these two, every placement is gone through, up to a million",
+    )
     profiles = parser.add_argument_group("profiles")
     profiles.add_argument("--profiles", action="append", default=[], type=Path, metavar="DIR", help="searched first")
     profiles.add_argument(
@@ -77,7 +85,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Search and print."""
-    placement = place(setting_of(arguments))
+    placement = place(setting_of(arguments), [name.strip() for name in arguments.objectives.split(",")])
     from paretosim.placement import as_json, figures, tables
 
     return write(

@@ -19,6 +19,11 @@ from paretosim.profiles import identity
 from paretosim.show.prediction_json import calibration_object, terms_identity
 
 SCHEMA_VERSION = 1
+# What a row has in some modes, with some calibrations, or in some objectives only.
+OPTIONAL_FIELDS = (
+    "latency_from_start_s", "sending_s", "receiving_s", "handovers_s", "energy_j_per_image", "peak_memory_bytes",
+    "wire_bytes_per_image",
+)  # fmt: skip
 _LINK_FIELDS = (
     "name", "rate_bps", "one_way_delay_s", "return_rate_bps", "return_delay_s", "header_bytes", "mss_bytes",
     "wmax_bytes",
@@ -34,6 +39,9 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
     """The front as plain dictionaries, lists and numbers; devices by name, and by position from 1."""
     setting = placement.setting
     recommended: dict[str, str | None] = _plans(placement.recommended)
+    for objective in placement.objectives:
+        best = placement.best(objective)
+        recommended.setdefault(objective.name, None if best is None else str(best.plan))
     return {
         "schema_version": SCHEMA_VERSION,
         "model": setting.model.name,
@@ -45,6 +53,7 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
         "source": setting.source,
         "sink": setting.sink,
         "tcp_state": setting.tcp_state,
+        "objectives": [objective.name for objective in placement.objectives],
         "order": setting.order,
         "ends": setting.ends,
         "link": _link(setting.links.every),
@@ -95,7 +104,7 @@ def placement_row_object(row: PlacementRow) -> dict[str, Any]:
     """One placement as a plain dictionary, its plans as they print; without what its mode and calibration have not."""
     fields: dict[str, Any] = msgspec.to_builtins(row)
     fields["plan"], fields["tied"] = str(row.plan), [str(plan) for plan in row.tied]
-    for name in ("latency_from_start_s", "sending_s", "receiving_s", "handovers_s"):
+    for name in OPTIONAL_FIELDS:
         if fields[name] is None:
             del fields[name]
     return fields
@@ -153,6 +162,7 @@ def _identity(placement: Placement) -> str:
             setting.batch, setting.mode, setting.order, setting.ends, setting.max_devices, setting.pins,
             setting.forbids, setting.source, setting.sink, setting.tcp_state, setting.control_delay_s,
             setting.max_latency_s, setting.min_throughput_per_s, setting.frame_rate_per_s, setting.within_memory, own,
+            [objective.name for objective in placement.objectives],
         ]
     )  # fmt: skip
     values = (setting.model, *setting.devices, *setting.timings, setting.links.every, *terms_identity(setting))

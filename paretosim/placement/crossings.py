@@ -20,6 +20,7 @@ from paretosim.terms import (
     result_s,
     terms_in_effect,
 )
+from paretosim.transfer_time import wire_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,6 +74,17 @@ def taken(setting: PlacementSetting, crossings: Sequence[Crossing], last_s: floa
     """What these hops take, (plans, hops); a batch waits `last_s` behind the last station."""
     plans = len(crossings[0].hop.crossed)
     return crossing_terms(setting, crossings, hands_over=True, last_s=np.full(plans, last_s))
+
+
+def on_wires_bytes(setting: PlacementSetting, crossings: Sequence[Crossing]) -> NDArray[np.float64]:
+    """(plans,) bytes of a batch over these hops, headers among them; a relay may be memory, which is no wire."""
+    relay = terms_in_effect(setting).relay
+    in_memory = relay is not None and relay.rate_bps is None
+    sent = np.zeros(len(crossings[0].hop.crossed))
+    for crossing in crossings:
+        if not (crossing.hop.relayed and in_memory):
+            sent = sent + wire_bytes(crossing.hop.payload_bytes, crossing.link)
+    return sent
 
 
 def ending_s(setting: PlacementSetting, first: int, last: int) -> float:

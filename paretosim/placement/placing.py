@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +11,9 @@ import numpy as np
 
 from paretosim import pareto, pipeline
 from paretosim.chain import Hop
-from paretosim.placement.crossings import crossings_of, ending_s, taken
+from paretosim.objectives import DEFAULT_OBJECTIVES, Figures, Objective, objectives_named
+from paretosim.placement.crossings import crossings_of, ending_s, on_wires_bytes, taken
+from paretosim.placement.enumeration import candidates, energy_j_of
 from paretosim.placement.search import Part, Point, front
 from paretosim.placement.setting import PlacementSetting
 from paretosim.placement.space import search_space, unjudged_pairs
@@ -44,7 +46,7 @@ class PlacementRow(msgspec.Struct, frozen=True, kw_only=True):
 
     `links_s`, `stalls_s` and `delays_s` are in chain order and named by `hops`; `tied` are other placements of exactly
     equal latency and throughput, of which there are `ties` in all. What is a calibration's is as in a row of a
-    prediction.
+    prediction. Of energy, memory and bytes there is what the front is in.
     """
 
     plan: Plan
@@ -67,6 +69,9 @@ class PlacementRow(msgspec.Struct, frozen=True, kw_only=True):
     sending_s: tuple[float, ...] | None = None
     receiving_s: tuple[float, ...] | None = None
     handovers_s: tuple[float, ...] | None = None
+    energy_j_per_image: float | None = None
+    peak_memory_bytes: int | None = None
+    wire_bytes_per_image: float | None = None
 
 
 class Best(msgspec.Struct, frozen=True):
@@ -81,7 +86,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """What `place` found: the front from the lowest latency up, and what to compare it with.
 
     `unjudged` are pairs of positions (from 1) that no chain has both of, since both timings are overhead-bound.
-    `obstacle` says, where nothing was found, what stands in the way.
+    `obstacle` says, where nothing was found, what stands in the way. In other `objectives` than latency and throughput
+    there is no knee, and `recommended` is of them as far as they are among those.
     """
 
     setting: PlacementSetting
@@ -92,12 +98,27 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     by_two: Best
     unjudged: tuple[tuple[int, int], ...]
     obstacle: str | None
+    objectives: tuple[Objective, ...] = objectives_named(DEFAULT_OBJECTIVES)
 
     @property
     def profile_error(self) -> float | None:
         """The largest relative error of the timings; None where one is unknown."""
         errors = [timing.error.relative for timing in self.setting.timings if timing.error is not None]
         return max(errors) if len(errors) == len(self.setting.timings) else None
+
+    @property
+    def in_others(self) -> bool:
+        """Whether the front is in other objectives than latency and throughput."""
+        return {objective.name for objective in self.objectives} != set(DEFAULT_OBJECTIVES)
+
+    def figures(self, row: PlacementRow) -> Figures:
+        """A row in every objective that the front is in."""
+        return _figures(self.setting, row)
+
+    def best(self, objective: Objective) -> PlacementRow | None:
+        """The first of the rows that meet the constraints and have the best of that objective; None without one."""
+        eligible = [row for row in self.rows if row.meets_constraints]
+        return min(eligible, key=lambda row: objective.cost_of(self.figures(row)), default=None)
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as flat dictionaries of plain values, without `tied`; lists are as long as a row's own chain."""
@@ -123,15 +144,19 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
         return placement_html(self)
 
 
-def place(setting: PlacementSetting) -> Placement:
-    """The exact front of latency and throughput over all placements that the setting allows.
+def place(setting: PlacementSetting, objectives: Iterable[str] = DEFAULT_OBJECTIVES) -> Placement:
+    """The exact front of latency and throughput, or of other objectives, over all placements that the setting allows.
 
     Source: docs/model.md, "k devices".
 
     Raises
     ------
-    BadInputError : a time is too large for a number, or more arrangements of devices than can be searched.
+    BadInputError : a time is too large for a number, more arrangements of devices than can be searched, or with other
+        objectives more placements than can be gone through; or an objective that a device has no figures for.
     """
+    chosen = objectives_named(objectives)
+    if {objective.name for objective in chosen} != set(DEFAULT_OBJECTIVES):
+        return _placed_by(setting, chosen)
     rows = _front_rows(setting)
     by_two = rows
     if len(setting.devices) > 2 and (setting.max_devices is None or setting.max_devices > 2):
@@ -145,6 +170,73 @@ def place(setting: PlacementSetting) -> Placement:
         by_two=_best(by_two),
         unjudged=unjudged_pairs(setting),
         obstacle=None if rows else _obstacle(setting),
+    )
+
+
+def _placed_by(setting: PlacementSetting, objectives: tuple[Objective, ...]) -> Placement:
+    """The front in other objectives than latency and throughput."""
+    costs, chains = search_space(setting)
+    listed = [Point((parts,), 1) for parts in candidates(setting, costs, chains, objectives)]
+    rows = [_with_figures(setting, _row(setting, point), point.placements[0], objectives) for point in listed]
+    figures = np.array([[objective.cost_of(_figures(setting, row)) for objective in objectives] for row in rows])
+    equals: dict[tuple[float, ...], list[PlacementRow]] = {}
+    if rows:
+        for place, kept in enumerate(pareto.is_nondominated(figures).tolist()):
+            if kept:
+                equals.setdefault(tuple(figures[place].tolist()), []).append(rows[place])
+    front_rows = []
+    for alike in equals.values():
+        first, *others = sorted(
+            alike, key=lambda row: (len(row.positions), row.positions, [stage.last for stage in row.plan.stages])
+        )
+        tied = tuple(other.plan for other in others[:LISTED_TIES])
+        front_rows.append(msgspec.structs.replace(first, ties=len(others), tied=tied))
+    front_rows.sort(key=lambda row: [objective.cost_of(_figures(setting, row)) for objective in objectives])
+    found = _best(front_rows)
+    names = {objective.name for objective in objectives}
+    best = Best(
+        found.latency if "latency" in names else None, found.throughput if "throughput" in names else None, None
+    )
+    return Placement(
+        setting=setting,
+        timing_kinds=tuple(timing.at_batch(setting.batch)[1] for timing in setting.timings),
+        rows=tuple(front_rows),
+        recommended=best,
+        alone=tuple(_alone(setting, device) for device in range(len(setting.devices))),
+        by_two=Best(None, None, None),
+        unjudged=unjudged_pairs(setting),
+        obstacle=None if rows else _obstacle(setting),
+        objectives=objectives,
+    )
+
+
+def _with_figures(
+    setting: PlacementSetting, row: PlacementRow, parts: Sequence[Part], objectives: Sequence[Objective]
+) -> PlacementRow:
+    """The row with what it has of these objectives beside latency and throughput."""
+    names = {objective.name for objective in objectives}
+    changes: dict[str, Any] = {}
+    if "energy" in names:
+        drawn_j = energy_j_of(
+            setting, [part.device for part in parts], np.array([row.stages_s]), np.array([row.period_s])
+        )
+        changes["energy_j_per_image"] = float(pipeline.significant(drawn_j / setting.batch)[0])
+    if "memory" in names:
+        changes["peak_memory_bytes"] = max(row.memory_bytes)
+    if "bytes" in names:
+        crossings = crossings_of(setting, parts)
+        sent = on_wires_bytes(setting, crossings) / setting.batch if crossings else np.zeros(1)
+        changes["wire_bytes_per_image"] = float(pipeline.significant(sent)[0])
+    return msgspec.structs.replace(row, **changes)
+
+
+def _figures(setting: PlacementSetting, row: PlacementRow) -> Figures:
+    return Figures(
+        image_latency_s=float(pipeline.significant(np.array([setting.filling_s + row.latency_s]))[0]),
+        throughput_per_s=row.throughput_per_s,
+        energy_j_per_image=row.energy_j_per_image,
+        peak_memory_bytes=row.peak_memory_bytes,
+        wire_bytes_per_image=row.wire_bytes_per_image,
     )
 
 

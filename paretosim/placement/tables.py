@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.console import Console
 from rich.text import Text
 
 from paretosim.link import Link
+from paretosim.objectives import Objective
 from paretosim.placement.placing import Placement, PlacementRow
 from paretosim.placement.verdict import placement_verdict
 from paretosim.show.columns import Column, aligned, fitting
 from paretosim.show.tables import calibration_lines
 from paretosim.units import format_bytes, format_duration, format_rate
+
+# Of rows with equal plans; more of them would bury the verdict.
+SHOWN_TIES = 8
+# Headings and ways to write what a front in other objectives has.
+_ASKED: dict[str, tuple[str, Callable[[float], str]]] = {
+    "energy_j_per_image": ("energy\nJ/image", lambda value: f"{value:.3g}"),
+    "peak_memory_bytes": ("peak\nmemory", format_bytes),
+    "wire_bytes_per_image": ("sent\nan image", format_bytes),
+}
 
 
 def show_placement(placement: Placement, console: Console) -> None:
@@ -25,7 +37,7 @@ def show_placement(placement: Placement, console: Console) -> None:
 
 
 def front_table(placement: Placement, width: int) -> Text:
-    """The front from the lowest latency up: L and T best in an objective, K the knee, – outside the constraints."""
+    """The front from the lowest latency up: L, T, E, M and B best in an objective, K the knee, – outside the limits."""
     rows = placement.rows
     columns = [
         Column(heading="", cells=tuple(_marks(placement, row) for row in rows), align="left"),
@@ -56,12 +68,21 @@ def front_table(placement: Placement, width: int) -> Text:
     ]
     if not any(row.ties for row in rows):
         columns.pop()
+    columns[3:3] = [
+        _figure_column(placement, objective) for objective in placement.objectives if objective.field in _ASKED
+    ]
     kept, left_out = fitting(columns, width)
     text = aligned(kept, ["green" if row.meets_constraints else "dim" for row in rows])
     if left_out:
         names = ", ".join(column.heading.replace("\n", " ") for column in left_out)
         text.append(f"(too narrow for: {names}; widen the terminal, or use --csv)\n", "dim")
     return text
+
+
+def _figure_column(placement: Placement, objective: Objective) -> Column:
+    heading, shown = _ASKED[objective.field]
+    values = [objective.of(placement.figures(row)) for row in placement.rows]
+    return Column(heading=heading, cells=tuple(map(shown, values)))
 
 
 def _basis(placement: Placement) -> list[Text]:
@@ -127,7 +148,8 @@ def _link(link: Link) -> str:
 
 def _marks(placement: Placement, row: PlacementRow) -> str:
     best = placement.recommended
-    letters = (("L", best.latency), ("T", best.throughput), ("K", best.knee))
+    letters = [("L", best.latency), ("T", best.throughput), ("K", best.knee)]
+    letters += [(o.name[0].upper(), placement.best(o)) for o in placement.objectives if o.field in _ASKED]
     marks = "".join(letter for letter, chosen in letters if chosen is row)
     return marks if row.meets_constraints else "–"
 
@@ -145,11 +167,13 @@ def _occupied_s(row: PlacementRow) -> list[float]:
 
 def _ties(placement: Placement) -> list[Text]:
     lines = []
-    for row in placement.rows:
-        if row.ties:
-            more = row.ties - len(row.tied)
-            shown = ", ".join(str(plan) for plan in row.tied) + (f" and {more} more" if more else "")
-            lines.append(Text(f"equal to {row.plan}: {shown}", style="dim"))
+    tied = [row for row in placement.rows if row.ties]
+    if len(tied) > SHOWN_TIES:
+        return [Text(f"{len(tied)} of the {len(placement.rows)} have equal plans, which --json names", style="dim")]
+    for row in tied:
+        more = row.ties - len(row.tied)
+        shown = ", ".join(str(plan) for plan in row.tied) + (f" and {more} more" if more else "")
+        lines.append(Text(f"equal to {row.plan}: {shown}", style="dim"))
     return lines
 
 

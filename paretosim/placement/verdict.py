@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paretosim.objectives import figure_text
 from paretosim.placement.placing import OVERHEAD_BOUND, Best, Placement, PlacementRow
 from paretosim.placement.resolution import indistinguishable
 from paretosim.prediction import Baseline
@@ -18,6 +19,8 @@ def placement_verdict(placement: Placement) -> str:
     sentences = []
     if not placement.rows:
         sentences.append(_nothing_possible(placement))
+    elif placement.in_others:
+        sentences += _by_objective(placement)
     elif best.throughput is None or best.latency is None:
         sentences.append(_nothing_qualifies(placement))
     else:
@@ -105,6 +108,28 @@ def _difference(latency_s: float, other_s: float) -> str:
     if abs(latency_s - other_s) < 1e-3 * other_s:
         return "as soon as"
     return f"{_time(abs(latency_s - other_s))} {'sooner' if latency_s < other_s else 'later'} than"
+
+
+def _by_objective(placement: Placement) -> list[str]:
+    """The best placement in each objective of a front in others than latency and throughput."""
+    if not any(row.meets_constraints for row in placement.rows):
+        return [
+            "No placement of the front meets what is wanted; --max-latency, --min-throughput or --fps asks for more."
+        ]
+    count = len(placement.rows)
+    names = [objective.name for objective in placement.objectives]
+    said = [f"{count} placement{'s are' if count > 1 else ' is'} on the front in {', '.join(names)}."]
+    for objective in placement.objectives:
+        row = placement.best(objective)
+        assert row is not None  # one meets the constraints
+        figures = figure_text(objective, objective.of(placement.figures(row)))
+        said.append(f"{objective.best.capitalize()}: {stages_of(row)}, {figures}.")
+    if "energy" in names:
+        said.append(
+            "Energy is that of the devices of a chain, idle time included; what radio or NIC add is not in it, nor"
+            " devices that take no part."
+        )
+    return said
 
 
 def _nothing_possible(placement: Placement) -> str:

@@ -7,14 +7,20 @@ import random
 import statistics
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+
+import msgspec
 
 from paretosim.block import Block, Model, TensorShape
+from paretosim.calibration import Calibration, DeviceTerms, MessageCost
 from paretosim.device import Device
 from paretosim.link import Link
 from paretosim.placement.hop_links import HopLinks
 from paretosim.placement.placing import place
 from paretosim.placement.setting import PlacementSetting
+from paretosim.show.figures import plain_ticks
 from paretosim.timing import BatchTiming, BlockTiming, Timing
 from tests.benchmarks.seconds import Seconds, runs_s
 
@@ -80,12 +86,49 @@ def random_setting(blocks: int, devices: int, *, order: str = "given", seed: int
     )
 
 
+# Where `make bench` leaves the picture of the growth; it is of the run and not of the repository.
+FIGURE = Path("build/benchmarks/placement-growth.png")
+# A calibration in which transfers slow every stage: then stages are told apart by what is beside them.
+CONTENDING = Calibration(
+    schema_version=2,
+    name="contending",
+    backend="tcp",
+    devices={"*": DeviceTerms(kappa=0.2, sending=MessageCost(message_s=1e-3), receiving=MessageCost(message_s=1e-3))},
+)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Times against a size, with the points on each front, and the law fitted to them."""
+
+    what: str
+    sizes: tuple[int, ...]
+    times_s: tuple[float, ...]
+    points: tuple[int, ...]
+    exponential: bool = False
+
+    @property
+    def slope(self) -> float:
+        """Of the logarithm of the time, against that of the size or against the size: least squares."""
+        sizes = self.sizes if self.exponential else [math.log(size) for size in self.sizes]
+        return statistics.linear_regression(sizes, [math.log(time_s) for time_s in self.times_s]).slope
+
+    @property
+    def law(self) -> str:
+        """The power law, or the exponential one."""
+        return f"×{math.exp(self.slope):.1f} for each" if self.exponential else f"size^{self.slope:.1f}"
+
+    def __str__(self) -> str:
+        measured = zip(self.sizes, self.times_s, self.points, strict=True)
+        shown = ", ".join(f"{size}: {time_s:.3f} s ({points} points)" for size, time_s, points in measured)
+        return f"against {self.what}: {shown}; grows as {self.law}"
+
+
 def placement_front() -> Seconds:
     """Exact front of 100 blocks over 8 different devices in order, with all that `paretosim plan` shows of it."""
     setting = random_setting(100, 8)
     points = len(place(setting).rows)
-    notes = [
-        f"{points} points on the front; peak of {_peak_bytes(setting) / 1e6:.0f} MB",
+    growths = [
         _growth("blocks (8 devices, in order)", [(n, random_setting(n, 8)) for n in (25, 50, 100, 200)]),
         _growth("devices (100 blocks, in order)", [(k, random_setting(100, k)) for k in (2, 4, 8, 16)]),
         _growth(
@@ -93,6 +136,14 @@ def placement_front() -> Seconds:
             [(k, random_setting(40, k, order="any")) for k in range(4, 10)],
             exponential=True,
         ),
+    ]
+    contending = msgspec.structs.replace(setting, calibration=CONTENDING)
+    calibrated_s = statistics.median(runs_s(partial(place, contending), 3))
+    notes = [
+        f"{points} points on the front; peak of {_peak_bytes(setting) / 1e6:.0f} MB",
+        f"with a calibration of every device, contention among it: {calibrated_s:.3f} s",
+        *map(str, growths),
+        _drawn(growths),
     ]
     return Seconds(
         "paretosim plan, front of 100 blocks over 8 different devices in order",
@@ -102,17 +153,37 @@ def placement_front() -> Seconds:
     )
 
 
-def _growth(what: str, settings: Sequence[tuple[int, PlacementSetting]], *, exponential: bool = False) -> str:
-    """Times against a size, and the power law (or the exponential) fitted to them by least squares of logarithms."""
-    times = []
-    for size, setting in settings:
-        rows = len(place(setting).rows)
-        times.append((size, statistics.median(runs_s(partial(place, setting), 3)), rows))
-    sizes = [size if exponential else math.log(size) for size, _, _ in times]
-    slope = statistics.linear_regression(sizes, [math.log(seconds) for _, seconds, _ in times]).slope
-    law = f"×{math.exp(slope):.1f} for each" if exponential else f"as size^{slope:.1f}"
-    shown = ", ".join(f"{size}: {seconds:.3f} s ({rows} points)" for size, seconds, rows in times)
-    return f"against {what}: {shown}; grows {law}"
+def _growth(what: str, settings: Sequence[tuple[int, PlacementSetting]], *, exponential: bool = False) -> Growth:
+    points = tuple(len(place(setting).rows) for _, setting in settings)
+    times_s = tuple(statistics.median(runs_s(partial(place, setting), 3)) for _, setting in settings)
+    return Growth(what, tuple(size for size, _ in settings), times_s, points, exponential)
+
+
+def _drawn(growths: Sequence[Growth]) -> str:
+    """Writes the picture, times against sizes with their laws, and says where it is."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
+
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    for axes, growth in zip(figure.subplots(1, len(growths)), growths, strict=True):
+        axes.plot(growth.sizes, growth.times_s, "o", color="#c8401a")
+        sizes = growth.sizes if growth.exponential else [math.log(size) for size in growth.sizes]
+        logs = [math.log(time_s) for time_s in growth.times_s]
+        slope, intercept = statistics.linear_regression(sizes, logs)
+        fitted = [math.exp(intercept + slope * size) for size in sizes]
+        axes.plot(growth.sizes, fitted, "-", color="#8a9bb0", label=f"grows as {growth.law}")
+        axes.set_xscale("linear" if growth.exponential else "log")
+        axes.set_yscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(growth.sizes, [str(size) for size in growth.sizes])
+        plain_ticks(axes.yaxis)
+        axes.set_xlabel(growth.what)
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False)
+    figure.axes[0].set_ylabel("seconds a front")
+    FIGURE.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(FIGURE, dpi=110)
+    return f"figure: {FIGURE}"
 
 
 def _peak_bytes(setting: PlacementSetting) -> int:

@@ -194,7 +194,15 @@ def is_allowed(setting: PlacementSetting, chain: tuple[int, ...], cuts: tuple[in
 
 
 def times(setting: PlacementSetting, chain: tuple[int, ...], cuts: tuple[int, ...]) -> tuple[float, float]:
-    """Latency of a batch alone and the slowest station, written down without the code under test."""
+    """Latency of a batch alone and the slowest station."""
+    services, waits, _ = line_of(setting, chain, cuts)
+    return sum(services) + sum(waits), max(services)
+
+
+def line_of(
+    setting: PlacementSetting, chain: tuple[int, ...], cuts: tuple[int, ...]
+) -> tuple[list[float], list[float], list[float]]:
+    """Services of all stations, what a batch waits, and those of its stages, without the code under test."""
     own, every = setting.links.own, setting.links.every
     sizes = setting.model.cut_bytes()
     calibration = Calibration(schema_version=2, name="none", backend="tcp")
@@ -240,14 +248,15 @@ def times(setting: PlacementSetting, chain: tuple[int, ...], cuts: tuple[int, ..
         returning = terms[-1].returning
         waits.append(terms[-1].leaving_s + returning.message_s + sizes[-1] / (returning.bytes_per_s or math.inf))
     alone = setting.mode.name == "single"
+    stages = []
     for k, (first, last) in enumerate(pairwise(cuts)):
         known = terms[k]
         stage = known.gamma * sum(setting.timings[chain[k]].at_batch(1)[0][first:last])
         if first < last:
             moved = sizes[first] + sizes[last]
             stage += known.overhead_s + known.launch_s + moved / (known.pcie_bytes_per_s or math.inf)
-        services.append(stage + (0 if alone else known.kappa * sum(min(stage, wire) for wire in beside[k])))
-    return sum(services) + sum(waits), max(services)
+        stages.append(stage + (0 if alone else known.kappa * sum(min(stage, wire) for wire in beside[k])))
+    return [*services, *stages], waits, stages
 
 
 def in_mode(mode: Mode, latency: float, slowest: float) -> tuple[float, float]:
@@ -308,6 +317,80 @@ def test_front_equals_that_of_every_placement(seeds: range, calibrated: bool) ->
         if all(row.ties == len(row.tied) for row in rows):
             assert set(listed) == set(names), seed
     assert found_any
+
+
+def all_figures(setting: PlacementSetting, chain: tuple[int, ...], cuts: tuple[int, ...]) -> dict[str, float]:
+    """A placement in every objective, to be minimised."""
+    latency, period = in_mode(setting.mode, *times(setting, chain, cuts))
+    _, _, stages = line_of(setting, chain, cuts)
+    devices = [setting.devices[device] for device in chain]
+    sizes = setting.model.cut_bytes()
+    calibration = setting.calibration.without(*setting.without) if setting.calibration else None
+    framing = calibration.framing_bytes if calibration else 0
+    forward = [sizes[cut] + framing for cut in cuts[1:-1]]
+    relay = calibration.relay if calibration else None
+    sent = sum(forward) * (2 if relay is not None and relay.rate_bps is not None else 1)
+    if len(chain) > 1 and (setting.sink == "first" or setting.source == "sink"):
+        sent += sizes[-1 if setting.sink == "first" else 0] + framing
+    need = 0.0
+    for first, last in pairwise(cuts):
+        blocks = setting.model.blocks[first:last]
+        peak = max((block.peak_activation_bytes for block in blocks), default=0)
+        need = max(need, sum(block.weight_bytes for block in blocks) + sizes[first] + sizes[last] + peak)
+    idle, busy = ([getattr(device, f"{kind}_power_w") or 0.0 for device in devices] for kind in ("idle", "busy"))
+    drawn = sum(idle) * period + sum((b - i) * c for b, i, c in zip(busy, idle, stages, strict=True))
+    return {"latency": latency, "throughput": period, "energy": drawn, "memory": need, "bytes": sent}
+
+
+@pytest.mark.parametrize("seeds", [range(start, start + 40) for start in range(0, 160, 40)], ids=str)
+def test_fronts_in_other_objectives_equal_those_of_every_placement(seeds: range) -> None:
+    for seed in seeds:
+        setting = random_setting(seed)
+        if seed % 3:
+            setting = with_calibration(setting, seed)
+        rng = random.Random(seed)
+        powers = {device.name: (rng.choice([0.5, 1.0]), rng.choice([1.0, 3.0])) for device in setting.devices}
+        devices = tuple(
+            msgspec.structs.replace(device, idle_power_w=powers[device.name][0], busy_power_w=powers[device.name][1])
+            for device in setting.devices
+        )
+        setting = msgspec.structs.replace(setting, devices=devices)
+        names = rng.sample(["latency", "throughput", "energy", "memory", "bytes"], rng.randint(1, 4))
+        if set(names) == {"latency", "throughput"}:
+            continue
+        shapes = [shape for shape in every_shape(setting) if is_allowed(setting, *shape)]
+        found = place(setting, names)
+        assert bool(found.rows) == bool(shapes), seed
+        figures = [rounded(*(all_figures(setting, *shape)[name] for name in names)) for shape in shapes]
+        expected = (
+            {v for v, kept in zip(figures, is_nondominated(figures).tolist(), strict=True) if kept}
+            if figures
+            else set()
+        )
+        scale = {"throughput": lambda row: row.period_s}
+        shown_rows = {
+            rounded(*(scale[o.name](row) if o.name in scale else o.of(found.figures(row)) for o in found.objectives))
+            for row in found.rows
+        }
+        assert shown_rows == expected, seed
+        for objective in found.objectives:
+            best = found.best(objective)
+            if best is not None and setting.max_latency_s is None:
+                place_of = names.index(objective.name)
+                value = rounded(
+                    scale[objective.name](best) if objective.name in scale else objective.of(found.figures(best))
+                )
+                assert value[0] == min(value[place_of] for value in expected), seed
+
+
+def test_more_placements_than_can_be_gone_through_are_refused_with_what_to_do() -> None:
+    setting = msgspec.structs.replace(toy_setting(count=8, blocks=60), ends="free")
+    with pytest.raises(
+        BadInputError, match=r"objectives: got .* placements, expected 1000000 at most where latency, memory"
+    ):
+        place(setting, ["latency", "memory"])
+    with pytest.raises(BadInputError, match="objectives: energy needs idle_power_w and busy_power_w of a, not known"):
+        place(toy_setting(count=2), ["energy"])
 
 
 def labels_front(setting: PlacementSetting) -> list[tuple[float, float]]:

@@ -163,6 +163,43 @@ def test_rows_as_csv_have_the_same_columns_whatever_their_length(command: Comman
     assert {row["stages_s[3]"] == "" for row in rows} == {True, False}
 
 
+def test_other_objectives_have_their_figures_and_what_is_best_in_them(command: Command) -> None:
+    options = ("--model", "alexnet", "--devices", "rpi4b,rpi4b,rpi4b", "--objectives", "energy, throughput,bytes")
+    code, out, _ = command("plan", *options, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["objectives"] == ["energy", "throughput", "bytes"]
+    assert {"energy_j_per_image", "wire_bytes_per_image"} <= found["rows"][0].keys()
+    assert "peak_memory_bytes" not in found["rows"][0]
+    least = min(found["rows"], key=lambda row: row["energy_j_per_image"])
+    assert found["recommended"]["energy"] == least["plan"]
+    assert (found["recommended"]["latency"], found["recommended"]["knee"]) == (None, None)
+    code, out, _ = command("plan", *options)
+    assert code == 0
+    assert "energy" in out
+    assert "Verdict: " in out
+    assert "Least energy: " in out
+    assert "energy_j_per_image" in command("plan", *options, "--csv")[1].splitlines()[0]
+    two = (
+        "--model",
+        "alexnet",
+        "--devices",
+        "rpi4b,rtx4090",
+        "--bw",
+        "20mbit",
+        "--objectives",
+        "latency,energy,memory",
+    )
+    plans = json.loads(command("plan", *two, "--json")[1])["rows"]
+    splits = [row for row in json.loads(command("predict", *two, "--json")[1])["rows"] if row["on_front"]]
+    names = ("latency_s", "energy_j_per_image", "peak_memory_bytes")
+    assert {tuple(row[name] for name in names) for row in plans} == {
+        tuple(row[name] for name in names) for row in splits
+    }
+    code, _, err = command("plan", *options[:-1], "energy,speed")
+    assert (code, "objectives: got 'speed'" in err) == (2, True)
+
+
 @pytest.mark.parametrize("options", [(), ("--any-order",), ("--pin", "1:3", "--pin", "2:1")], ids=str)
 def test_a_figure_is_written_beside_the_answer(command: Command, tmp_path: Path, options: tuple[str, ...]) -> None:
     figure = tmp_path / "plan.svg"
