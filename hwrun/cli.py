@@ -22,6 +22,7 @@ SUBCOMMANDS = (
     Subcommand("export", "hwrun.commands.export", "a run as CSV or Parquet, or a cell's timeline"),
     Subcommand("probe", "hwrun.commands.probe", "round trips, goodput, message cost and clocks between two hosts"),
     Subcommand("profile", "hwrun.commands.profile", "time every block of a model on this device"),
+    Subcommand("doctor", "hwrun.commands.doctor", "what on this host, or a testbed's, will spoil a measurement"),
     Subcommand("shape", "hwrun.commands.shape", "make the link to a peer slow, late or lossy, by tc, under a lease"),
     Subcommand("trace", "hwrun.commands.trace", "write model profiles: blocks, parameters, FLOPs, output bytes"),
 )

@@ -18,8 +18,8 @@ from hwrun.link_records import Scalar
 Firmware = Callable[[str], str | None]
 _SYSTEM = Path("/")
 # Raspberry Pi documentation, vcgencmd get_throttled: bits 0 to 3 are now, 16 to 19 the same since boot.
-_CAUSES = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
-_SINCE_BOOT = 16
+CAUSES = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
+SINCE_BOOT = 16
 
 
 def ask_vcgencmd(question: str) -> str | None:
@@ -69,9 +69,9 @@ def held_back(before: Mapping[str, Scalar], after: Mapping[str, Scalar]) -> list
     """
     flags = [int(str(state["throttled_flags"]), 16) if state.get("throttled_flags") else 0 for state in (before, after)]
     found = []
-    for bit, cause in enumerate(_CAUSES):
+    for bit, cause in enumerate(CAUSES):
         when = [word for word, value in zip(("before", "after"), flags, strict=True) if value >> bit & 1]
-        newly = (flags[1] & ~flags[0]) >> (bit + _SINCE_BOOT) & 1
+        newly = (flags[1] & ~flags[0]) >> (bit + SINCE_BOOT) & 1
         if when or newly:
             found.append(f"{cause}, {' and '.join(when) or 'in between'}")
     counts = before.get("throttle_count"), after.get("throttle_count")

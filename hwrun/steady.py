@@ -139,7 +139,7 @@ def conditions(threads: int, system: Path = _SYSTEM, firmware: Firmware = ask_vc
     return {
         "threads": threads,
         "cores": _listed(cores),
-        "cpu_model": _cpu_model(system),
+        "cpu_model": cpu_model(system),
         "machine": platform.machine(),
         **clock_state(cores[0], system, firmware),
         "frequency_max_hz": scaled(system / frequency / "cpuinfo_max_freq", 1000),
@@ -159,7 +159,8 @@ def steal_s(system: Path = _SYSTEM) -> float | None:
     return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else None
 
 
-def _cpu_model(system: Path) -> str | None:
+def cpu_model(system: Path = _SYSTEM) -> str | None:
+    """The board's or the processor's name."""
     board = text_of(system / "proc/device-tree/model")
     if board:
         return board.strip("\0")

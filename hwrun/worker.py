@@ -25,6 +25,7 @@ from hwrun.backends.memory import MemoryExchange
 from hwrun.backends.tcp import TcpInlet, dial_outlet
 from hwrun.clock_state import clock_state
 from hwrun.conditions import alike_versions, version_differences
+from hwrun.doctor.gathering import gather
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
 from hwrun.models.weights import WeightStore, load_stage
 from hwrun.overlapped_stage import OverlappedStage
@@ -292,6 +293,8 @@ class Worker:
                 return self._deployed(request.pipeline, request.position).collect()
             case control.Watch():
                 return self._watch(request.ending)
+            case control.AskFacts():
+                return control.Facts(gather())
             case control.ShapeLink():
                 paths = [from_wire(path) for path in request.paths]
                 return control.Shaped(

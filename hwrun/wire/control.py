@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from hwrun.doctor.facts import HostFacts
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
 from hwrun.records import BackendName, LinkMeasured, Medium, Phases, Scalar, WorkerKind, WorkerSample
 from hwrun.wire.frames import Kind
@@ -159,6 +160,16 @@ class Shaped(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     lines: tuple[str, ...]
 
 
+class AskFacts(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """What is this host, as far as measurements depend on it? Takes a second of watching; answered by Facts."""
+
+
+class Facts(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """What hwrun doctor judges."""
+
+    facts: HostFacts
+
+
 class ProbeLink(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Probe the path to the data listener at `address`, as hwrun/probe.py does."""
 
@@ -257,7 +268,7 @@ ControlMessage = (
     Hello | Welcome | Refused | Ping | Pong | MissingBlocks | Missing | StoreBlock | DeployStage | Connect
     | ProbeLink | Probed | Collect | Collected | TearDown | Done | Failed | StageFailed | DataHello
     | BulkEnd | BulkMeasured | ProbeEnded | Watch | Watched
-    | ShapeLink | CheckShape | UnshapeLink | Shaped
+    | ShapeLink | CheckShape | UnshapeLink | Shaped | AskFacts | Facts
 )  # fmt: skip
 _decoder: msgspec.json.Decoder[ControlMessage] = msgspec.json.Decoder(ControlMessage)
 _Expected = TypeVar("_Expected")
