@@ -81,7 +81,7 @@ def _throttling(facts: HostFacts, _: Purpose) -> Iterator[Finding]:
             spoils=False,
             what=f"the kernel saw cores throttled {facts.throttle_count} times since boot",
             why="a core that is too hot is clocked down",
-            fix="cool it, or let it rest between cells; watch: grep . /sys/devices/system/cpu/cpu*/thermal_throttle/*",
+            fix="cool it, or let it rest; watch: grep . /sys/devices/system/cpu/cpu0/thermal_throttle/*",
         )
     if facts.temperature_c is not None and facts.temperature_c >= _HOT_C:
         yield Finding(
