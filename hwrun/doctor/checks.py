@@ -153,7 +153,7 @@ def _clock(facts: HostFacts, purpose: Purpose) -> Iterator[Finding]:
             spoils=True,
             what=f"clock source {facts.clocksource}, expected one of {', '.join(_STABLE_CLOCKS[:3])}",
             why="reading the clock costs microseconds, and every phase is timed by it",
-            fix="cat /sys/devices/system/clocksource/clocksource0/available_clocksource; then, if it is listed: echo tsc"
+            fix="cat /sys/devices/system/clocksource/clocksource0/available_clocksource; if it is listed: echo tsc"
             " | sudo tee /sys/devices/system/clocksource/clocksource0/current_clocksource",
         )
     if facts.clock_synchronised is False:

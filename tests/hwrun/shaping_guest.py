@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -84,13 +86,13 @@ def one_way_s(ends: tuple[socket.socket, socket.socket], size_bytes: int) -> flo
     return end_s - start_s
 
 
-def datagrams(near: NetworkNamespace, far: NetworkNamespace, count: int, gap_s: float) -> list[float]:
-    """One-way seconds of those of `count` datagrams that arrive."""
+def datagrams(near: NetworkNamespace, far: NetworkNamespace, count: int, gap_s: float) -> list[tuple[int, float]]:
+    """Number and one-way seconds of those of `count` datagrams that arrive, in the order that they do."""
     with near.entered():
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with far.entered():
         receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    delays_s: list[float] = []
+    arrived: list[tuple[int, float]] = []
     with sender, receiver:
         receiver.bind((FAR, 9999))
         receiver.settimeout(1.0)
@@ -98,16 +100,16 @@ def datagrams(near: NetworkNamespace, far: NetworkNamespace, count: int, gap_s: 
         def receive() -> None:
             with contextlib.suppress(TimeoutError):
                 while True:
-                    (sent_s,) = struct.unpack("d", receiver.recv(64))
-                    delays_s.append(time.monotonic() - sent_s)
+                    number, sent_s = struct.unpack("Id", receiver.recv(64))
+                    arrived.append((number, time.monotonic() - sent_s))
 
         listening = threading.Thread(target=receive)
         listening.start()
-        for _ in range(count):
-            sender.sendto(struct.pack("d", time.monotonic()), (FAR, 9999))
+        for number in range(count):
+            sender.sendto(struct.pack("Id", number, time.monotonic()), (FAR, 9999))
             time.sleep(gap_s)
         listening.join()
-    return delays_s
+    return arrived
 
 
 def measure(near: NetworkNamespace, far: NetworkNamespace, size_bytes: int) -> dict[str, object]:
@@ -116,9 +118,9 @@ def measure(near: NetworkNamespace, far: NetworkNamespace, size_bytes: int) -> d
     for name, port in (("data", DATA_PORT), ("control", CONTROL_PORT)):
         with connection(near, far, port) as ends:
             found[f"{name}_rtt_s"] = min(round_trips_s(ends, 5))
-            for _ in range(3):
+            for _ in range(2):
                 one_way_s(ends, size_bytes)
-            found[f"{name}_one_way_s"] = one_way_s(ends, size_bytes)
+            found[f"{name}_one_way_s"] = min(one_way_s(ends, size_bytes) for _ in range(4))
     return found
 
 
@@ -164,9 +166,28 @@ def by_hand(near: NetworkNamespace) -> Iterator[tuple[str, object]]:
 def by_chance(near: NetworkNamespace, far: NetworkNamespace) -> Iterator[tuple[str, object]]:
     """Jitter and loss, of datagrams, to the whole address."""
     with near.entered(), ShapingLease(setting(10e6, 0.030, 0.010, 0.25, peers=(Peer(FAR),))):
-        delays_s = datagrams(near, far, 300, 0.005)
-    yield "arrived", len(delays_s)
-    yield "delays_s", [min(delays_s), sum(delays_s) / len(delays_s), max(delays_s)]
+        arrived = datagrams(near, far, 300, 0.005)
+    numbers, delays_s = zip(*arrived, strict=True)
+    yield "arrived", len(arrived)
+    yield "in_order", list(numbers) == sorted(numbers)
+    tenths = statistics.quantiles(delays_s, n=10)
+    yield "delays_s", [min(delays_s), tenths[0], tenths[4], tenths[8]]
+
+
+def queues(near: NetworkNamespace, far: NetworkNamespace) -> Iterator[tuple[str, object]]:
+    """Most packets that wait during a transfer at the same rate, under netem and under htb alone."""
+    for limiter in ("netem", "htb"):
+        waiting = [0]
+        asked = setting(5e6, limiter=limiter)
+        with near.entered(), ShapingLease(asked), connection(near, far, DATA_PORT) as ends:
+            receiving = threading.Thread(target=one_way_s, args=(ends, 300_000))
+            receiving.start()
+            while receiving.is_alive():
+                shown = subprocess.run(["tc", "-s", "qdisc", "show", "dev", "eth0"], capture_output=True, text=True)
+                waiting += map(int, re.findall(r"backlog \S+b (\d+)p", shown.stdout))
+                time.sleep(0.02)
+            receiving.join()
+        yield f"{limiter}_waiting", max(waiting)
 
 
 def killed(near: NetworkNamespace) -> Iterator[tuple[str, object]]:
@@ -191,8 +212,12 @@ def main() -> None:
     """Everything, one JSON object a line."""
     near, far = two_hosts()
     parts: tuple[Callable[[], Iterator[tuple[str, object]]], ...] = (
-        lambda: over_netem(near, far), lambda: by_hand(near), lambda: by_chance(near, far), lambda: killed(near),
-    )  # fmt: skip
+        lambda: over_netem(near, far),
+        lambda: by_hand(near),
+        lambda: by_chance(near, far),
+        lambda: queues(near, far),
+        lambda: killed(near),
+    )
     for part in parts:
         for name, value in part():
             print("RESULT " + json.dumps({name: value}), flush=True)
