@@ -58,9 +58,9 @@ def candidates(
     count = _count(costs, chains)
     if count > MAX_PLACEMENTS:
         raise BadInputError(
-            f"objectives: got {count:.3g} placements, expected {MAX_PLACEMENTS} at most where {_named(objectives)} are"
-            " compared: other than latency and throughput alone, they have to be gone through one by one. Give fewer"
-            " devices, --max-devices or pins, or leave them out"
+            f"objectives: got {count:.3g} placements, expected {MAX_PLACEMENTS} at most for a front in"
+            f" {_named(objectives)}: other than in latency and throughput they have to be gone through one by one. Give"
+            " fewer devices, --max-devices or pins, or ask for latency,throughput"
         )
     pool, pool_costs = [], np.empty((0, len(objectives)))
     for nodes in _paths(chains):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from paretosim.objectives import figure_text
+from paretosim.placement.limits import may_run
 from paretosim.placement.placing import OVERHEAD_BOUND, Best, Placement, PlacementRow
 from paretosim.placement.resolution import indistinguishable
 from paretosim.prediction import Baseline
@@ -37,15 +38,23 @@ def stages_of(row: PlacementRow) -> str:
 
 
 def best_alone(placement: Placement) -> Baseline | None:
-    """The fastest device that holds the whole model; None where none does."""
-    return min((one for one in placement.alone if one.fits), key=lambda one: one.latency_s, default=None)
+    """The fastest device that holds the whole model and may run all of it; None where none does."""
+    allowed = [placement.alone[device] for device in _allowed_alone(placement)]
+    return min((one for one in allowed if one.fits), key=lambda one: one.latency_s, default=None)
+
+
+def _allowed_alone(placement: Placement) -> list[int]:
+    """Positions (from 0) of the devices that pins and forbids let run every block."""
+    setting = placement.setting
+    allowed = may_run(len(setting.devices), len(setting.model.blocks), setting.pins, setting.forbids)
+    return [device for device, every in enumerate(allowed.all(axis=1).tolist()) if every]
 
 
 def _reference(placement: Placement) -> Baseline | None:
     """The device that would do it alone: the one where inputs are, or the best where they may be anywhere."""
     if placement.setting.ends == "free":
         return best_alone(placement)
-    return placement.alone[0] if placement.alone[0].fits else None
+    return placement.alone[0] if placement.alone[0].fits and 0 in _allowed_alone(placement) else None
 
 
 def _against_one(placement: Placement, best: Best) -> list[str]:
@@ -53,9 +62,17 @@ def _against_one(placement: Placement, best: Best) -> list[str]:
     assert best.latency is not None
     busy, fast, alone = best.throughput, best.latency, _reference(placement)
     if alone is None:
-        why = "no device holds the model alone"
+        limited = (
+            "may run all of it by the pins and forbids" if placement.setting.pins or placement.setting.forbids else ""
+        )
+        why = f"no device holds the model alone{f' and {limited}' if limited else ''}"
         if placement.setting.ends == "fixed":
-            why = f"{placement.alone[0].device}, where the inputs are, does not hold the model alone"
+            first = f"{placement.alone[0].device}, where the inputs are,"
+            why = (
+                f"{first} does not hold the model alone"
+                if not placement.alone[0].fits
+                else f"pins or forbids keep {first} from running it all"
+            )
         return [*_figures(placement, busy, why), *_lowest(best)]
     gain = busy.throughput_per_s / alone.throughput_per_s
     if gain < WORTHWHILE_GAIN and fast.latency_s >= alone.latency_s / WORTHWHILE_GAIN:

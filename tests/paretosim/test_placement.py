@@ -386,7 +386,7 @@ def test_fronts_in_other_objectives_equal_those_of_every_placement(seeds: range)
 def test_more_placements_than_can_be_gone_through_are_refused_with_what_to_do() -> None:
     setting = msgspec.structs.replace(toy_setting(count=8, blocks=60), ends="free")
     with pytest.raises(
-        BadInputError, match=r"objectives: got .* placements, expected 1000000 at most where latency, memory"
+        BadInputError, match=r"objectives: got .* placements, expected 1000000 at most for a front in latency, memory"
     ):
         place(setting, ["latency", "memory"])
     with pytest.raises(BadInputError, match="objectives: energy needs idle_power_w and busy_power_w of a, not known"):

@@ -9,7 +9,7 @@ import pytest
 from paretosim import resolution
 from paretosim.mode import MODE_NAMES, Mode
 from paretosim.placement.hop_links import HopLinks
-from paretosim.placement.limits import Forbid
+from paretosim.placement.limits import Forbid, Pin
 from paretosim.placement.placing import place
 from paretosim.placement.resolution import indistinguishable
 from paretosim.placement.setting import PlacementSetting
@@ -138,3 +138,12 @@ def test_plans_that_cannot_be_told_apart_are_named(said: Any) -> None:
     assert "In latency, a[0:3]+c[3:3] cannot be told apart from a[0:2]+c[2:3]: s" in text
     sure = said((1.0, 1.0, 1.02), (1.01, 1.0, 1.0), (1.0, 1.0, 1.0), rate_bps=1e4, error=0.001)
     assert "Stage times are measured with up to 0.1% error: a smaller gain than that cannot be told" in sure
+
+
+def test_a_device_that_may_not_run_it_all_is_nothing_to_be_held_against(said: Any) -> None:
+    text = said((1.0, 1.0), (1.0, 1.0), pins=(Pin(0, (1,)),))
+    assert "One device is enough" not in text
+    assert "pins or forbids keep a, where the inputs are, from running it all." in text
+    text = said((1.0, 1.0), (3.0, 3.0), forbids=(Forbid((0,), (1,)),), ends="free")
+    assert "1 b alone" not in text
+    assert "b alone, the best single device" in text or "One device is enough: b" in text
