@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from paretosim.objectives import figure_text
 from paretosim.placement.limits import may_run
 from paretosim.placement.placing import OVERHEAD_BOUND, Best, Placement, PlacementRow
@@ -47,7 +49,7 @@ def _allowed_alone(placement: Placement) -> list[int]:
     """Positions (from 0) of the devices that pins and forbids let run every block."""
     setting = placement.setting
     allowed = may_run(len(setting.devices), len(setting.model.blocks), setting.pins, setting.forbids)
-    return [device for device, every in enumerate(allowed.all(axis=1).tolist()) if every]
+    return [device for device, every in enumerate(np.all(allowed, axis=1).tolist()) if every]
 
 
 def _reference(placement: Placement) -> Baseline | None:
