@@ -136,8 +136,9 @@ class Bench:
                 f"model {cell.plan.model}: its profile has {blocks} blocks and what builds it {len(reference.digests)},"
                 " expected the same; run: hwrun trace"
             )
-        stages = cell.stages
-        clients = [self._workers.client(host) for host in cell.stage_hosts]
+        path = DataPath.of(cell)
+        stages = path.with_forwarders(cell.stages)
+        clients = [self._workers.client(host) for host in path.hosts]
         for client, stage in zip(clients, stages, strict=True):
             client.supply(reference.digests[stage.first : stage.last], self._workers.store)
         self._testbed.shape(cell.pair_links())
@@ -146,14 +147,15 @@ class Bench:
         if misses:
             raise LinkMissedError(f"not the link that was asked for: {'; '.join(misses)}")
         found.control_delay_s = self._probes.control_delay_s(cell.hosts[0])
+        targets_s = self._plan.targets_s(cell)
         deployment = Deployment(
             model=source,
             stages=stages,
-            targets_s=self._plan.targets_s(cell),
+            targets_s=None if targets_s is None else (*(0.0,) * path.leads, *targets_s, *(0.0,) * path.trails),
             compute_each=self._settings.compute_each,
             digests=reference.digests,
             inputs=reference.inputs,
-            input_at_sink=cell.source == "sink",
+            input_at_sink=cell.source == "sink" and not path.leads,
             batch=cell.plan.batch,
             seed=self._settings.seed,
             limit_bytes=max(model.cut_bytes()) * cell.plan.batch,
@@ -161,7 +163,7 @@ class Bench:
             backend=cell.backend,
             workers=cell.workers,
         )
-        ends = self._workers.ends(DataPath.of(cell))
+        ends = self._workers.ends(path)
         deadline_s = time.monotonic() + _DEPLOY_ALLOWANCE_S + _PATIENCE * self._settings.max_cell_time_s
         with Pipeline(clients, ends, deployment, deadline_s) as pipeline:
             outputs = pipeline.prime()
@@ -176,8 +178,10 @@ class Bench:
             found.load, found.watched = tuple(load.samples), watching.end()
             found.relay = dict(self._testbed.counters())
             collected = pipeline.collect()
-        found.tcp_info, found.buffers = collected.tcp_info, collected.buffers
-        found.subruns = tuple(_subrun(run, collected.phases) for run in runs)
+        found.tcp_info = collected.tcp_info[path.own]
+        found.buffers = collected.buffers[path.own.start : path.own.stop - 1]
+        phases = {sequence: of_stages[path.own] for sequence, of_stages in collected.phases.items()}
+        found.subruns = tuple(_subrun(run, phases) for run in runs)
 
 
 def _subrun(run: FedRun, phases: dict[int, tuple[Phases, ...]]) -> SubRun:

@@ -137,7 +137,8 @@ class Pipeline:
                 keeps_input=position == 0 and not deployment.input_at_sink,
                 limit_bytes=deployment.limit_bytes,
                 queue_depth=deployment.queue_depth,
-                backend=deployment.backend,
+                # The first stage's batches come from here, which is in no RPC group.
+                backend="tcp" if position == 0 and deployment.backend == "rpc" else deployment.backend,
                 workers=deployment.workers,
             )
             worker.deploy(request, specs, payload)

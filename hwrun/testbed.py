@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from hwrun.records import BackendName, LinkMeasured, Medium, Scalar
 from hwrun.sweep_cells import Crossing, PlannedCell
 from paretosim.link import Link
+from paretosim.plan import Stage
 
 if TYPE_CHECKING:
     from hwrun.backends.contract import Ends
@@ -50,6 +51,9 @@ class DataPath:
     `hosts` are those of the stages that take part, `links` those asked of the hops between them (None is unshaped, or
     within one host), `way_back` of the path between `sink` and the other end of the chain. `backend` carries batches
     between stages.
+
+    Where only stages can use a backend, the way between the sink and the chain's far end has a stage without blocks at
+    the sink, which forwards: `leads` before the plan's stages, for inputs, `trails` after them, for results.
     """
 
     hosts: tuple[str, ...]
@@ -57,12 +61,31 @@ class DataPath:
     sink: str
     way_back: Link | None
     backend: BackendName = "tcp"
+    leads: bool = False
+    trails: bool = False
 
     @classmethod
     def of(cls, cell: PlannedCell) -> DataPath:
         """The path of a cell's batches."""
-        hosts = cell.stage_hosts
-        return cls(hosts, cell.links[: len(hosts) - 1], cell.sink_host, cell.way_back, cell.backend)
+        hosts, sink = cell.stage_hosts, cell.sink_host
+        links = cell.links[: len(hosts) - 1]
+        leads = cell.backend == "rpc" and cell.source == "sink" and sink != hosts[0]
+        trails = cell.backend == "rpc" and sink != hosts[-1]
+        hosts = (*((sink,) if leads else ()), *hosts, *((sink,) if trails else ()))
+        links = (*((cell.way_back,) if leads else ()), *links, *((cell.way_back,) if trails else ()))
+        return cls(hosts, links, sink, cell.way_back, cell.backend, leads, trails)
+
+    def with_forwarders(self, stages: Sequence[Stage]) -> tuple[Stage, ...]:
+        """The plan's stages, and those that forward."""
+        first, last = stages[0], stages[-1]
+        leading = (Stage(first.device, 0, 0),) if self.leads else ()
+        trailing = (Stage(last.device, last.last, last.last),) if self.trails else ()
+        return (*leading, *stages, *trailing)
+
+    @property
+    def own(self) -> slice:
+        """Which of all stages are the plan's."""
+        return slice(int(self.leads), len(self.hosts) - int(self.trails))
 
 
 class Testbed(Protocol):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator
 
 import torch
 
-from hwrun.backends import memory
+from hwrun.backends import memory, rpc
 from hwrun.backends.contract import Outlet
 from hwrun.backends.memory import MemoryExchange
 from hwrun.backends.tcp import TcpInlet, dial_outlet
@@ -69,6 +69,7 @@ class Worker:
     once : end when the first orchestrator is gone.
     allowed : factories of networks that an orchestrator may ask for, besides the catalogue.
     exchange : joins it with other workers of this process; None in a process of its own.
+    trusts_network : whether backend rpc, which is pickle, may be reached by other hosts.
     log : takes one line at a time; default stderr.
     """
 
@@ -84,6 +85,7 @@ class Worker:
         allowed: Collection[str] = (),
         conditions: dict[str, Scalar] | None = None,
         exchange: MemoryExchange | None = None,
+        trusts_network: bool = False,
         log: Callable[[str], None] | None = None,
     ) -> None:
         self._listeners = (control_listener,) if data_listener is None else (control_listener, data_listener)
@@ -94,6 +96,7 @@ class Worker:
         self._allowed = frozenset(allowed)
         self._conditions = dict(conditions or {})
         self._exchange = exchange
+        self._rpc = rpc.RpcMember(trusts_network=trusts_network)
         self._log = log or _log_to_stderr
         self._pool = BufferPool()
         self._activations = ActivationCache()
@@ -223,6 +226,7 @@ class Worker:
             self._serve_orchestrator(connection)
         finally:
             self._tear_down()
+            self._rpc.leave()
             self._sampler.stop()
             self._unshape()
             self._session.release()
@@ -273,6 +277,9 @@ class Worker:
                 return self._deploy(request, connection)
             case control.Connect():
                 self._connect(request)
+                return control.Done()
+            case control.JoinRpc():
+                self._rpc.join(request.name, request.rank, request.size, request.rendezvous, request.address)
                 return control.Done()
             case control.ProbeLink():
                 stream = dial_peer(Address.parse(request.address), self._credentials, Purpose.PROBE)
@@ -361,9 +368,12 @@ class Worker:
         self._pipeline = request.pipeline
         self._limits_bytes[request.position] = request.limit_bytes
         stage = self._stages[request.position] = self._stage(request, runner, kept_input, connection)
+        # Over TCP the stage before dials us.
+        place = (request.pipeline, request.position, request.limit_bytes)
         if kept_input is None and request.backend == "memory":
-            inlet = self._shared_memory().inlet(request.pipeline, request.position, request.limit_bytes)
-            stage.take_upstream(inlet)
+            stage.take_upstream(self._shared_memory().inlet(*place))
+        elif kept_input is None and request.backend == "rpc":
+            stage.take_upstream(self._rpc.inlet(*place))
         return control.Done()
 
     def _stage(
@@ -399,6 +409,8 @@ class Worker:
         """The way to the next stage, by the backend that the address is of."""
         if address.startswith(memory.SCHEME):
             return self._shared_memory().outlet(address, pipeline, position)
+        if address.startswith(rpc.SCHEME):
+            return self._rpc.outlet(address, pipeline, position)
         return dial_outlet(address, self._credentials, pipeline, position)
 
     def _deployed(self, pipeline: str, position: int) -> Stage:

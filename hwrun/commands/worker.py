@@ -42,6 +42,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PKG.MOD:FACTORY",
         help="a network outside the catalogue that may be asked for: its code runs here; repeatable",
     )
+    parser.add_argument(
+        "--trust-network",
+        action="store_true",
+        help="let backend rpc be reached by other hosts: it unpickles, and so runs, whatever any of them sends",
+    )
     parser.add_argument("--once", action="store_true", help="end when the first orchestrator has left")
     add_credential_options(parser)
 
@@ -87,6 +92,7 @@ def _serve(
         threads=arguments.threads,
         once=arguments.once,
         allowed=arguments.allow_module,
+        trusts_network=arguments.trust_network,
         conditions=conditions(arguments.threads),
     )
     for number in (signal.SIGTERM, signal.SIGINT):

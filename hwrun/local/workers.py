@@ -7,6 +7,7 @@ the testbed's paths. Weights live in one directory that the orchestrator and its
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import shutil
@@ -16,12 +17,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hwrun.backends.rpc import RpcEnds
 from hwrun.backends.tcp import SocketEnds
 from hwrun.errors import PeerGoneError, TimedOutError
 from hwrun.local.testbed import LOOPBACK_ADDRESS, Host, LocalTestbed
@@ -31,6 +34,7 @@ from hwrun.scratch import scratch_folder
 from hwrun.steady import steady_environment, usable_cores
 from hwrun.sweep_cells import Crossing
 from hwrun.testbed import DataPath
+from hwrun.wire import control
 from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import new_token
 from hwrun.wire.tcp import Address, listen
@@ -74,6 +78,9 @@ class LocalWorkers:
         self._log_folder = log_folder
         self.credentials = Credentials(new_token())
         self._running: dict[str, _Running] = {}
+        # The RPC group that stands: its hosts, whether unshaped, and their processes; and how many there have been.
+        self._group: tuple[tuple[str, ...], bool, tuple[int, ...]] | None = None
+        self._groups = 0
         self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -107,9 +114,36 @@ class LocalWorkers:
         """How sockets take that path between the workers."""
         return LocalRoute(self._testbed, self, path)
 
-    def ends(self, path: DataPath) -> SocketEnds:
+    def ends(self, path: DataPath) -> SocketEnds | RpcEnds:
         """A pipeline's ends over that path."""
-        return SocketEnds(self.route(path), self.credentials)
+        sockets = SocketEnds(self.route(path), self.credentials)
+        if path.backend != "rpc":
+            return sockets
+        self._join_group(path)
+        return RpcEnds(sockets, path.hosts)
+
+    def _join_group(self, path: DataPath) -> None:
+        """Let the path's workers be one RPC group, on the addresses of its links, unless they are it already."""
+        hosts = tuple(dict.fromkeys(path.hosts))
+        link = next((link for link in path.links if link is not None), None)
+        group = (hosts, link is None, tuple(self._running[host].process.pid for host in hosts))
+        if group == self._group:
+            return
+        self._group = None
+        for start, end in itertools.combinations(hosts, 2):
+            self._testbed.join(start, end)  # Gloo, which RPC meets by, joins everybody with everybody
+        self._groups += 1
+        rendezvous = f"file://{self.folder}/rpc-{self._groups}"
+
+        def join(rank: int, host: str) -> None:
+            address = LOOPBACK_ADDRESS if len(hosts) == 1 else self._testbed.host(host).address(link)
+            request = control.JoinRpc(name=host, rank=rank, size=len(hosts), rendezvous=rendezvous, address=address)
+            self.client(host).request(request, control.Done)
+
+        with ThreadPoolExecutor(max_workers=len(hosts)) as joining:
+            for joined in [joining.submit(join, rank, host) for rank, host in enumerate(hosts)]:
+                joined.result()
+        self._group = group
 
     def probe(self, hop: Crossing, medium: Medium, echo_s: float) -> LinkMeasured:
         """What the path from one host to another is."""
@@ -180,6 +214,8 @@ class LocalWorkers:
         reach = LOOPBACK_ADDRESS if self._testbed.outside(None) == "loopback" else "0.0.0.0"
         argv += ["--data-listen", f"{reach}:0", "--token-file", str(self.folder / "token"), "--once"]
         argv += ["--cache", str(self.folder / "weights"), "--threads", str(self._threads)]
+        if reach == "0.0.0.0":
+            argv += ["--trust-network"]  # the namespaces are ours: nobody else is on that network
         for factory in self._allowed:
             argv += ["--allow-module", factory]
         cores = usable_cores()

@@ -33,6 +33,11 @@ class RemoteSite:
 
     def refuses(self, cell: PlannedCell) -> tuple[str, str] | None:
         """Shaped cells between hosts that no interface lies between, or whose results would pass the shaped path by."""
+        if cell.backend == "rpc":
+            return (
+                "RPC is pickle and asks for no token, so a testbed file's workers form no group",
+                "measure it with --local, where the network is the sweep's own",
+            )
         if not cell.is_shaped:
             return None
         for host in map(self.lab.host, dict.fromkeys(cell.hosts)):

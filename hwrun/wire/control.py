@@ -120,6 +120,16 @@ class Connect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
     address: str
 
 
+class JoinRpc(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Be member `rank` of a group of `size` for backend rpc, as hwrun/backends/rpc.py says; answered when all are."""
+
+    name: str
+    rank: int
+    size: int
+    rendezvous: str
+    address: str
+
+
 class ShapedPath(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a worker is to do to what it sends to these peers (`hwrun.shaping.setting`: Egress and Peer)."""
 
@@ -265,7 +275,7 @@ class ProbeEnded(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tr
 
 
 ControlMessage = (
-    Hello | Welcome | Refused | Ping | Pong | MissingBlocks | Missing | StoreBlock | DeployStage | Connect
+    Hello | Welcome | Refused | Ping | Pong | MissingBlocks | Missing | StoreBlock | DeployStage | Connect | JoinRpc
     | ProbeLink | Probed | Collect | Collected | TearDown | Done | Failed | StageFailed | DataHello
     | BulkEnd | BulkMeasured | ProbeEnded | Watch | Watched
     | ShapeLink | CheckShape | UnshapeLink | Shaped | AskFacts | Facts

@@ -1,0 +1,268 @@
+"""Batches as remote procedure calls of torch.distributed.rpc (TensorPipe): what the paper compares sockets with.
+
+Workers of one pipeline are a group: one agent a process, joined by name. A stage sends a batch by calling a function
+at the next stage's worker and waiting for its answer, which comes once that stage has taken the batch: an extra round
+trip a batch, no reuse of buffers, a copy into freshly allocated tensors. Between two processes of one host TensorPipe
+would pass any shaped link by through shared memory, so plain TCP is forced, on the interface that the link is of.
+
+RPC is pickle by nature and asks for no token: whoever reaches an agent's port runs code in its process. So a worker
+joins a group on loopback only, unless it was told that it may trust its network. The orchestrator is in no group:
+dispatches, inputs and results take the ways of the TCP backend within the sink's host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import queue
+import time
+import warnings
+from collections.abc import Sequence
+
+import psutil
+import torch
+
+from hwrun.backends.contract import Arrival
+from hwrun.backends.tcp import SocketEnds, TcpLanding, TcpOutlet
+from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
+from hwrun.records import Scalar
+from hwrun.wire.handover import Handover, HandoverClosed
+
+SCHEME = "rpc:"
+# Longer than any message of a cell takes; a peer's death is seen by its connection, not by waiting.
+_CALL_LIMIT_S = 3600.0
+# How long the members of a group wait for one another.
+_JOIN_LIMIT_S = 60.0
+# Calls that may be in progress: one blocks for each stage whose queue is full.
+_THREADS = 8
+
+
+class RpcInlet:
+    """Batches that arrive by call."""
+
+    def __init__(self, key: tuple[str, int], limit_bytes: int) -> None:
+        self._key = key
+        self._limit_bytes = limit_bytes
+        self._waiting: Handover[Arrival | ProtocolError] = Handover(1)
+
+    def put(self, sequence: int, tensors: tuple[torch.Tensor, ...]) -> None:
+        """Take a batch in; returns when there is room for it."""
+        end_s = time.monotonic()
+        size = sum(tensor.nbytes for tensor in tensors)
+        if size > self._limit_bytes:
+            self._waiting.put(ProtocolError(f"rpc: got a batch of {size} bytes, at most {self._limit_bytes} agreed"))
+            return
+        self._waiting.put(Arrival(sequence, tensors, None, end_s))
+
+    def receive(self) -> Arrival:
+        """Wait for the next call."""
+        try:
+            item = self._waiting.get()
+        except HandoverClosed:
+            raise PeerGoneError("rpc: the stage before is gone") from None
+        if isinstance(item, ProtocolError):
+            raise item
+        return item
+
+    @property
+    def buffer_bytes(self) -> None:
+        """The sockets are TensorPipe's."""
+        return
+
+    def shut_down(self) -> None:
+        """Wake the stage and whoever calls."""
+        _inlets.pop(self._key, None)
+        self._waiting.close()
+
+    def close(self) -> None:
+        """The same: there is nothing to hold."""
+        self.shut_down()
+
+
+# Where calls find their stage: they name functions of a module, so this is the process's.
+_inlets: dict[tuple[str, int], RpcInlet] = {}
+
+
+def _deliver(pipeline: str, position: int, sequence: int, tensors: tuple[torch.Tensor, ...]) -> None:
+    inlet = _inlets.get((pipeline, position))
+    if inlet is None:
+        raise RuntimeError(f"stage {position} of pipeline {pipeline} is not deployed here")
+    try:
+        inlet.put(sequence, tensors)
+    except HandoverClosed:
+        raise RuntimeError(f"stage {position} of pipeline {pipeline} has ended") from None
+
+
+def _end(pipeline: str, position: int) -> None:
+    inlet = _inlets.get((pipeline, position))
+    if inlet is not None:
+        inlet.shut_down()
+
+
+class RpcOutlet:
+    """Batches that leave by call."""
+
+    def __init__(self, to: str, pipeline: str, position: int) -> None:
+        self._to, self._pipeline, self._position = to, pipeline, position
+        # What a call came to, or None for having been shut down.
+        self._outcomes: queue.SimpleQueue[torch.futures.Future[None] | None] = queue.SimpleQueue()
+        self._gone = False
+
+    def send(self, sequence: int, tensors: Sequence[torch.Tensor]) -> None:
+        """Call the next stage; returns when it has taken the batch."""
+        from torch.distributed import rpc
+
+        arguments = (self._pipeline, self._position, sequence, tuple(tensors))
+        try:
+            call = rpc.rpc_async(self._to, _deliver, args=arguments, timeout=_CALL_LIMIT_S)
+            call.add_done_callback(self._outcomes.put)
+            outcome = self._outcomes.get()
+            if outcome is None or self._gone:
+                self._outcomes.put(None)
+                raise PeerGoneError(f"rpc: the call to {self._to} was given up")
+            outcome.value()
+        # RuntimeError: TensorPipe's own, and what the far function raised.
+        except RuntimeError as error:
+            raise PeerGoneError(f"rpc: {self._to}: {str(error).splitlines()[0]}") from error
+
+    def tcp_info(self) -> dict[str, Scalar]:
+        """The sockets are TensorPipe's."""
+        return {}
+
+    @property
+    def buffer_bytes(self) -> None:
+        """The sockets are TensorPipe's."""
+        return
+
+    def shut_down(self) -> None:
+        """Give the call up, and tell the next stage, if it can still be reached."""
+        if self._gone:
+            return
+        self._gone = True
+        self._outcomes.put(None)
+        from torch.distributed import rpc
+
+        with contextlib.suppress(RuntimeError):
+            rpc.rpc_async(self._to, _end, args=(self._pipeline, self._position), timeout=5.0)
+
+    def close(self) -> None:
+        """The same: there is nothing to hold."""
+        self.shut_down()
+
+
+class RpcMember:
+    """This process's membership in a group, which it has one of at a time.
+
+    Parameters
+    ----------
+    trusts_network : whether it may join on an address that other hosts can reach.
+    """
+
+    def __init__(self, *, trusts_network: bool) -> None:
+        self._trusts_network = trusts_network
+        self._joined = False
+
+    def join(self, name: str, rank: int, size: int, rendezvous: str, address: str) -> None:
+        """Be member `rank` of a group of `size`, and wait until all have come; a former group is left.
+
+        Parameters
+        ----------
+        rendezvous : `file:///PATH` or `tcp://HOST:PORT`, the same for all members.
+        address : of this host, where others of the group reach it.
+
+        Raises
+        ------
+        HwrunError : this torch has no RPC, the address is not to be trusted, or somebody did not come.
+        """
+        if not torch.distributed.is_available() or not torch.distributed.rpc.is_available():
+            raise HwrunError("backend rpc: this torch was built without torch.distributed.rpc; use --backend tcp")
+        if not self._trusts_network and not ipaddress.ip_address(address).is_loopback:
+            raise HwrunError(
+                f"backend rpc: got {address}, expected loopback: RPC unpickles, and so runs, whatever reaches its port,"
+                " and asks for no token. Start the worker with --trust-network if every host there may do so"
+            )
+        self.leave()
+        interface = next(
+            (name for name, known in psutil.net_if_addrs().items() if any(a.address == address for a in known)), None
+        )
+        if interface is None:
+            raise HwrunError(f"backend rpc: no interface of this host has the address {address}")
+        # TensorPipe and Gloo read these when an agent is made; the agent then listens there and nowhere else.
+        os.environ["TP_SOCKET_IFNAME"] = os.environ["GLOO_SOCKET_IFNAME"] = interface
+        from torch.distributed import rpc
+
+        options = rpc.TensorPipeRpcBackendOptions(
+            num_worker_threads=_THREADS,
+            rpc_timeout=_JOIN_LIMIT_S,
+            init_method=rendezvous,
+            _transports=["uv"],
+            _channels=["basic"],
+        )
+        # It counts groups within a process and looks for the others under that number; a worker that was started again
+        # counts anew. Every group has a rendezvous of its own, so all may call it the first.
+        rpc._init_counter = 0
+        self._joined = True
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Gloo's being deprecated inside torch itself
+                rpc.init_rpc(name, rank=rank, world_size=size, rpc_backend_options=options)  # type: ignore[no-untyped-call]
+        except (RuntimeError, ValueError) as error:
+            self.leave()
+            raise HwrunError(f"backend rpc: the group did not come together: {str(error).splitlines()[0]}") from error
+
+    def leave(self) -> None:
+        """Leave the group without waiting for the others; harmless in none."""
+        if not self._joined:
+            return
+        from torch.distributed import rpc
+
+        self._joined = False
+        for inlet in list(_inlets.values()):
+            inlet.shut_down()
+        with contextlib.suppress(RuntimeError):
+            rpc.shutdown(graceful=False)
+
+    def inlet(self, pipeline: str, position: int, limit_bytes: int) -> RpcInlet:
+        """Where stage `position` of a pipeline is called."""
+        self._require_group()
+        inlet = _inlets[pipeline, position] = RpcInlet((pipeline, position), limit_bytes)
+        return inlet
+
+    def outlet(self, address: str, pipeline: str, position: int) -> RpcOutlet:
+        """The way to stage `position` of a pipeline at the member that `address` names."""
+        self._require_group()
+        return RpcOutlet(address.removeprefix(SCHEME), pipeline, position)
+
+    def _require_group(self) -> None:
+        if not self._joined:
+            raise HwrunError("backend rpc: this worker is in no group, expected it to have joined one first")
+
+
+class RpcEnds:
+    """A pipeline's ends where stages call one another, and its input and results take sockets within the sink's host.
+
+    Parameters
+    ----------
+    hosts : of the stages, which are the names of the group's members.
+    """
+
+    def __init__(self, sockets: SocketEnds, hosts: Sequence[str]) -> None:
+        self._sockets = sockets
+        self._hosts = hosts
+
+    def stage_address(self, position: int) -> str:
+        """The member that runs the stage."""
+        return f"{SCHEME}{self._hosts[position]}"
+
+    def results(self, pipeline: str, position: int, limit_bytes: int) -> TcpLanding:
+        """A listener at the sink."""
+        return self._sockets.results(pipeline, position, limit_bytes)
+
+    def inputs(self, pipeline: str) -> TcpOutlet:
+        """A connection from the sink to the first stage."""
+        return self._sockets.inputs(pipeline)
+
+    def check(self) -> None:
+        """Raise HwrunError where the path is gone."""
+        self._sockets.check()
