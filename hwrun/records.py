@@ -74,7 +74,8 @@ class Phases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     docs/measuring.md says what each interval includes. None where the stage has no such phase (stage 1
     receives nothing when the data is already there). `overrun` marks an emulated stage whose host was slower
-    than its target.
+    than its target. `copy_in_s` and `copy_out_s` are the parts of the compute phase that copying to an accelerator and
+    back took, by its own clock; None on the processor.
     """
 
     receive_start_s: float | None = None
@@ -84,6 +85,8 @@ class Phases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     send_start_s: float
     send_end_s: float
     overrun: bool = False
+    copy_in_s: float | None = None
+    copy_out_s: float | None = None
 
 
 class BatchRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -178,4 +178,6 @@ class Stage:
                 send_start_s=start_s,
                 send_end_s=end_s,
                 overrun=result.overrun,
+                copy_in_s=None if result.device_times is None else result.device_times.copy_in_s,
+                copy_out_s=None if result.device_times is None else result.device_times.copy_out_s,
             )

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
+from hwrun.compute_device import Accelerator, DeviceTimes
 from hwrun.wire.tensors import share_memory
 
 # How long before the end of a target the sleep ends and the spin begins: wake-ups from clock_nanosleep with
@@ -63,6 +64,7 @@ class StageResult:
     compute_end_s: float
     overrun: bool
     holds_inputs: bool  # the tensors share memory with the inputs, which must outlive them
+    device_times: DeviceTimes | None = None  # of an accelerator
 
 
 class ActivationCache:
@@ -105,6 +107,7 @@ class StageRunner:
     target_s : compute time to emulate, seconds per batch; None to take the time that computing takes.
     compute_each : an emulated stage computes every batch before it waits.
     keeps_inputs : the inputs are used again for the next batch, so they must survive it.
+    device : where computing happens; None on the processor itself. An emulated stage never uses it.
     turn : held while an emulated stage takes its time, so that two stages of one device take turns as they would
         on that device. Its wait for the turn is before its compute phase.
     cache, key : where an emulated stage's activation is kept, and under what.
@@ -117,6 +120,7 @@ class StageRunner:
         target_s: float | None,
         compute_each: bool = False,
         keeps_inputs: bool = False,
+        device: Accelerator | None = None,
         turn: threading.Lock | None = None,
         cache: ActivationCache,
         key: Hashable,
@@ -126,6 +130,7 @@ class StageRunner:
         self._target_s = target_s
         self._compute_each = compute_each
         self._keeps_inputs = keeps_inputs
+        self._device = device if target_s is None else None
         self._turn = turn or threading.Lock()
         self._cache = cache
         self._key = key
@@ -135,6 +140,8 @@ class StageRunner:
         """Load the module now, where running will need it."""
         if self._module is None and self._load is not None and self._activation is None:
             self._module = self._load()
+            if self._device is not None:
+                self._module = self._device.place(self._module)
 
     def run(self, inputs: tuple[torch.Tensor, ...], is_cancelled: Callable[[], bool]) -> StageResult:
         """One batch through the stage; for an emulated stage it lasts until start + target, never less.
@@ -147,6 +154,10 @@ class StageRunner:
         # A stage may begin with an in-place operation; copying is the dispatcher's doing, not the stage's.
         if self._keeps_inputs and self._module is not None:
             inputs = tuple(tensor.clone() for tensor in inputs)
+        if self._device is not None and self._module is not None:
+            start_s = time.monotonic()
+            tensors, times = self._device.run(self._module, inputs)
+            return StageResult(tensors, start_s, time.monotonic(), False, False, times)
         if self._target_s is None or self._load is None:
             start_s = time.monotonic()
             tensors = self._tensors(inputs)

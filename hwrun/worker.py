@@ -24,6 +24,7 @@ from hwrun.backends.contract import Outlet
 from hwrun.backends.memory import MemoryExchange
 from hwrun.backends.tcp import TcpInlet, dial_outlet
 from hwrun.clock_state import clock_state
+from hwrun.compute_device import DeviceName, accelerator
 from hwrun.conditions import alike_versions, version_differences
 from hwrun.doctor.gathering import gather
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
@@ -69,6 +70,7 @@ class Worker:
     once : end when the first orchestrator is gone.
     allowed : factories of networks that an orchestrator may ask for, besides the catalogue.
     exchange : joins it with other workers of this process; None in a process of its own.
+    device : what its stages compute on.
     trusts_network : whether backend rpc, which is pickle, may be reached by other hosts.
     log : takes one line at a time; default stderr.
     """
@@ -86,6 +88,7 @@ class Worker:
         conditions: dict[str, Scalar] | None = None,
         exchange: MemoryExchange | None = None,
         trusts_network: bool = False,
+        device: DeviceName = "cpu",
         log: Callable[[str], None] | None = None,
     ) -> None:
         self._listeners = (control_listener,) if data_listener is None else (control_listener, data_listener)
@@ -96,6 +99,7 @@ class Worker:
         self._allowed = frozenset(allowed)
         self._conditions = dict(conditions or {})
         self._exchange = exchange
+        self._device = device
         self._rpc = rpc.RpcMember(trusts_network=trusts_network)
         self._log = log or _log_to_stderr
         self._pool = BufferPool()
@@ -360,6 +364,8 @@ class Worker:
             target_s=request.target_s,
             compute_each=request.compute_each,
             keeps_inputs=request.keeps_input,
+            # Results wait to be sent, are sent, and are computed, all at once.
+            device=accelerator(self._device, request.queue_depth + 2),
             turn=self._turn,
             cache=self._activations,
             key=(request.model, request.first, request.last, request.digests, request.batch, request.seed),

@@ -33,6 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where the stage before dials (default: --listen's host, 127.0.0.1 for a unix socket, on a free port)",
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that compute (default 1)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda", "mps"), default="cpu", help="what stages compute on (default cpu)"
+    )
     parser.add_argument("--cores", metavar="LIST", help="keep to these cores, such as 0 or 0,2 or 0-3")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where weights are kept (default: the user's cache)")
     parser.add_argument(
@@ -79,11 +82,13 @@ def _serve(
     arguments: argparse.Namespace, control_address: Address, data_address: Address, credentials: Credentials
 ) -> int:
     # torch loads from here on, in an environment that is steady.
+    from hwrun.compute_device import describe_device, require_device
     from hwrun.models.weights import WeightStore
     from hwrun.worker import Worker
 
     # Hand-overs between the three threads of a stage must not wait for the default 5 ms slice to end.
     sys.setswitchinterval(0.0005)
+    require_device(arguments.device)
     worker = Worker(
         control_listener := listen(control_address),
         data_listener := listen(data_address),
@@ -93,7 +98,8 @@ def _serve(
         once=arguments.once,
         allowed=arguments.allow_module,
         trusts_network=arguments.trust_network,
-        conditions=conditions(arguments.threads),
+        device=arguments.device,
+        conditions=conditions(arguments.threads) | {"device": describe_device(arguments.device)},
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())

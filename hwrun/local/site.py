@@ -39,11 +39,6 @@ class LocalSite:
         permitted = availability()
         if cell.is_shaped and permitted.how == "none":
             return permitted.reason or "shaping is not permitted", permitted.remedy or "run as root"
-        crossed = {hop.link is None for hop in cell.crossings()}
-        if cell.backend == "rpc" and len(crossed) > 1:
-            return "an RPC agent listens at one address, so it is on shaped links or on unshaped ones", (
-                "give every hop a link, such as 10gbit,0s for a fast one"
-            )
         return None
 
     def remark(self, cells: Sequence[PlannedCell]) -> str:

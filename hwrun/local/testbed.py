@@ -15,7 +15,7 @@ import contextlib
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
@@ -107,6 +107,11 @@ class Host:
             return LOOPBACK_ADDRESS
         return _address(medium, self._number)
 
+    @property
+    def steered_address(self) -> str:
+        """Where it listens for good; `LocalTestbed.steer` says what carries data to it."""
+        return self._testbed.relayed_address(self._number)
+
     def entered(self) -> AbstractContextManager[None]:
         """The calling thread is on this host: sockets it makes there stay there. It returns on exit."""
         self._testbed.check_usable()
@@ -160,6 +165,7 @@ class LocalTestbed:
         self._namespaces: tuple[NetworkNamespace, ...] = ()
         self._router: NetworkNamespace | None = None
         self._relays: dict[tuple[int, int], RelayProcess] = {}
+        self._steered: set[tuple[int, ...]] = set()
         self._resources = ExitStack()
         self._state: Literal["new", "open", "closed"] = "new"
 
@@ -278,6 +284,11 @@ class LocalTestbed:
             return "loopback"
         return "veth" if link is None else "relay"
 
+    def relayed_address(self, number: int) -> str:
+        """The address on the relayed path of a host by number, loopback's where there is none."""
+        self.check_usable()
+        return _address("relay", number) if self._shaped else LOOPBACK_ADDRESS
+
     def medium(self, start: str, end: str, link: Link | None) -> Medium:
         """What carries data from one host to another over this link."""
         return "loopback" if start == end else self.outside(link)
@@ -288,11 +299,27 @@ class LocalTestbed:
         Frames under way are dropped if the link changes. What is unshaped takes the direct path.
         """
         self.check_usable()
+        self.steer(())
         for (start, end), link in links.items():
             self.outside(link)
             first, second = self._index(start), self._index(end)
             shapes = shapes_of(link, self._seed)
             self._relay_of(first, second).shape(*(shapes if first < second else reversed(shapes)))
+
+    def steer(self, direct: Collection[tuple[str, str]]) -> None:
+        """Let what is sent to relayed addresses take the direct cable between these pairs of hosts, and no others.
+
+        For a program that listens at one address for good, as TensorPipe does, while its hops are shaped now and
+        unshaped then. `shape` ends it.
+        """
+        wanted = {tuple(sorted((self._index(start), self._index(end)))) for start, end in direct} & self._relays.keys()
+        for first, second in wanted ^ self._steered:
+            medium: Medium = "veth" if (first, second) in wanted else "relay"
+            for here, there in ((first, second), (second, first)):
+                cable = _cable(medium, here + 1, there + 1)
+                addresses = _address("relay", there + 1), _address("relay", here + 1)
+                wiring.steer(self._namespaces[here], cable, *addresses)
+        self._steered = wanted
 
     def join(self, start: str, end: str) -> None:
         """Lay cables between two hosts, where there are none yet."""

@@ -110,6 +110,26 @@ def configure_host(namespace: NetworkNamespace, cables: tuple[Cable, ...]) -> No
         namespace.run(inside)
 
 
+def steer(namespace: NetworkNamespace, cable: Cable, far_address: str, own_address: str) -> None:
+    """Let packets from one of this host's addresses to one of the far host's take this cable from now on."""
+
+    def inside() -> None:
+        with _rtnetlink() as netlink:
+            index = socket.if_nametoindex(cable.interface)
+            netlink.neigh("replace", ifindex=index, dst=far_address, lladdr=cable.far_mac, state="permanent")
+            netlink.route(
+                "replace",
+                dst=f"{far_address}/32",
+                oif=index,
+                scope=_SCOPE_LINK,
+                prefsrc=own_address,
+                metrics={"cc_algo": CONGESTION_CONTROL},
+            )
+
+    with _translated(f"route to {far_address}"):
+        namespace.run(inside)
+
+
 def switch_offloads_off(namespace: NetworkNamespace, interface: str) -> None:
     """No checksum, segmentation or receive offload on an interface, verified by reading back."""
 

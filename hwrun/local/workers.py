@@ -78,8 +78,8 @@ class LocalWorkers:
         self._log_folder = log_folder
         self.credentials = Credentials(new_token())
         self._running: dict[str, _Running] = {}
-        # The RPC group that stands: its hosts, whether unshaped, and their processes; and how many there have been.
-        self._group: tuple[tuple[str, ...], bool, tuple[int, ...]] | None = None
+        # The RPC group that stands: its hosts and their processes; and how many there have been.
+        self._group: tuple[tuple[str, ...], tuple[int, ...]] | None = None
         self._groups = 0
         self._resources = contextlib.ExitStack()
 
@@ -123,20 +123,25 @@ class LocalWorkers:
         return RpcEnds(sockets, path.hosts)
 
     def _join_group(self, path: DataPath) -> None:
-        """Let the path's workers be one RPC group, on the addresses of its links, unless they are it already."""
+        """Let the path's workers be one RPC group, unless they are it already, and their calls take the path's links.
+
+        An agent listens for good where the first one of its process did (TensorPipeAgent::guessAddress remembers it),
+        so what changes is the way to its address.
+        """
         hosts = tuple(dict.fromkeys(path.hosts))
-        link = next((link for link in path.links if link is not None), None)
-        group = (hosts, link is None, tuple(self._running[host].process.pid for host in hosts))
+        for start, end in itertools.combinations(hosts, 2):
+            self._testbed.join(start, end)  # Gloo, which RPC meets by, joins everybody with everybody
+        hops = zip(itertools.pairwise(path.hosts), path.links, strict=True)
+        self._testbed.steer([ends for ends, link in hops if link is None and ends[0] != ends[1]])
+        group = (hosts, tuple(self._running[host].process.pid for host in hosts))
         if group == self._group:
             return
         self._group = None
-        for start, end in itertools.combinations(hosts, 2):
-            self._testbed.join(start, end)  # Gloo, which RPC meets by, joins everybody with everybody
         self._groups += 1
         rendezvous = f"file://{self.folder}/rpc-{self._groups}"
 
         def join(rank: int, host: str) -> None:
-            address = LOOPBACK_ADDRESS if len(hosts) == 1 else self._testbed.host(host).address(link)
+            address = self._testbed.host(host).steered_address
             request = control.JoinRpc(name=host, rank=rank, size=len(hosts), rendezvous=rendezvous, address=address)
             self.client(host).request(request, control.Done)
 

@@ -14,6 +14,7 @@ import torch
 
 from hwrun.backends.contract import Inlet, Outlet
 from hwrun.backends.memory import MemoryExchange, address
+from hwrun.backends.rpc import RpcMember
 from hwrun.backends.tcp import TcpInlet, TcpOutlet
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, ProtocolError
 from hwrun.wire.tcp import BufferPool, Connection
@@ -51,12 +52,32 @@ def memory_hop() -> Iterator[Hop]:
     outlet.close()
 
 
+@pytest.fixture(scope="module")
+def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RpcMember]:
+    """A group of one: it calls itself."""
+    if not torch.distributed.is_available() or not torch.distributed.rpc.is_available():
+        pytest.skip("this torch has no RPC")
+    member = RpcMember(trusts_network=False)
+    member.join("A", 0, 1, f"file://{tmp_path_factory.mktemp('rpc')}/group", "127.0.0.1")
+    yield member
+    member.leave()
+
+
+@contextlib.contextmanager
+def rpc_hop(member: RpcMember) -> Iterator[Hop]:
+    inlet = member.inlet("p", 1, LIMIT_BYTES)
+    outlet = member.outlet("rpc:A", "p", 1)
+    yield Hop(outlet, inlet)
+    outlet.close()
+    inlet.close()
+
+
 HOPS: dict[str, Callable[[], contextlib.AbstractContextManager[Hop]]] = {"tcp": tcp_hop, "memory": memory_hop}
 
 
-@pytest.fixture(params=HOPS)
+@pytest.fixture(params=[*HOPS, "rpc"])
 def hop(request: pytest.FixtureRequest) -> Iterator[Hop]:
-    with HOPS[request.param]() as made:
+    with rpc_hop(request.getfixturevalue("member")) if request.param == "rpc" else HOPS[request.param]() as made:
         yield made
 
 
@@ -208,3 +229,29 @@ def test_a_link_in_memory_has_nothing_drawn_and_no_queue() -> None:
 def test_a_stage_that_waits_for_nothing_in_memory_is_not_reached() -> None:
     with pytest.raises(HwrunError, match="stage 1 of pipeline p waits for nothing here"):
         MemoryExchange().outlet(address("A", "B"), "p", 1)
+
+
+def test_rpc_is_not_joined_where_other_hosts_reach_it_unless_the_network_is_trusted() -> None:
+    with pytest.raises(HwrunError, match=r"unpickles, and so runs, whatever reaches its port.*--trust-network"):
+        RpcMember(trusts_network=False).join("A", 0, 1, "file:///nowhere", "10.99.0.1")
+
+
+def test_rpc_needs_an_interface_of_that_address() -> None:
+    with pytest.raises(HwrunError, match=r"no interface of this host has the address 127\.9\.9\.9"):
+        RpcMember(trusts_network=False).join("A", 0, 1, "file:///nowhere", "127.9.9.9")
+
+
+def test_a_torch_without_rpc_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed.rpc, "is_available", lambda: False)
+    with pytest.raises(HwrunError, match="built without"):
+        RpcMember(trusts_network=False).join("A", 0, 1, "file:///nowhere", "127.0.0.1")
+
+
+def test_a_worker_in_no_group_says_so() -> None:
+    with pytest.raises(HwrunError, match="in no group"):
+        RpcMember(trusts_network=False).inlet("p", 1, LIMIT_BYTES)
+
+
+def test_a_call_to_a_stage_that_is_not_deployed_names_it(member: RpcMember) -> None:
+    with pytest.raises(PeerGoneError, match="stage 3 of pipeline q is not deployed here"):
+        member.outlet("rpc:A", "q", 3).send(0, (torch.zeros(3),))

@@ -1,0 +1,134 @@
+"""The receiving end of one transport, a process of its own: takes each message whole and answers it with one byte."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import struct
+import sys
+import warnings
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from hwrun.backends.tcp import TcpInlet
+from hwrun.steady import pin_to_cores, usable_cores
+from hwrun.wire.frames import Kind
+from hwrun.wire.tcp import BufferPool, Connection
+
+LIMIT_BYTES = 256 * 2**20
+LENGTH = struct.Struct(">Q")
+ANSWER = b"!"
+
+
+def without_nagle(stream: socket.socket) -> socket.socket:
+    """The socket, whose small messages wait for nothing."""
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return stream
+
+
+def bare(stream: socket.socket) -> NoReturn:
+    """recv_into a buffer that is used again; each message begins with its length."""
+    buffers: dict[int, memoryview] = {}
+    head = memoryview(bytearray(LENGTH.size))
+    while True:
+        fill(stream, head)
+        (size,) = LENGTH.unpack(head)
+        if size not in buffers:
+            buffers[size] = memoryview(bytearray(b"\1") * size)
+        fill(stream, buffers[size])
+        stream.sendall(ANSWER)
+
+
+def fill(stream: socket.socket, view: memoryview) -> None:
+    while view.nbytes:
+        count = stream.recv_into(view)
+        if count == 0:
+            sys.exit(0)
+        view = view[count:]
+
+
+def ours(stream: socket.socket) -> NoReturn:
+    """The TCP backend's inlet."""
+    inlet = TcpInlet(Connection(stream, "bench"), BufferPool(kept=4), LIMIT_BYTES)
+    while True:
+        inlet.receive().release()
+        stream.sendall(ANSWER)
+
+
+def echo(stream: socket.socket) -> NoReturn:
+    """Every byte that came, as it came."""
+    while data := stream.recv(4096):
+        stream.sendall(data)
+    sys.exit(0)
+
+
+def frames(stream: socket.socket) -> NoReturn:
+    """An empty frame for an empty frame."""
+    connection, pool = Connection(stream, "bench"), BufferPool()
+    while True:
+        message = connection.receive(pool, 0)
+        connection.send(Kind.ECHO, message.header.sequence)
+
+
+def pickled(stream: socket.socket) -> NoReturn:
+    """The paper's way: the length apart, `data += chunk`, unpickled. Unsafe anywhere but here."""
+    while True:
+        head = stream.recv(LENGTH.size)
+        if not head:
+            sys.exit(0)
+        (size,) = LENGTH.unpack(head)
+        data = b""
+        while len(data) < size:
+            chunk = stream.recv(size - len(data))
+            data += chunk
+        pickle.loads(data)
+        stream.sendall(ANSWER)
+
+
+def zeromq(_: socket.socket, endpoint: str) -> NoReturn:
+    """A REP socket that takes messages without copying them."""
+    import zmq
+
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    replier = context.socket(zmq.REP)
+    replier.connect(endpoint)
+    while True:
+        replier.recv(copy=False)
+        replier.send(ANSWER)
+
+
+def take(tensor: torch.Tensor) -> None:
+    """What the far end of a remote call does with a tensor."""
+
+
+def join_rpc(name: str, rank: int, rendezvous: Path) -> None:
+    """Be one of two RPC agents, over plain TCP of the loopback interface."""
+    from torch.distributed import rpc
+
+    os.environ["TP_SOCKET_IFNAME"] = os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    options = rpc.TensorPipeRpcBackendOptions(
+        init_method=f"file://{rendezvous}", rpc_timeout=60, _transports=["uv"], _channels=["basic"]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rpc.init_rpc(name, rank=rank, world_size=2, rpc_backend_options=options)
+
+
+STREAMS = {"bare": bare, "ours": ours, "echo": echo, "frames": frames, "pickle": pickled}
+
+if __name__ == "__main__":
+    kind, address, core = sys.argv[1:]
+    torch.set_num_threads(1)
+    if len(usable_cores()) > 1:
+        pin_to_cores([usable_cores()[int(core)]])
+    if kind == "rpc":
+        join_rpc("far", 1, Path(address))
+        sys.stdin.read()  # until the near end is done
+        os._exit(0)
+    if kind == "zeromq":
+        zeromq(socket.socket(), address)
+    host, _, port = address.rpartition(":")
+    STREAMS[kind](without_nagle(socket.create_connection((host, int(port)))))
