@@ -84,14 +84,16 @@ class RpcInlet:
 _inlets: dict[tuple[str, int], RpcInlet] = {}
 
 
-def _deliver(pipeline: str, position: int, sequence: int, tensors: tuple[torch.Tensor, ...]) -> None:
+def _deliver(pipeline: str, position: int, sequence: int, tensors: tuple[torch.Tensor, ...]) -> str | None:
+    """Hand a batch to its stage; why not, where it could not be."""
     inlet = _inlets.get((pipeline, position))
     if inlet is None:
-        raise RuntimeError(f"stage {position} of pipeline {pipeline} is not deployed here")
+        return f"stage {position} of pipeline {pipeline} is not deployed here"
     try:
         inlet.put(sequence, tensors)
     except HandoverClosed:
-        raise RuntimeError(f"stage {position} of pipeline {pipeline} has ended") from None
+        return f"stage {position} of pipeline {pipeline} has ended"
+    return None
 
 
 def _end(pipeline: str, position: int) -> None:
@@ -106,7 +108,7 @@ class RpcOutlet:
     def __init__(self, to: str, pipeline: str, position: int) -> None:
         self._to, self._pipeline, self._position = to, pipeline, position
         # What a call came to, or None for having been shut down.
-        self._outcomes: queue.SimpleQueue[torch.futures.Future[None] | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[torch.futures.Future[str | None] | None] = queue.SimpleQueue()
         self._gone = False
 
     def send(self, sequence: int, tensors: Sequence[torch.Tensor]) -> None:
@@ -121,10 +123,12 @@ class RpcOutlet:
             if outcome is None or self._gone:
                 self._outcomes.put(None)
                 raise PeerGoneError(f"rpc: the call to {self._to} was given up")
-            outcome.value()
-        # RuntimeError: TensorPipe's own, and what the far function raised.
+            refusal = outcome.value()
+        # RuntimeError: TensorPipe's own.
         except RuntimeError as error:
             raise PeerGoneError(f"rpc: {self._to}: {str(error).splitlines()[0]}") from error
+        if refusal is not None:
+            raise PeerGoneError(f"rpc: {self._to}: {refusal}")
 
     def tcp_info(self) -> dict[str, Scalar]:
         """The sockets are TensorPipe's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import threading
 import time
@@ -65,8 +66,10 @@ def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RpcMember]:
 
 @contextlib.contextmanager
 def rpc_hop(member: RpcMember) -> Iterator[Hop]:
-    inlet = member.inlet("p", 1, LIMIT_BYTES)
-    outlet = member.outlet("rpc:A", "p", 1)
+    # A name of its own, as every pipeline has: the news that an end has gone may come late.
+    pipeline = secrets.token_hex(4)
+    inlet = member.inlet(pipeline, 1, LIMIT_BYTES)
+    outlet = member.outlet("rpc:A", pipeline, 1)
     yield Hop(outlet, inlet)
     outlet.close()
     inlet.close()
