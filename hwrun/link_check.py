@@ -20,6 +20,7 @@ _WAKING_S = 3e-3
 # A transfer tells the rate once slow start is over; of one of this many bandwidth-delay products, it is for the second
 # half, which is what goodput is of.
 _TELLING_PRODUCTS = 8
+_TELLING_TIME_S = 20 * _WAKING_S
 # The frames of an empty message and of its answer at most, headers counted: they take the link's rate as well.
 _PING_BYTES = 150
 
@@ -31,9 +32,10 @@ class LinkMissedError(HwrunError):
 def missed(asked: Link, measured: LinkMeasured, tolerance: float = DEFAULT_TOLERANCE) -> str | None:
     """In what a probe misses the link, with both numbers; None where it holds.
 
-    Goodput is held against what headers leave of the rate. It may be less where TCP and not the link decides: on a
-    lossy link, where a full window is less than the bandwidth-delay product, and where the probe's transfer was too
-    short for the window to open. Jitter may shift a round trip by its own size.
+    Goodput is held against what headers leave of the rate. It may be less where TCP and not the link decides: where a
+    full window is less than the bandwidth-delay product, and where the probe's transfer was too short for the window
+    to open. Where segments may be lost (with loss, or a queue of a limit) goodput tells little, and only the fastest
+    message is held against the rate: no message may be faster. Jitter may shift a round trip by its own size.
 
     Parameters
     ----------
@@ -47,16 +49,36 @@ def _rate_missed(asked: Link, measured: LinkMeasured, tolerance: float) -> str |
     if measured.goodput_bps is None:
         return "the probe could not tell the rate"
     expected_bps = asked.rate_bps * asked.mss_bytes / (asked.mss_bytes + asked.header_bytes)
+    found_bps: float | None = measured.goodput_bps
+    may_lose = max(asked.loss, asked.return_loss) > 0 or asked.limit_bytes is not None
+    if may_lose:
+        # What waits behind a lost segment comes all at once, so goodput may be too high as well as too low.
+        found_bps = _fastest_bps(asked, measured)
+    if found_bps is None:
+        return None
     product_bytes = asked.rate_bps * asked.rtt_s / 8
-    is_lossy = max(asked.loss, asked.return_loss) > 0
     fills = product_bytes <= asked.wmax_bytes and measured.probe_bytes >= _TELLING_PRODUCTS * product_bytes
-    deviation = measured.goodput_bps / expected_bps - 1
-    if deviation > tolerance or (deviation < -tolerance and fills and not is_lossy):
+    deviation = found_bps / expected_bps - 1
+    if deviation > tolerance or (deviation < -tolerance and fills and not may_lose):
         return (
-            f"goodput is {format_rate(round(measured.goodput_bps))}, {deviation:+.1%} of the"
+            f"goodput is {format_rate(round(found_bps))}, {deviation:+.1%} of the"
             f" {format_rate(round(expected_bps))} that a rate of {format_rate(asked.rate_bps)} leaves"
         )
     return None
+
+
+def _fastest_bps(asked: Link, measured: LinkMeasured) -> float | None:
+    """The most that any message of the probe's sweep of sizes went at, its round trip taken off; None without one.
+
+    Whatever TCP does takes time, so this is never above the link's rate. Messages that last less than a few times what
+    waking takes tell nothing.
+    """
+    if not measured.rtt_samples_s:
+        return None
+    empty_s = min(measured.rtt_samples_s)
+    telling = [echo for echo in measured.echo if echo.size_bytes * 8 / asked.rate_bps > _TELLING_TIME_S]
+    rates = (echo.size_bytes * 8 / max(min(echo.round_trips_s) - empty_s, 1e-9) for echo in telling)
+    return max(rates, default=None)
 
 
 def _round_trip_missed(asked: Link, measured: LinkMeasured, tolerance: float) -> str | None:

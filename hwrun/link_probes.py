@@ -45,8 +45,8 @@ class LinkProbes:
         if hop.start == hop.end:
             return None
         if hop not in self._before:
-            self._before[hop] = self._probe(hop, "before").measured.in_brief()
-        return self._before[hop]
+            self._before[hop] = self._probe(hop, "before").measured
+        return self._before[hop].in_brief()
 
     def missed_before(self, hop: Crossing) -> str | None:
         """In what the hop, to which the testbed is shaped, misses its link; None where it holds or none was asked.
@@ -54,15 +54,15 @@ class LinkProbes:
         A probe that misses is made again: a busy moment is no property of the link. A link that misses every time is
         given up for the sweep, so that its other cells cost nothing.
         """
-        if hop.link is None or (measured := self.before(hop)) is None:
+        if hop.link is None or self.before(hop) is None:
             return None
         if hop in self._given_up:
             return self._given_up[hop]
-        problem = missed(hop.link, measured, self._tolerance)
+        problem = missed(hop.link, self._before[hop], self._tolerance)
         for _ in range(_ATTEMPTS - 1):
             if problem is None:
                 return None
-            self._before[hop] = self._probe(hop, "before").measured.in_brief()
+            self._before[hop] = self._probe(hop, "before").measured
             problem = missed(hop.link, self._before[hop], self._tolerance)
         if problem is not None:
             self._given_up[hop] = problem

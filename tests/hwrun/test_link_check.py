@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hwrun.link_check import missed
-from hwrun.records import LinkMeasured
+from hwrun.records import EchoSample, LinkMeasured
 from paretosim.link import Link
 
 GOODPUT = 5e6 * 1448 / 1514  # what headers leave of 5 Mbit/s
@@ -75,10 +75,23 @@ def test_a_transfer_too_short_for_its_window_to_open_tells_nothing_of_a_slow_lin
     assert missed(link(), probe(GOODPUT * 1.1, probe_bytes=999_999)) is not None
 
 
-def test_loss_may_slow_tcp_down_but_not_speed_the_link_up() -> None:
-    lossy = link(loss=0.01)
-    assert missed(lossy, probe(GOODPUT / 10)) is None
-    assert missed(lossy, probe(GOODPUT * 1.1)) is not None
+@pytest.mark.parametrize("words", [{"loss": 0.01}, {"limit_bytes": 125_000}])
+def test_where_segments_may_be_lost_goodput_tells_nothing_and_no_message_may_be_too_fast(words: dict[str, Any]) -> None:
+    # 262144 bytes take 438.6 ms at 5 Mbit/s with headers, beside a round trip of 200.8 ms.
+    def echoed(round_trip_s: float) -> tuple[EchoSample, ...]:
+        return (
+            EchoSample(size_bytes=64, round_trips_s=(0.2009,)),  # too short to tell anything
+            EchoSample(size_bytes=262_144, round_trips_s=(round_trip_s, 3.0)),
+        )
+
+    asked = link(**words)
+    for goodput_bps in (GOODPUT / 10, GOODPUT * 1.3):
+        assert missed(asked, probe(goodput_bps)) is None
+        assert missed(asked, probe(goodput_bps, echo=echoed(0.2008 + 0.4386))) is None
+        assert missed(asked, probe(goodput_bps, echo=echoed(2.0))) is None  # lost and sent again
+        said = missed(asked, probe(goodput_bps, echo=echoed(0.2008 + 0.4386 / 1.1)))
+        assert said is not None
+        assert "+10.0% of the 4.78203mbit" in said
 
 
 def test_jitter_may_shift_a_round_trip_by_its_size() -> None:

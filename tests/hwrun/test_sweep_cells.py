@@ -230,3 +230,11 @@ def test_whatever_tells_two_measurements_apart_tells_their_cells_apart():
     varied = cells(repeats=1, backends=("tcp", "memory"), workers=("overlapped", "serial"), tcp_states=("warm", "cold"))
     assert len({c.cell_id for c in varied}) == len(varied) == 8 * len(cells(repeats=1))
     assert cells(repeats=1)[0].cell_id != cells(repeats=1, hosts=("A", "A"))[0].cell_id
+
+
+def test_links_that_differ_in_jitter_loss_or_limit_are_other_cells():
+    spelled = ["20mbit,20ms", "20mbit,20ms,jitter=2ms", "20mbit,20ms,loss=0.1%", "20mbit,20ms,limit=100kB"]
+    named = [parse_asked_link(text, STORE) for text in spelled]
+    assert [name for name, _ in named] == spelled
+    assert (named[1][1].jitter_s, named[2][1].loss, named[3][1].limit_bytes) == (0.002, 0.001, 100_000)
+    assert len({cell(link=link).cell_id for link in named}) == 4
