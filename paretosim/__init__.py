@@ -18,7 +18,11 @@ _HOMES = {
     "paretosim.side_by_side.panels": ("SideBySide", "paper_figure", "predict_side_by_side"),
     "paretosim.decision.space": ("Choice", "DecisionSpace", "across", "explore"),
     "paretosim.rates.link_arrays": ("LinkArrays", "predict_links"),
-    "paretosim.placement.placing": ("Placement", "place"),
+    "paretosim.rates.rate_map": ("Range", "RateMap", "rate_map"),
+    "paretosim.simulation.simulating": ("Conditions", "Simulation", "simulate"),
+    "paretosim.simulation.link_trace": ("LinkTrace",),
+    "paretosim.placement.placing": ("Placement", "place", "predict_plans"),
+    "paretosim.placement.rows": ("PlacementRow",),
     "paretosim.placement.setting": ("PlacementSetting",),
     "paretosim.placement.hop_links": ("HopLinks",),
     "paretosim.block": ("Block", "Model"),
@@ -49,15 +53,19 @@ if TYPE_CHECKING:
     from paretosim.operation import Operation
     from paretosim.pareto import is_nondominated, knee
     from paretosim.placement.hop_links import HopLinks
-    from paretosim.placement.placing import Placement, place
+    from paretosim.placement.placing import Placement, place, predict_plans
+    from paretosim.placement.rows import PlacementRow
     from paretosim.placement.setting import PlacementSetting
     from paretosim.plan import Plan
     from paretosim.predicting import predict_splits
     from paretosim.prediction import Baseline, Prediction, Recommended, Row, Setting, predict
     from paretosim.profiles import ProfileStore
     from paretosim.rates.link_arrays import LinkArrays, predict_links
+    from paretosim.rates.rate_map import Range, RateMap, rate_map
     from paretosim.setting_words import split_setting
     from paretosim.side_by_side.panels import SideBySide, paper_figure, predict_side_by_side
+    from paretosim.simulation.link_trace import LinkTrace
+    from paretosim.simulation.simulating import Conditions, Simulation, simulate
     from paretosim.timing import Timing
     from paretosim.uncertainty.sampling import Doubts, Uncertainty, uncertainty_of
     from paretosim.units import parse_duration_s, parse_rate_bps
@@ -73,9 +81,11 @@ __all__ = [  # noqa: RUF022 — grouped by what they are for, not sorted
     # batch and window too, other objectives
     "explore", "across", "DecisionSpace", "Choice",
     # many links
-    "predict_links", "LinkArrays",
+    "predict_links", "LinkArrays", "rate_map", "Range", "RateMap",
+    # one split, batch by batch
+    "simulate", "Conditions", "LinkTrace", "Simulation",
     # several devices
-    "place", "PlacementSetting", "HopLinks", "Placement",
+    "place", "predict_plans", "PlacementSetting", "HopLinks", "Placement", "PlacementRow",
     # what predictions are made of
     "Model", "Block", "Device", "Timing", "Link", "Mode", "Operation", "Plan", "ProfileStore", "shaped", "parse_link",
     "Calibration",

@@ -18,6 +18,7 @@ from paretosim.link import Link
 from paretosim.memory import stage_memory_bytes
 from paretosim.mode import Mode
 from paretosim.operation import Operation
+from paretosim.tabular import Tabular, fields_of, flat
 from paretosim.terms import (
     HopTerms,
     Termed,
@@ -33,7 +34,6 @@ from paretosim.timing import Kind, Timing
 from paretosim.transfer_time import TcpState
 
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
-    import pandas as pd
     from numpy.typing import NDArray
 
 # Far above any real batch, and low enough that the bytes of one stay exact in 64 bits.
@@ -148,7 +148,7 @@ class Recommended(msgspec.Struct, frozen=True):
     knee: int | None
 
 
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+class Prediction(Tabular, msgspec.Struct, frozen=True, kw_only=True):
     """What `predict` found. `hops` names the entries of each row's `links_s`, `stalls_s` and `delays_s`."""
 
     setting: Setting
@@ -178,25 +178,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as flat dictionaries of plain values, their names those of the columns of `--csv`."""
-        from paretosim.show.tabular import fields_of, flat
-
         return [flat(fields_of(row)) for row in self.rows]
-
-    def to_dataframe(self) -> pd.DataFrame:
-        """`records` as a pandas DataFrame.
-
-        Raises
-        ------
-        BadInputError : pandas is not installed.
-        """
-        from paretosim.show.tabular import data_frame
-
-        return data_frame(self.records())
-
-    def _repr_html_(self) -> str:
-        from paretosim.show.notebook import prediction_html
-
-        return prediction_html(self)
 
 
 def predict(setting: Setting) -> Prediction:

@@ -116,7 +116,7 @@ def test_matplotlib_is_for_figures_alone() -> None:
 
 def test_pandas_is_imported_where_a_data_frame_is_made_and_nowhere_else() -> None:
     graph = _graph(type_checking=False)
-    assert {a for a, b in graph.edges if a.startswith("paretosim") and b == "pandas"} == {"paretosim.show.tabular"}
+    assert {a for a, b in graph.edges if a.startswith("paretosim") and b == "pandas"} == {"paretosim.tabular"}
 
 
 def test_hwrun_sees_paretosims_nouns_and_never_a_prediction() -> None:

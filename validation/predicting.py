@@ -22,7 +22,7 @@ from paretosim.timing import BatchTiming, BlockTiming, Kind, Timing
 from paretosim.transfer_time import TcpState
 
 if TYPE_CHECKING:  # searching placements is loaded where there are some
-    from paretosim.placement.placing import PlacementRow
+    from paretosim.placement.rows import PlacementRow
 
 Cuts = tuple[int, ...]
 

@@ -21,12 +21,12 @@ from paretosim.errors import BadInputError, UnlikeConditionsError
 from paretosim.objectives import DEFAULT_OBJECTIVES, Figures, Objective, costs_of, objectives_named
 from paretosim.pipeline import significant
 from paretosim.prediction import Baseline, Prediction, Row, Setting, predict
+from paretosim.tabular import Tabular, fields_of, flat
 from paretosim.terms import hops_of_setting, link_of_hop, lone_s, terms_in_effect
 from paretosim.transfer_time import wire_bytes
 from paretosim.units import format_bytes
 
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
-    import pandas as pd
     from numpy.typing import NDArray
 
 # Every choice is compared with every other one.
@@ -64,7 +64,7 @@ class Alone(msgspec.Struct, frozen=True, kw_only=True):
     figures: Figures
 
 
-class DecisionSpace(msgspec.Struct, frozen=True, kw_only=True):
+class DecisionSpace(Tabular, msgspec.Struct, frozen=True, kw_only=True):
     """What `explore` found: one prediction for each batch and window, and all their splits as choices."""
 
     objectives: tuple[Objective, ...]
@@ -91,14 +91,10 @@ class DecisionSpace(msgspec.Struct, frozen=True, kw_only=True):
 
     def records(self) -> list[dict[str, Any]]:
         """The choices as flat dictionaries of plain values, their names those of the columns of `--csv`."""
-        from paretosim.show.tabular import flat
-
         return [flat(self.fields_of(choice)) for choice in self.choices]
 
     def fields_of(self, choice: Choice) -> dict[str, Any]:
         """A choice as `predict` gives a split, with its batch, window and the figures that were asked for."""
-        from paretosim.show.tabular import fields_of
-
         row = fields_of(msgspec.structs.replace(choice.row, on_front=choice.on_front))
         fields = {"split": row.pop("split"), "batch": choice.batch, "window": choice.window, **row}
         return {**fields, **self.asked_figures(choice.figures), "why_not": "; ".join(choice.misfits)}
@@ -109,22 +105,6 @@ class DecisionSpace(msgspec.Struct, frozen=True, kw_only=True):
         if self.predictions[0].setting.frame_rate_per_s is not None:
             names.insert(0, "image_latency_s")
         return {name: getattr(figures, name) for name in names}
-
-    def to_dataframe(self) -> pd.DataFrame:
-        """`records` as a pandas DataFrame.
-
-        Raises
-        ------
-        BadInputError : pandas is not installed.
-        """
-        from paretosim.show.tabular import data_frame
-
-        return data_frame(self.records())
-
-    def _repr_html_(self) -> str:
-        from paretosim.show.notebook import space_html
-
-        return space_html(self)
 
 
 def across(

@@ -12,8 +12,9 @@ import numpy as np
 
 from paretosim import __version__
 from paretosim.link import Link
-from paretosim.placement.placing import Best, Placement, PlacementRow
+from paretosim.placement.placing import Best, Placement
 from paretosim.placement.resolution import indistinguishable
+from paretosim.placement.rows import PlacementRow
 from paretosim.placement.verdict import placement_verdict
 from paretosim.profiles import identity
 from paretosim.show.prediction_json import calibration_object, terms_identity

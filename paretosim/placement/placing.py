@@ -10,68 +10,29 @@ import msgspec
 import numpy as np
 
 from paretosim import pareto, pipeline
-from paretosim.chain import Hop
+from paretosim.errors import BadInputError
 from paretosim.objectives import DEFAULT_OBJECTIVES, Figures, Objective, objectives_named
-from paretosim.placement.crossings import crossings_of, ending_s, on_wires_bytes, taken
-from paretosim.placement.enumeration import candidates, energy_j_of
+from paretosim.placement.enumeration import candidates
+from paretosim.placement.rows import PlacementRow, figures_of, row_of
 from paretosim.placement.search import Part, Point, front
 from paretosim.placement.setting import PlacementSetting
 from paretosim.placement.space import search_space, unjudged_pairs
-from paretosim.plan import Plan, Stage
-from paretosim.prediction import Baseline, in_closed_form
-from paretosim.show.tabular import data_frame, fields_of, flat
+from paretosim.plan import Plan
+from paretosim.prediction import Baseline
+from paretosim.tabular import Tabular, fields_of, flat
 from paretosim.terms import (
-    HopTerms,
-    control_s,
-    holds_several,
-    services_in_order,
-    stages_taking,
     terms_in_effect,
     whole_model_s,
 )
 from paretosim.timing import Kind
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import NDArray
+    pass
 
 # Of placements with equal objectives, how many are listed; all are counted.
 LISTED_TIES = 8
 # What stands in the way where no limit does.
 OVERHEAD_BOUND = "that timings are overhead-bound"
-
-
-class PlacementRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A placement on the front. `positions` are those of its devices, from 1.
-
-    `links_s`, `stalls_s` and `delays_s` are in chain order and named by `hops`; `tied` are other placements of exactly
-    equal latency and throughput, of which there are `ties` in all. What is a calibration's is as in a row of a
-    prediction. Of energy, memory and bytes there is what the front is in.
-    """
-
-    plan: Plan
-    positions: tuple[int, ...]
-    latency_s: float
-    throughput_per_s: float
-    period_s: float
-    bottleneck: str
-    stages_s: tuple[float, ...]
-    hops: tuple[str, ...]
-    links_s: tuple[float, ...]
-    stalls_s: tuple[float, ...]
-    delays_s: tuple[float, ...]
-    activation_bytes: tuple[int, ...]
-    memory_bytes: tuple[int, ...]
-    meets_constraints: bool
-    ties: int = 0
-    tied: tuple[Plan, ...] = ()
-    latency_from_start_s: float | None = None
-    sending_s: tuple[float, ...] | None = None
-    receiving_s: tuple[float, ...] | None = None
-    handovers_s: tuple[float, ...] | None = None
-    energy_j_per_image: float | None = None
-    peak_memory_bytes: int | None = None
-    wire_bytes_per_image: float | None = None
 
 
 class Best(msgspec.Struct, frozen=True):
@@ -82,7 +43,7 @@ class Best(msgspec.Struct, frozen=True):
     knee: PlacementRow | None
 
 
-class Placement(msgspec.Struct, frozen=True, kw_only=True):
+class Placement(Tabular, msgspec.Struct, frozen=True, kw_only=True):
     """What `place` found: the front from the lowest latency up, and what to compare it with.
 
     `unjudged` are pairs of positions (from 1) that no chain has both of, since both timings are overhead-bound.
@@ -113,7 +74,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
     def figures(self, row: PlacementRow) -> Figures:
         """A row in every objective that the front is in."""
-        return _figures(self.setting, row)
+        return figures_of(self.setting, row)
 
     def best(self, objective: Objective) -> PlacementRow | None:
         """The first of the rows that meet the constraints and have the best of that objective; None without one."""
@@ -128,20 +89,6 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
             del fields["tied"]
             records.append(flat(fields))
         return records
-
-    def to_dataframe(self) -> pd.DataFrame:
-        """`records` as a pandas DataFrame; what a shorter chain does not have is missing.
-
-        Raises
-        ------
-        BadInputError : pandas is not installed.
-        """
-        return data_frame(self.records())
-
-    def _repr_html_(self) -> str:
-        from paretosim.show.notebook import placement_html
-
-        return placement_html(self)
 
 
 def place(setting: PlacementSetting, objectives: Iterable[str] = DEFAULT_OBJECTIVES) -> Placement:
@@ -177,8 +124,8 @@ def _placed_by(setting: PlacementSetting, objectives: tuple[Objective, ...]) -> 
     """The front in other objectives than latency and throughput."""
     costs, chains = search_space(setting)
     listed = [Point((parts,), 1) for parts in candidates(setting, costs, chains, objectives)]
-    rows = [_with_figures(setting, _row(setting, point), point.placements[0], objectives) for point in listed]
-    figures = np.array([[objective.cost_of(_figures(setting, row)) for objective in objectives] for row in rows])
+    rows = [with_figures(setting, row_of(setting, point), point.placements[0], objectives) for point in listed]
+    figures = np.array([[objective.cost_of(figures_of(setting, row)) for objective in objectives] for row in rows])
     equals: dict[tuple[float, ...], list[PlacementRow]] = {}
     if rows:
         for place, kept in enumerate(pareto.is_nondominated(figures).tolist()):
@@ -191,7 +138,7 @@ def _placed_by(setting: PlacementSetting, objectives: tuple[Objective, ...]) -> 
         )
         tied = tuple(other.plan for other in others[:LISTED_TIES])
         front_rows.append(msgspec.structs.replace(first, ties=len(others), tied=tied))
-    front_rows.sort(key=lambda row: [objective.cost_of(_figures(setting, row)) for objective in objectives])
+    front_rows.sort(key=lambda row: [objective.cost_of(figures_of(setting, row)) for objective in objectives])
     found = _best(front_rows)
     names = {objective.name for objective in objectives}
     best = Best(
@@ -210,135 +157,53 @@ def _placed_by(setting: PlacementSetting, objectives: tuple[Objective, ...]) -> 
     )
 
 
-def _with_figures(
-    setting: PlacementSetting, row: PlacementRow, parts: Sequence[Part], objectives: Sequence[Objective]
-) -> PlacementRow:
-    """The row with what it has of these objectives beside latency and throughput."""
-    names = {objective.name for objective in objectives}
-    changes: dict[str, Any] = {}
-    if "energy" in names:
-        drawn_j = energy_j_of(
-            setting, [part.device for part in parts], np.array([row.stages_s]), np.array([row.period_s])
-        )
-        changes["energy_j_per_image"] = float(pipeline.significant(drawn_j / setting.batch)[0])
-    if "memory" in names:
-        changes["peak_memory_bytes"] = max(row.memory_bytes)
-    if "bytes" in names:
-        crossings = crossings_of(setting, parts)
-        sent = on_wires_bytes(setting, crossings) / setting.batch if crossings else np.zeros(1)
-        changes["wire_bytes_per_image"] = float(pipeline.significant(sent)[0])
-    return msgspec.structs.replace(row, **changes)
+def predict_plans(setting: PlacementSetting, plans: Iterable[Plan | str]) -> tuple[PlacementRow, ...]:
+    """What these plans do on the setting's devices and links, on a front or not, in the order given.
 
+    A plan's devices are those of the setting by name; of several of one name the first that is free. Limits on
+    placements and memory are not asked about.
 
-def _figures(setting: PlacementSetting, row: PlacementRow) -> Figures:
-    return Figures(
-        image_latency_s=float(pipeline.significant(np.array([setting.filling_s + row.latency_s]))[0]),
-        throughput_per_s=row.throughput_per_s,
-        energy_j_per_image=row.energy_j_per_image,
-        peak_memory_bytes=row.peak_memory_bytes,
-        wire_bytes_per_image=row.wire_bytes_per_image,
+    Raises
+    ------
+    BadInputError : a plan of another model, batch, window or backend, or of blocks or devices that are not there.
+    """
+    return tuple(
+        row_of(setting, Point((_parts(setting, Plan.parse(plan) if isinstance(plan, str) else plan),), 1))
+        for plan in plans
     )
+
+
+def _parts(setting: PlacementSetting, plan: Plan) -> tuple[Part, ...]:
+    """A plan's stages on positions of the setting's devices."""
+    expected = msgspec.structs.replace(
+        plan, model=setting.model.name, batch=setting.batch, window=setting.mode.window, backend=setting.backend
+    )
+    if plan != expected:
+        raise BadInputError(f"plan: got {plan}, expected one such as {expected}, of the setting's model and load")
+    blocks = len(setting.model.blocks)
+    if plan.stages[-1].last != blocks:
+        raise BadInputError(f"plan: {plan} ends at block {plan.stages[-1].last}, expected {blocks}")
+    free = list(enumerate(device.name for device in setting.devices))
+    parts: list[Part] = []
+    for stage in plan.stages:
+        found = next((position for position, name in free if name == stage.device), None)
+        if found is None:
+            names = ", ".join(device.name for device in setting.devices)
+            raise BadInputError(f"plan: {plan} has a stage on {stage.device}, expected devices of {names}, each once")
+        free = [(position, name) for position, name in free if position != found]
+        parts.append(Part(found, stage.first, stage.last))
+    return tuple(parts)
 
 
 def _front_rows(setting: PlacementSetting) -> tuple[PlacementRow, ...]:
     """Nondominated placements in the setting's mode, one row for each pair of latency and period."""
     points = front(*search_space(setting), listed=1 + LISTED_TIES)
-    rows = [_row(setting, point) for point in points]
+    rows = [row_of(setting, point) for point in points]
     # In `paced` every point is kept. The other modes mix latency and period, and drop what that makes worse.
     kept = pareto.is_nondominated(
         np.array([(row.latency_s, -row.throughput_per_s) for row in rows], dtype=np.float64).reshape(-1, 2)
     )
     return tuple(row for row, keep in zip(rows, kept, strict=True) if keep)
-
-
-def _row(setting: PlacementSetting, point: Point) -> PlacementRow:
-    """A point's first placement, with times worked out as `predict` does."""
-    parts, others = point.placements[0], point.placements[1:]
-    crossings = crossings_of(setting, parts)
-    hops = [crossing.hop for crossing in crossings]
-    last_s = ending_s(setting, parts[0].device, parts[-1].device)
-    transfers = taken(setting, crossings, last_s) if crossings else None
-    stages_s = _stages_s(setting, parts, hops, transfers)
-    services_s, stations, waits_s = _line(stages_s, hops, transfers, last_s)
-    found = in_closed_form(setting, services_s, waits_s, stations, hops)
-    latency_s, period_s = float(found.latency_s[0]), float(found.period_s[0])
-    from_start_s = found.latency_from_start_s
-    throughput = setting.batch / period_s
-    floor = max(setting.min_throughput_per_s or 0.0, setting.frame_rate_per_s or 0.0)
-    ceiling = math.inf if setting.max_latency_s is None else setting.max_latency_s
-    return PlacementRow(
-        plan=_plan(setting, parts),
-        positions=tuple(part.device + 1 for part in parts),
-        latency_s=latency_s,
-        throughput_per_s=throughput,
-        period_s=period_s,
-        bottleneck=stations[int(pipeline.significant(services_s).argmax())],  # the first of equals
-        stages_s=tuple(stages_s[0].tolist()),
-        hops=tuple(hop.name for hop in hops),
-        **_hop_times(setting, transfers, last_s),
-        activation_bytes=tuple(int(setting.cut_bytes[part.last]) for part in parts[:-1]),
-        memory_bytes=tuple(int(setting.memory_bytes[part.first, part.last]) for part in parts),
-        meets_constraints=latency_s + setting.filling_s <= ceiling and throughput >= floor,
-        ties=point.count - 1,
-        tied=tuple(_plan(setting, other) for other in others),
-        latency_from_start_s=None if from_start_s is None else float(from_start_s[0]),
-    )
-
-
-def _line(
-    stages_s: NDArray[np.float64], hops: Sequence[Hop], transfers: HopTerms | None, last_s: float
-) -> tuple[NDArray[np.float64], tuple[str, ...], NDArray[np.float64]]:
-    """Services of all stations with their names, and what a batch waits beside them; one device has no hops."""
-    if transfers is None:
-        return stages_s, ("stage1",), np.array([[last_s]])
-    return *services_in_order(stages_s, transfers, hops), transfers.waits_s
-
-
-def _hop_times(setting: PlacementSetting, transfers: HopTerms | None, last_s: float) -> dict[str, Any]:
-    """What a row says of its hops; those of a calibration's terms only where it has such."""
-    active = set(terms_in_effect(setting).active_terms())
-
-    def row(name: str) -> tuple[float, ...]:
-        return () if transfers is None else tuple(getattr(transfers, name)[0].tolist())
-
-    dispatch_s = control_s(setting) - setting.control_delay_s
-    return {
-        "links_s": row("serialisation_s"),
-        "stalls_s": row("stalls_s"),
-        "delays_s": row("delays_s"),
-        "sending_s": row("sender_s") if active & {"sending", "copying", "rpc"} else None,
-        "receiving_s": row("receiving_s") if "receiving" in active else None,
-        "handovers_s": (dispatch_s, *row("handover_s"), last_s)
-        if active & {"dispatch", "handover", "returning"}
-        else None,
-    }
-
-
-def _stages_s(
-    setting: PlacementSetting, parts: Sequence[Part], hops: Sequence[Hop], transfers: HopTerms | None = None
-) -> NDArray[np.float64]:
-    """(1, stages) seconds of a placement's stages, all terms included."""
-    calibration = terms_in_effect(setting)
-    beside_s = None if transfers is None or not holds_several(setting.mode) else transfers.serialisation_s
-    return stages_taking(
-        [calibration.of(setting.devices[part.device].name) for part in parts],
-        np.array([[math.fsum(setting.block_s[part.device][part.first : part.last]) for part in parts]]),
-        np.array([[0], *([part.last] for part in parts)]),
-        setting.cut_bytes,
-        hops,
-        beside_s,
-    ).total_s
-
-
-def _plan(setting: PlacementSetting, parts: Sequence[Part]) -> Plan:
-    stages = tuple(Stage(setting.devices[part.device].name, part.first, part.last) for part in parts)
-    return Plan(
-        model=setting.model.name,
-        stages=stages,
-        batch=setting.batch,
-        window=setting.mode.window,
-        backend=setting.backend,
-    )
 
 
 def _best(rows: Sequence[PlacementRow]) -> Best:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 
-from paretosim.placement.placing import Placement, PlacementRow
+from paretosim.placement.placing import Placement
+from paretosim.placement.rows import PlacementRow
 from paretosim.placement.setting import PlacementSetting
 from paretosim.resolution import weights
 

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from paretosim.link import Link
 from paretosim.objectives import Objective
-from paretosim.placement.placing import Placement, PlacementRow
+from paretosim.placement.placing import Placement
+from paretosim.placement.rows import PlacementRow
 from paretosim.placement.verdict import placement_verdict
 from paretosim.show.columns import Column, aligned, fitting
 from paretosim.show.tables import calibration_lines

@@ -6,8 +6,9 @@ import numpy as np
 
 from paretosim.objectives import figure_text
 from paretosim.placement.limits import may_run
-from paretosim.placement.placing import OVERHEAD_BOUND, Best, Placement, PlacementRow
+from paretosim.placement.placing import OVERHEAD_BOUND, Best, Placement
 from paretosim.placement.resolution import indistinguishable
+from paretosim.placement.rows import PlacementRow
 from paretosim.prediction import Baseline
 from paretosim.resolution import WORTHWHILE_GAIN
 from paretosim.units import format_duration

@@ -7,9 +7,9 @@ dark pages; the picture is SVG drawn here, since matplotlib may be missing and i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paretosim.show.axis_scale import fractions, is_logarithmic
 from paretosim.show.basis import conditions, devices_and_link, timings
@@ -20,11 +20,25 @@ if TYPE_CHECKING:
     from paretosim.placement.placing import Placement
     from paretosim.prediction import Prediction, Row
     from paretosim.side_by_side.panels import SideBySide
+    from paretosim.simulation.simulating import Simulation
+    from paretosim.tabular import Tabular
 
 FRONT_COLOUR, SPLIT_COLOUR, UNFIT_COLOUR = "#d0501e", "#8a9bb0", "#b04040"
 _SIZE, _MARGIN = (340, 230), (52, 20, 16, 40)  # margin: left, top, right, bottom
 _LABEL_SPACING = 18  # points of the front nearer than this to the last one labelled have no label of their own
 _HEADINGS = ("split", "after block", "latency, s", "throughput, images/s", "bottleneck", "sent a batch", "front")
+
+
+def as_html(result: Tabular) -> str:
+    """How a result shows, by what it is of."""
+    renderers: dict[str, Callable[[Any], str]] = {
+        "Prediction": prediction_html,
+        "Placement": placement_html,
+        "DecisionSpace": space_html,
+        "SideBySide": panels_html,
+        "Simulation": simulation_html,
+    }
+    return next(renderers[kind.__name__] for kind in type(result).__mro__ if kind.__name__ in renderers)(result)
 
 
 def prediction_html(prediction: Prediction) -> str:
@@ -59,6 +73,22 @@ def placement_html(placement: Placement) -> str:
         f" batch {setting.batch}, mode {setting.mode}<br>"
         f"<small>timings: {escape(', '.join(kinds))}; error of stage times {error}</small></p>{obstacle}"
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def simulation_html(simulation: Simulation) -> str:
+    """Latency, throughput and how busy each station was."""
+    latencies = simulation.latencies_s
+    cells = [(escape(name), f"{simulation.busy_share(place):.1%}") for place, name in enumerate(simulation.stations)]
+    body = "".join(f"<tr><td>{name}</td><td>{share}</td></tr>" for name, share in cells)
+    setting = simulation.setting
+    names = " → ".join(device.name for device in setting.devices)
+    return (
+        f"<div><p><b>{escape(setting.model.name)}</b> split {simulation.split} over {escape(names)}, batch"
+        f" {setting.batch}, mode {escape(str(setting.mode))}, {len(latencies)} batches<br>latency mean"
+        f" {_number(float(latencies.mean()))} s, from {_number(float(latencies.min()))} to"
+        f" {_number(float(latencies.max()))} s; a batch every {_number(simulation.period_s)} s</p>"
+        f"<table><thead><tr><th>station</th><th>busy</th></tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

@@ -15,8 +15,8 @@ from paretosim.operation import Operation
 from paretosim.prediction import Baseline, Prediction, Row, Setting
 from paretosim.profiles import identity
 from paretosim.resolution import indistinguishable
-from paretosim.show.tabular import fields_of
 from paretosim.show.verdict import verdict
+from paretosim.tabular import fields_of
 from paretosim.terms import Termed, terms_in_effect
 
 SCHEMA_VERSION = 1

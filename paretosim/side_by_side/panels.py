@@ -18,9 +18,10 @@ from paretosim.link import Link
 from paretosim.prediction import Prediction, Setting, predict
 from paretosim.profiles import ProfileStore
 from paretosim.setting_words import DEFAULT_DEVICES, Spelling, as_argument, split_setting
+from paretosim.tabular import Tabular
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 # In the order of the paper's table I.
 PAPER_MODELS = ("mobilenet_v2", "resnet18", "inception_v3", "resnet50", "alexnet", "vgg16")
@@ -42,7 +43,7 @@ PAPER_FIGURES = {
 }
 
 
-class SideBySide(msgspec.Struct, frozen=True, kw_only=True):
+class SideBySide(Tabular, msgspec.Struct, frozen=True, kw_only=True):
     """Predictions to be compared, each a panel; `figure` is the paper's number where they are one of its figures."""
 
     title: str
@@ -65,22 +66,6 @@ class SideBySide(msgspec.Struct, frozen=True, kw_only=True):
     def records(self) -> list[dict[str, Any]]:
         """Every split of every panel as one flat row that begins with its model, devices and link."""
         return [identified(panel) | row for panel in self.panels for row in panel.records()]
-
-    def to_dataframe(self) -> pd.DataFrame:
-        """`records` as a pandas DataFrame.
-
-        Raises
-        ------
-        BadInputError : pandas is not installed.
-        """
-        from paretosim.show.tabular import data_frame
-
-        return data_frame(self.records())
-
-    def _repr_html_(self) -> str:
-        from paretosim.show.notebook import panels_html
-
-        return panels_html(self)
 
 
 def identified(panel: Prediction) -> dict[str, str]:

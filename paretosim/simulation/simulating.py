@@ -5,7 +5,7 @@ The recursions are those of predictions; only what a service takes may depend on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from paretosim.queueing import arrival_times_s
 from paretosim.recursion import Passage
 from paretosim.simulation.link_trace import LinkTrace
 from paretosim.simulation.slow_start import RememberingConnection
+from paretosim.tabular import Tabular
 from paretosim.terms import (
     contention_s,
     control_s,
@@ -64,7 +65,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
             raise BadInputError(f"jitter: got {self.jitter}, expected a share such as 0.05, of 0 or more and below 100")
 
 
-class Simulation(msgspec.Struct, frozen=True, kw_only=True):
+class Simulation(Tabular, msgspec.Struct, frozen=True, kw_only=True):
     """What `simulate` found: every batch's way through the `stations`, in chain order.
 
     In `paced`, `saturated_period_s` is that of a run with everything dispatched at once, which sets the pace.
@@ -84,6 +85,20 @@ class Simulation(msgspec.Struct, frozen=True, kw_only=True):
         on_stage1 = self.setting.operation.clock == "stage1"
         begun = [float(p.starts_s[stage1] if on_stage1 else p.dispatched_s) for p in self.passages]
         return np.asarray(np.array([float(p.returned_s) for p in self.passages]) - np.array(begun))
+
+    def records(self) -> list[dict[str, Any]]:
+        """The batches as flat dictionaries: when each was dispatched, at every station, and back."""
+        return [
+            {
+                "batch": n,
+                "dispatched_s": float(passage.dispatched_s),
+                "latency_s": latency_s,
+                "returned_s": float(passage.returned_s),
+                **{f"{name}.start_s": float(s) for name, s in zip(self.stations, passage.starts_s, strict=True)},
+                **{f"{name}.end_s": float(s) for name, s in zip(self.stations, passage.ends_s, strict=True)},
+            }
+            for n, (passage, latency_s) in enumerate(zip(self.passages, self.latencies_s.tolist(), strict=True))
+        ]
 
     @property
     def makespan_s(self) -> float:

@@ -9,8 +9,8 @@ import msgspec
 from paretosim.prediction import Prediction
 from paretosim.profiles import identity
 from paretosim.show.prediction_json import as_object, csv_lines, setting_identity
-from paretosim.show.tabular import fields_of
 from paretosim.show.verdict import verdict
+from paretosim.tabular import fields_of
 from paretosim.uncertainty.sampling import Uncertainty
 from paretosim.uncertainty.text import doubt_sentences
 

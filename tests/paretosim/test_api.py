@@ -86,7 +86,7 @@ def test_the_examples_of_the_document_hold() -> None:
         "predicting",
         "rates.link_arrays",
         "side_by_side.panels",
-        "show.tabular",
+        "tabular",
         "show.axis_scale",
         "show.verdict",
     ],

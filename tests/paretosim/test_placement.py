@@ -22,7 +22,8 @@ from paretosim.mode import MODE_NAMES, Mode
 from paretosim.pareto import is_nondominated
 from paretosim.placement.hop_links import HopLinks
 from paretosim.placement.limits import Forbid, Pin
-from paretosim.placement.placing import PlacementRow, place
+from paretosim.placement.placing import place, predict_plans
+from paretosim.placement.rows import PlacementRow
 from paretosim.placement.setting import PlacementSetting
 from paretosim.prediction import Setting, predict
 from paretosim.profiles import ProfileStore
@@ -744,3 +745,22 @@ def test_many_devices_can_be_searched_in_any_order_a_few_at_a_time() -> None:
     ]
     alone = place(msgspec.structs.replace(setting, max_devices=1)).rows
     assert [(row.latency_s, row.ties, len(row.tied)) for row in alone] == [(60.0, 19, 8)]
+
+
+def test_plans_are_predicted_wherever_they_are() -> None:
+    setting = toy_setting(count=3, blocks=6)
+    rows = place(setting).rows
+    assert predict_plans(setting, [row.plan for row in rows]) == tuple(
+        msgspec.structs.replace(row, ties=0, tied=()) for row in rows
+    )
+    (row,) = predict_plans(setting, ["toy@c[0:1]+a[1:5]+b[5:6]/b1/w-/tcp/f32"])  # in another order, and on no front
+    assert row.positions == (3, 1, 2)
+    assert rounded(row.latency_s, row.period_s) == rounded(*times(setting, (2, 0, 1), (0, 1, 5, 6)))
+    for plan, said in (
+        ("toy@a[0:1]+d[1:6]/b1/w-/tcp/f32", "has a stage on d, expected devices of a, b, c, each once"),
+        ("toy@a[0:1]+a[1:6]/b1/w-/tcp/f32", "has a stage on a, expected devices of a, b, c, each once"),
+        ("toy@a[0:1]+b[1:5]/b1/w-/tcp/f32", "ends at block 5, expected 6"),
+        ("toy@a[0:1]+b[1:6]/b2/w-/tcp/f32", r"got toy@.*/b2/.*, expected one such as toy@.*/b1/"),
+    ):
+        with pytest.raises(BadInputError, match=said):
+            predict_plans(setting, [plan])

@@ -1,4 +1,4 @@
-"""Results as flat columns, and as a pandas DataFrame where pandas is installed.
+"""Results as flat columns, as a pandas DataFrame where pandas is installed, and as HTML in a notebook.
 
 A list of a row becomes numbered columns, from 1: `stages_s[1]`. Columns are those of `--csv`.
 """
@@ -14,6 +14,31 @@ from paretosim.errors import BadInputError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Tabular:
+    """A result of rows: what it is in a notebook and as a DataFrame follows from its `records`."""
+
+    __slots__ = ()
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as flat dictionaries of plain values, their names those of the columns of `--csv`."""
+        raise NotImplementedError
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """`records` as a pandas DataFrame; what a row does not have is missing.
+
+        Raises
+        ------
+        BadInputError : pandas is not installed.
+        """
+        return data_frame(self.records())
+
+    def _repr_html_(self) -> str:
+        # The one arrow that points up: a notebook asks the value itself how it looks.
+        from paretosim.show.notebook import as_html
+
+        return as_html(self)
 
 
 def fields_of(row: msgspec.Struct) -> dict[str, Any]:
