@@ -13,7 +13,7 @@ from paretosim import pareto, pipeline
 from paretosim.errors import BadInputError
 from paretosim.objectives import DEFAULT_OBJECTIVES, Figures, Objective, objectives_named
 from paretosim.placement.enumeration import candidates
-from paretosim.placement.rows import PlacementRow, figures_of, row_of
+from paretosim.placement.rows import PlacementRow, figures_of, row_of, with_figures
 from paretosim.placement.search import Part, Point, front
 from paretosim.placement.setting import PlacementSetting
 from paretosim.placement.space import search_space, unjudged_pairs
