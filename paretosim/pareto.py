@@ -139,3 +139,29 @@ def knee(latencies: ArrayLike, throughputs: ArrayLike) -> int:
     # distance to its chord is |y − x| / √2; ten digits, for points on the chord up to rounding.
     distance = np.round(np.abs(y - x), 10)
     return min(range(len(points)), key=lambda i: (-distance[i], points[i, 0], i))
+
+
+def knees(latencies: ArrayLike, throughputs: ArrayLike, on_front: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """`knee` of many fronts at once.
+
+    Parameters
+    ----------
+    latencies, throughputs, on_front : (problems, points); each row's front is not empty.
+
+    Returns
+    -------
+    (problems,) places of points.
+
+    >>> knees([[0.0, 1.0, 4.0]], [[0.0, 3.0, 4.0]], np.array([[True, True, True]])).tolist()
+    [1]
+    """
+    scaled = []
+    alone = np.zeros(len(on_front), dtype=np.bool_)
+    for values in (np.asarray(latencies, dtype=np.float64), np.asarray(throughputs, dtype=np.float64)):
+        low = np.where(on_front, values, np.inf).min(axis=1, keepdims=True)
+        span = np.where(on_front, values, -np.inf).max(axis=1, keepdims=True) - low
+        alone |= (span == 0)[:, 0]
+        scaled.append((values - low) / np.where(span == 0, 1.0, span))
+    distance = np.where(on_front, np.round(np.abs(scaled[1] - scaled[0]), 10), -1.0)
+    farthest = on_front & (alone[:, np.newaxis] | (distance == distance.max(axis=1, keepdims=True)))
+    return np.asarray(np.where(farthest, latencies, np.inf).argmin(axis=1))

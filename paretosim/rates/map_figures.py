@@ -1,4 +1,4 @@
-"""The regions of a map as a figure: best splits over rate and delay, latency and throughput side by side."""
+"""The regions of a map as a figure: best splits over rate and delay for latency, for throughput and at the knee."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paretosim.rates.map_text import rate_text
-from paretosim.rates.rate_map import RateMap, Regions
+from paretosim.rates.rate_map import QUESTIONS, RateMap, Regions
 from paretosim.show.figures import new_figure, save
+from paretosim.terms import link_in_effect
 from paretosim.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -22,50 +23,51 @@ _LABELLED_WIDTH, _LABELLED_HEIGHT = 0.03, 0.05
 
 
 def plot(found: RateMap, path: Path) -> None:
-    """Write the regions of best latency and best throughput as SVG, PNG or PDF.
+    """Write the regions of best latency, best throughput and the knee as SVG, PNG or PDF.
 
     Raises
     ------
     BadInputError : another suffix, a path that cannot be written, or matplotlib is not installed.
     """
-    figure = new_figure(path, (11, 5.2))
+    figure = new_figure(path, (15.5, 5.2))
     from matplotlib import colormaps
     from matplotlib.patches import Patch
 
     regions, setting = found.regions, found.setting
-    splits = sorted({*np.unique(regions.latency).tolist(), *np.unique(regions.throughput).tolist()})
+    splits = sorted(set().union(*(np.unique(regions.of(question)).tolist() for question in QUESTIONS)))
     # Half white, so that numbers and lines stay readable on them; neighbours in split are neighbours in hue.
     shades = (colormaps["turbo"](np.linspace(0.08, 0.92, max(len(splits), 2))) + 1) / 2
     colours = {split: tuple(shades[rank]) for rank, split in enumerate(splits)}
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, objective, picture in zip(
-        panels, ("latency", "throughput"), (regions.latency, regions.throughput), strict=True
-    ):
-        _panel(axes, found, picture, colours)
-        axes.set_title(f"best {objective}", fontsize=11)
+    panels = figure.subplots(1, len(QUESTIONS), sharey=True)
+    for axes, question in zip(panels, QUESTIONS, strict=True):
+        _panel(axes, found, regions.of(question), colours)
+        axes.set_title("knee of the front" if question == "knee" else f"best {question}", fontsize=11)
     panels[0].set_ylabel("one-way delay (forward)")
     legend = [Patch(facecolor=colours[split], edgecolor="#555555", label=_name(found, split)) for split in splits]
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
         handles=[*legend, *handles], labels=[*(str(p.get_label()) for p in legend), *labels],
-        loc="outside lower center", ncols=min(len(legend) + len(handles), 5), fontsize=8, frameon=False,
+        loc="outside lower center", ncols=min(len(legend) + len(handles), 7), fontsize=8, frameon=False,
     )  # fmt: skip
     kinds = dict.fromkeys(
         f"{device.name} {timing.at_batch(setting.batch)[1]}"
         + ("" if timing.error is None else f" ±{timing.error.relative:.1%}")
         for device, timing in zip(setting.devices, setting.timings, strict=True)
     )
+    calibrated = "" if setting.calibration is None else f"; calibration {setting.calibration.name}"
+    without = f"; without {', '.join(setting.without)}" if setting.without else ""
     figure.suptitle(
         f"{setting.model.name}, {' → '.join(device.name for device in setting.devices)}, {setting.mode}, batch"
         f" {setting.batch}, source {setting.source}, sink {setting.sink}, TCP {setting.tcp_state}"
-        f"\ntimings: {', '.join(kinds)}; regions sampled on {len(regions.rates_bps)} × {len(regions.delays_s)} links",
+        f"\ntimings: {', '.join(kinds)}{calibrated}{without}; regions sampled on {len(regions.rates_bps)} ×"
+        f" {len(regions.delays_s)} links",
         fontsize=10,
     )
     save(figure, path)
 
 
 def _panel(axes: Axes, found: RateMap, picture: NDArray[np.int64], colours: Mapping[int, tuple[float, ...]]) -> None:
-    regions, link = found.regions, found.setting.link
+    regions, (link, _) = found.regions, link_in_effect(found.setting)
     image = np.array([[colours[split] for split in row] for row in picture.tolist()])
     axes.pcolormesh(regions.rates_bps, regions.delays_s, image, shading="nearest", rasterized=True)
     for split in np.unique(picture)[:-1]:  # the last one has the borders of the others

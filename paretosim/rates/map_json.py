@@ -11,7 +11,7 @@ import numpy as np
 from paretosim import __version__
 from paretosim.profiles import identity
 from paretosim.rates.break_even import Intervals
-from paretosim.rates.rate_map import RateMap
+from paretosim.rates.rate_map import QUESTIONS, RateMap
 from paretosim.show.prediction_json import calibration_object, terms_identity
 
 SCHEMA_VERSION = 1
@@ -72,9 +72,8 @@ def as_object(found: RateMap) -> dict[str, Any]:
             "sampled": True,
             "rates_bps": regions.rates_bps[::_EVERY].tolist(),
             "delays_s": regions.delays_s[::_EVERY].tolist(),
-            "latency": regions.latency[::_EVERY, ::_EVERY].tolist(),
-            "throughput": regions.throughput[::_EVERY, ::_EVERY].tolist(),
-            "delay_matters": {name: regions.delay_matters(name) for name in ("latency", "throughput")},
+            **{name: regions.of(name)[::_EVERY, ::_EVERY].tolist() for name in QUESTIONS},
+            "delay_matters": {name: regions.delay_matters(name) for name in QUESTIONS},
         },
     }
 

@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.text import Text
 
 from paretosim.rates.break_even import Intervals, RobustChoice
-from paretosim.rates.rate_map import RateMap, Regions
+from paretosim.rates.rate_map import Question, RateMap, Regions
 from paretosim.show.tables import calibration_lines, timing_lines
+from paretosim.terms import link_in_effect, terms_in_effect
 from paretosim.units import format_bytes, format_duration, format_rate
 
-_OBJECTIVES = ("latency", "throughput")
+_SOUGHT: dict[Question, str] = {"latency": "best latency", "throughput": "best throughput", "knee": "knee of the front"}
 # Rows and columns of the character picture.
 _PICTURE_ROWS, _PICTURE_COLUMNS = 9, 61
 _UNITS = {"bit": "bit/s", "kbit": "kbit/s", "mbit": "Mbit/s", "gbit": "Gbit/s", "tbit": "Tbit/s"}
@@ -144,34 +145,40 @@ def _regions(found: RateMap) -> list[Text]:
     regions = found.regions
     low, high = (format_duration(float(regions.delays_s[at])) for at in (0, -1))
     lines = [Text()]
-    for objective in _OBJECTIVES:
-        if regions.delay_matters(objective):
-            lines.append(
-                Text(f"Best {objective} over rate and one-way delay {low} to {high} (sampled picture)", "bold")
-            )
-            lines += _picture(regions, objective)
+    for question, sought in _SOUGHT.items():
+        if regions.delay_matters(question):
+            heading = f"{sought[0].upper()}{sought[1:]} over rate and one-way delay {low} to {high} (sampled picture)"
+            lines += [Text(heading, "bold"), *_picture(regions, question)]
         else:
-            lines.append(
-                Text(f"One-way delay from {low} to {high} does not change the best {objective} (sampled).", "dim")
-            )
-    if any(map(regions.delay_matters, _OBJECTIVES)):
-        lines.append(Text(_why_delay(found), "dim"))
+            lines.append(Text(f"One-way delay from {low} to {high} does not change the {sought} (sampled).", "dim"))
+    if any(map(regions.delay_matters, _SOUGHT)) and (reasons := _why_delay(found)):
+        lines.append(Text(reasons, "dim"))
     return lines
 
 
 def _why_delay(found: RateMap) -> str:
-    reasons = [f"a window of {format_bytes(found.setting.link.wmax_bytes)} a round trip caps the rate"]
-    if found.setting.tcp_state == "cold":
-        reasons.insert(0, "a cold connection stalls for round trips")
-    if found.setting.mode.name == "closed":
+    setting, longest_s = found.setting, float(found.regions.delays_s[-1])
+    link, tcp_state = link_in_effect(setting)
+    reasons = []
+    if tcp_state == "cold":
+        reasons.append("a cold connection stalls for round trips")
+    if 8 * link.wmax_bytes / (longest_s + link.return_delay_s) < found.rates.high:
+        reasons.append(f"a window of {format_bytes(link.wmax_bytes)} a round trip caps the rate")
+    if "rpc" in terms_in_effect(setting).active_terms():
+        reasons.append("calls of RPC wait for round trips before they send")
+    if setting.mode.name == "closed":
         reasons.append("batches in flight are limited")
-    if found.setting.sink == "first":
+    if setting.sink == "first":
         reasons.append("a split that keeps everything on the first device waits for no delay")
-    return f"Delay matters because {' and '.join(reasons)}."
+    return f"Delay matters because {_listed(reasons)}." if reasons else ""
 
 
-def _picture(regions: Regions, objective: str) -> list[Text]:
-    splits = regions.latency if objective == "latency" else regions.throughput
+def _listed(reasons: list[str]) -> str:
+    return " and ".join([", ".join(reasons[:-1]), reasons[-1]] if reasons[:-1] else reasons)
+
+
+def _picture(regions: Regions, question: Question) -> list[Text]:
+    splits = regions.of(question)
     rows = _spread(len(regions.delays_s), _PICTURE_ROWS)[::-1]  # long delays on top
     columns = _spread(len(regions.rates_bps), _PICTURE_COLUMNS)
     shown = splits[np.ix_(rows, columns)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,11 @@ KNEE_SAMPLES = 401
 GRID_RATES, GRID_DELAYS = 241, 121
 
 
+# What a map answers at each link: the best split for an objective, or the front's knee.
+Question = Literal["latency", "throughput", "knee"]
+QUESTIONS: tuple[Question, ...] = get_args(Question)
+
+
 class Range(msgspec.Struct, frozen=True):
     """From `low` to `high`, both above zero."""
 
@@ -46,16 +53,21 @@ class Range(msgspec.Struct, frozen=True):
 
 
 class Regions(msgspec.Struct, frozen=True):
-    """The best split at each point of a grid: `latency` and `throughput` of shape (delays, rates). Sampled."""
+    """The best split at each point of a grid, and the knee's: `latency` and so on of shape (delays, rates). Sampled."""
 
     rates_bps: NDArray[np.float64]
     delays_s: NDArray[np.float64]
     latency: NDArray[np.int64]
     throughput: NDArray[np.int64]
+    knee: NDArray[np.int64]
 
-    def delay_matters(self, objective: str) -> bool:
-        """Whether delay changes the best split for `latency` or `throughput` at any of the grid's rates."""
-        splits = self.latency if objective == "latency" else self.throughput
+    def of(self, question: Question) -> NDArray[np.int64]:
+        """The splits that answer it, (delays, rates)."""
+        return {"latency": self.latency, "throughput": self.throughput, "knee": self.knee}[question]
+
+    def delay_matters(self, question: Question) -> bool:
+        """Whether delay changes the split that answers it at any of the grid's rates."""
+        splits = self.of(question)
         return bool((splits != splits[0]).any())
 
 
@@ -121,16 +133,13 @@ def _knees(response: LinkResponse, rates: Range, one_way_delay_s: float, return_
     """The knee at sampled rates; an edge is put in the middle between two samples that differ."""
     sampled = rates.sampled(KNEE_SAMPLES)
     found = sweep(response, sampled, one_way_delay_s, return_delay_s)
-    knees = []
-    for latency_s, period_s, on_front in zip(found.latency_s, found.period_s, found.on_front, strict=True):
-        places = np.flatnonzero(on_front)
-        knees.append(response.splits[places[pareto.knee(latency_s[places], 1 / period_s[places])]])
+    knees = response.splits[pareto.knees(found.latency_s, 1 / found.period_s, found.on_front)]
     edges = np.concatenate([sampled[:1], np.sqrt(sampled[:-1] * sampled[1:]), sampled[-1:]])
-    return Intervals(*merged(edges, np.array(knees)))
+    return Intervals(*merged(edges, knees))
 
 
 def _regions(response: LinkResponse, rates: Range, delays: Range, return_delay_s: float) -> Regions:
     across, down = rates.sampled(GRID_RATES), delays.sampled(GRID_DELAYS)
     found = sweep(response, np.tile(across, len(down)), np.repeat(down, len(across)), return_delay_s)
-    by_latency, by_throughput = (response.splits[places].reshape(len(down), -1) for places in best_places(found))
-    return Regions(across, down, by_latency, by_throughput)
+    places = (*best_places(found), pareto.knees(found.latency_s, 1 / found.period_s, found.on_front))
+    return Regions(across, down, *(response.splits[at].reshape(len(down), -1) for at in places))

@@ -64,13 +64,13 @@ def test_the_robust_choice_says_how_much_it_gives_away_and_where(command: Comman
 
 def test_delay_is_pictured_where_it_matters_and_only_there(command: Command) -> None:
     out = command(*VGG, "--tcp-state", "cold", "--sink", "first", "--mode", "closed")[1]
-    assert out.count("(sampled picture)") == 2
-    assert "Delay matters because a cold connection stalls for round trips and a window of 3.1 MB" in out
+    assert out.count("(sampled picture)") == 3
+    assert "Delay matters because a cold connection stalls for round trips, a window of 3.1 MB" in out
     picture = [line for line in out.splitlines() if "│" in line]
-    assert len(picture) == 18
+    assert len(picture) == 27
     assert len({line.partition("│")[2] for line in picture[:9]}) > 1
     out = command(*VGG, "--rates", "1mbit..20mbit")[1]
-    assert out.count("does not change the best") == 2
+    assert out.count("does not change the") == 3
     assert "│" not in out
 
 

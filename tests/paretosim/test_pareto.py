@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paretosim.pareto import is_nondominated, knee
+from paretosim.pareto import is_nondominated, knee, knees
 
 # Few distinct values, so that ties in one or in all columns are common.
 COSTS = st.integers(1, 3).flatmap(
@@ -81,3 +81,15 @@ def test_the_knee_does_not_depend_on_units(points: list[tuple[int, int]], factor
     front = [p for p, keep in zip(points, is_nondominated([(x, -y) for x, y in points]), strict=True) if keep]
     latencies, throughputs = [float(x) for x, _ in front], [float(y) for _, y in front]
     assert knee(latencies, throughputs) == knee([x * factor for x in latencies], throughputs)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=5, max_size=5), min_size=1, max_size=4)
+)
+def test_knees_of_many_fronts_are_the_knees_of_each(problems: list[list[tuple[int, int]]]) -> None:
+    points = np.array(problems, dtype=np.float64)
+    on_front = np.array([is_nondominated(np.stack([of[:, 0], -of[:, 1]], axis=1)) for of in points])
+    for of, mask, place in zip(points, on_front, knees(points[..., 0], points[..., 1], on_front), strict=True):
+        places = np.flatnonzero(mask)
+        assert place == places[knee(of[places, 0], of[places, 1])]
