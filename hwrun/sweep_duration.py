@@ -133,7 +133,7 @@ class TimeLeft:
 
 
 def parse_long_duration_s(text: str, what: str) -> float:
-    """Seconds of a time that may be long: `8h`, `90min`, `1h30min`, `45s`.
+    """Seconds of a time that may be long: `8h`, `90min` or `90m`, `1h30min`, `45s`.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def parse_long_duration_s(text: str, what: str) -> float:
     >>> parse_long_duration_s("1h30min", "--max-time")
     5400.0
     """
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)min)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
     if found is None or not any(found.groups()):
         raise BadUsageError(f"{what}: got {text!r}, expected a time such as 8h, 90min, 1h30min or 45s")
     return sum(float(part or 0) * scale for part, scale in zip(found.groups(), (3600, 60, 1), strict=True))

@@ -20,6 +20,7 @@ from hwrun.shaping.lease import DEFAULT_LEASE_S, ShapingLease, check_lease
 from hwrun.shaping.setting import OFFLOADS, Limiter, Path, Peer, Setting, egress_of
 from hwrun.shaping.tc_lines import lines, removal_lines
 from hwrun.shaping.towards import interface_towards
+from hwrun.sweep_duration import parse_long_duration_s, spoken
 from paretosim.command_line import DONE
 from paretosim.units import (
     format_duration,
@@ -62,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="netem",
         help="what sets the rate: netem (default), or htb on a kernel without netem, which knows a rate alone",
     )
-    parser.add_argument("--for", dest="duration", metavar="TIME", help="end after this long, such as 600s")
+    parser.add_argument("--for", dest="duration", metavar="TIME", help="end after this long, such as 10m")
     parser.add_argument(
         "--lease", metavar="TIME", default=f"{DEFAULT_LEASE_S:g}s", help="how long it outlives this command at most"
     )
@@ -85,8 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
             setting = dataclasses.replace(setting, restores=restores)
         print("\n".join((*lines(setting), "# and afterwards", *removal_lines(setting))))
         return DONE
-    lease_s = parse_duration_s(arguments.lease, "--lease")
-    duration_s = None if arguments.duration is None else parse_duration_s(arguments.duration, "--for")
+    lease_s = parse_long_duration_s(arguments.lease, "--lease")
+    duration_s = None if arguments.duration is None else parse_long_duration_s(arguments.duration, "--for")
     check_lease(lease_s)
     before = _handshakes(setting) if arguments.probe else {}
     ended = threading.Event()
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         _say(f"{lease.interface}: set, and read back the same")
         for peer, seconds in (_handshakes(setting) if arguments.probe else {}).items():
             _say(f"{peer}: TCP handshake {_shown(before.get(peer))} before, {_shown(seconds)} now")
-        until = "Ctrl-C" if duration_s is None else f"{format_duration(duration_s)} are over, or Ctrl-C"
+        until = "Ctrl-C" if duration_s is None else f"{spoken(duration_s)} from now, or Ctrl-C"
         _say(f"{lease.interface}: shaped until {until}")
         _hold(lease, lease_s, duration_s, ended)
     _say(f"{lease.interface}: as it was before")
