@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from hwrun.records import Cell, LinkMeasured, Manifest
 from paretosim.block import Model
 from paretosim.calibration import BACKENDS, Backend, Calibration
@@ -257,10 +259,15 @@ def _deviation(measured: float | None, asked: float | None) -> float | None:
 
 def link_origin(condition: Condition) -> Literal["asked", "probed", "memory"]:
     """Whether a condition's links are those asked for, or (any of them) as probed, or nothing but memory."""
-    if condition.backend == "memory":
-        return "memory"
     hops = condition.links_asked[: len(condition.devices) - 1]
-    return "probed" if any(link is None for link in hops) else "asked"
+    if all(link is not None for link in hops):
+        return "asked"
+    return "memory" if condition.backend == "memory" else "probed"
+
+
+def shares_a_clock(manifest: Manifest) -> bool:
+    """Whether all workers are on one machine, so that times of different workers may be subtracted."""
+    return manifest.testbed.get("kind") in ("local", "memory")
 
 
 def way_back(condition: Condition) -> Link | None:
@@ -277,9 +284,13 @@ def predicted_links(
     Within one machine an unshaped link is copying and no wire. Where a calibration says what that takes, the wire is
     at least as fast, so that no byte is counted by whichever of two probes was unlucky.
     """
-    if condition.backend == "memory":
-        return tuple(MEMORY for _ in checks)
     asked = (*condition.links_asked, *[None] * len(checks))
+    if condition.backend == "memory":
+        # There a link only takes its time: no window of TCP holds it back.
+        return tuple(
+            MEMORY if link is None else msgspec.structs.replace(link, wmax_bytes=MEMORY.wmax_bytes)
+            for link, _ in zip(asked, checks, strict=False)
+        )
     copied = [calibration.of(device).copying_bytes_per_s for device in condition.devices] if calibration else []
     copied_bps = [8 * rate for rate in copied if rate is not None]
     links = [

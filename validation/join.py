@@ -223,7 +223,7 @@ def _join_condition(
         predicted = inputs.predict(by_cuts)
     except BadInputError as error:
         return "refused", str(error), "as the reason says"
-    one_clock = all(manifest.testbed.get("kind") == "local" for manifest in manifests)
+    one_clock = all(map(conditions.shares_a_clock, manifests))
     transfers_seen = one_clock and condition.mode.name in ("single", "paced")
     notes += _notes(condition, checks, controls, one_clock=one_clock)
     return JoinedCondition(

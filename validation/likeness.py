@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hwrun.records import Manifest, Run
 from paretosim.errors import UnlikeConditionsError
+from validation.conditions import shares_a_clock
 
 # Of the host: what stays, unlike its load and the momentary clock.
 _HOST = ("machine", "processor", "cores", "memory_bytes", "governor")
@@ -57,7 +58,7 @@ def facts(manifest: Manifest) -> dict[str, str]:
     }
     return {
         "stages": f"emulated at speed {manifest.speed:g}" if manifest.emulated else "real",
-        "testbed": str(manifest.testbed.get("kind")),
+        "testbed": "one machine" if shares_a_clock(manifest) else str(manifest.testbed.get("kind")),
         # As read back from each end's kernel: what it shapes its packets by, whatever the host's own default is.
         **{
             f"testbed {name}": str(value)

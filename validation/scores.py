@@ -74,6 +74,13 @@ def error_score(
     )
 
 
+def _p90(errors: Array) -> Array:
+    sizes = np.abs(errors)
+    # Rows without NaN, as almost all are, take a hundredth of the time.
+    percentile = np.nanpercentile if np.isnan(sizes).any() else np.percentile
+    return np.asarray(percentile(sizes, 90, axis=1))
+
+
 def _within(errors: Array) -> Array:
     close = np.where(np.isnan(errors), np.nan, np.abs(errors) <= WITHIN + _ROUNDING)
     return np.asarray(np.nanmean(close, axis=1))
@@ -82,7 +89,7 @@ def _within(errors: Array) -> Array:
 # Each of rows of errors, which may hold NaN: cells that a resample has no repeat of.
 _SCORES: dict[str, Callable[[Array], Array]] = {
     "mape": lambda errors: np.asarray(np.nanmean(np.abs(errors), axis=1)),
-    "p90": lambda errors: np.asarray(np.nanpercentile(np.abs(errors), 90, axis=1)),
+    "p90": _p90,
     "bias": lambda errors: np.asarray(np.nanmedian(errors, axis=1)),
     "within": _within,
 }

@@ -322,6 +322,21 @@ def test_memory_carries_bytes_in_no_time(synthetic: Callable) -> None:
     assert comparison.predicted.latency_s == pytest.approx(sum(comparison.predicted.stages_s) + 0.0005)
 
 
+def test_a_link_in_memory_takes_its_time_and_knows_no_window(synthetic: Callable) -> None:
+    slow = synthetic().links[0]
+    narrow = msgspec.structs.replace(slow, name="narrow", rate_bps=1e9, wmax_bytes=20_000)
+    run = synthetic(repeats=1, splits=(2,), links=(narrow,))
+    folder = run.write()
+    [cell] = read_run(folder).cells
+    append_cell(folder, msgspec.structs.replace(cell, plan="toy@slow[0:2]+fast[2:5]/b8/w-/memory/f32"))
+    by_backend = {c.condition.backend: c for c in join([read_run(folder)], run.store).conditions}
+    assert by_backend["memory"].link_origin == "asked"
+    [wired], [stored] = by_backend["tcp"].comparisons, by_backend["memory"].comparisons
+    # 20 kB a round trip of 20 ms are 8 Mbit/s, of 1 Gbit/s.
+    assert wired.predicted.transfers_s[0] > 0.1
+    assert stored.predicted.transfers_s[0] == pytest.approx(0.02 + 4000 * 4 * 8 * 8 / 1e9, rel=0.06)
+
+
 def test_serial_workers_are_predicted_serial_with_the_buffers_of_their_records(synthetic: Callable) -> None:
     run = synthetic(repeats=1, splits=(2,))
     folder = run.write()
@@ -374,7 +389,7 @@ def _slower(factor: float) -> SimpleNamespace:
         ({"manifest_changes": {"host": {"processor": "other"}}}, "host processor: none and other"),
         ({"manifest_changes": {"sysctls": {}}}, "sysctl net.ipv4.tcp_no_metrics_save: 1 and none"),
         ({"manifest_changes": {"workers": ({"name": "one", "threads": 4},)}}, "worker threads: 1 and 4"),
-        ({"kind": "remote"}, "testbed: local and remote"),
+        ({"kind": "remote"}, "testbed: one machine and remote"),
         ({}, "got run more than once"),
     ],
 )

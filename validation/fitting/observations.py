@@ -17,6 +17,7 @@ from typing import Literal, get_args
 from hwrun.records import BatchRecord, Cell
 from paretosim.plan import Plan
 from paretosim.prediction import Setting
+from validation.conditions import shares_a_clock
 from validation.join import Joined
 from validation.measured import MAD_TO_SIGMA
 
@@ -81,7 +82,7 @@ def cases_of(joined: Joined, wanted: Callable[[Cell], bool] = lambda _: True) ->
     cells = {
         (run.manifest.run_id, cell.cell_id): cell for run in joined.runs for cell in run.cells if cell.status == "done"
     }
-    one_clock = all(run.manifest.testbed.get("kind") == "local" for run in joined.runs)
+    one_clock = all(shares_a_clock(run.manifest) for run in joined.runs)
     cases = []
     for condition in joined.conditions:
         own = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from validation.assessment import Assessment
+from validation.conditions import shares_a_clock
 
 
 def recompute(assessment: Assessment) -> str:
@@ -41,7 +42,7 @@ def limits(assessment: Assessment) -> tuple[str, ...]:
                 f"Stages run {manifest.speed:g} times as fast as the devices while the links do not, so"
                 " these fronts are not those of the devices at their own speed."
             )
-    if manifest.testbed.get("kind") == "local":
+    if shares_a_clock(manifest):
         found.append("All hosts share one machine's cores, caches and kernel: a local testbed, not the devices.")
     if any(condition.link_origin == "probed" for condition in joined.conditions):
         found.append(
