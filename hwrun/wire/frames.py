@@ -62,6 +62,12 @@ class Kind(enum.IntEnum):
 
 _WITH_TENSORS = frozenset({Kind.INPUT, Kind.BATCH})
 _WITHOUT_PAYLOAD = frozenset({Kind.DISPATCH})
+# By number: the kind, the longest payload it may have at all (None for any), fewest and most tensors. Looked up once a
+# frame, since hashing and making enum members costs more than the rest of decoding.
+_KINDS = {
+    int(kind): (kind, 0 if kind in _WITHOUT_PAYLOAD else None, *((1, MAX_TENSORS) if kind in _WITH_TENSORS else (0, 0)))
+    for kind in Kind
+}
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
@@ -102,7 +108,9 @@ def encode(kind: Kind, sequence: int = 0, specs: Sequence[TensorSpec] = (), payl
     """
     if len(specs) > MAX_TENSORS:
         raise ProtocolError(f"frame: got {len(specs)} tensors to send, expected at most {MAX_TENSORS}")
-    total_bytes = sum(spec.size_bytes for spec in specs) if specs else payload_bytes or 0
+    if not specs:
+        return _HEADER.pack(MAGIC, VERSION, kind, 0, sequence, payload_bytes or 0)
+    total_bytes = sum(spec.size_bytes for spec in specs)
     parts = [_HEADER.pack(MAGIC, VERSION, kind, len(specs), sequence, total_bytes)]
     for spec in specs:
         if len(spec.shape) > MAX_DIMENSIONS:
@@ -133,17 +141,15 @@ def decode_header(raw: bytes | bytearray | memoryview, limit_bytes: int) -> Head
         raise ProtocolError(
             f"frame: got protocol version {version}, expected {VERSION}; install one version everywhere"
         )
-    try:
-        kind = Kind(kind_number)
-    except ValueError:
-        raise ProtocolError(f"frame: got kind {kind_number}, expected {min(Kind)} to {max(Kind)}") from None
+    if kind_number not in _KINDS:
+        raise ProtocolError(f"frame: got kind {kind_number}, expected {min(Kind)} to {max(Kind)}")
+    kind, longest, fewest, most = _KINDS[kind_number]
     if payload_bytes > limit_bytes:
         raise ProtocolError(
             f"frame {kind.name}: got a payload of {payload_bytes} bytes, expected at most {limit_bytes}"
         )
-    if kind in _WITHOUT_PAYLOAD and payload_bytes:
+    if longest == 0 and payload_bytes:
         raise ProtocolError(f"frame {kind.name}: got a payload of {payload_bytes} bytes, expected none")
-    fewest, most = (1, MAX_TENSORS) if kind in _WITH_TENSORS else (0, 0)
     if not fewest <= tensors <= most:
         raise ProtocolError(f"frame {kind.name}: got {tensors} tensors, expected {fewest} to {most}")
     return Header(kind=kind, tensors=tensors, sequence=sequence, payload_bytes=payload_bytes)

@@ -8,6 +8,7 @@ an acknowledgement. Socket buffer sizes are left to the kernel's own tuning.
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import socket
 import stat
@@ -37,6 +38,7 @@ from hwrun.wire.tls import Stream
 ALIGNMENT_BYTES = 64
 # UIO_MAXIOV of Linux (sendmsg(2)): at most this many pieces in one call.
 _MAX_PIECES = 1024
+_NEVER = math.inf
 _DIAL_LIMIT_S = 15.0
 # A frame that has begun is whole in its sender's memory, so it arrives as fast as the path carries it. One that comes
 # slower than any path that is measured comes from a peer, or over a path, that is broken.
@@ -173,6 +175,9 @@ def prepared(connection: socket.socket) -> socket.socket:
     return connection
 
 
+_NOTHING = memoryview(bytearray())
+
+
 class BufferPool:
     """Receive buffers that are used again, found by size: a fresh one would pay page faults in every batch.
 
@@ -188,6 +193,8 @@ class BufferPool:
 
     def take(self, size_bytes: int) -> memoryview:
         """A writable buffer of exactly that size, aligned to ALIGNMENT_BYTES, with any content."""
+        if size_bytes == 0:
+            return _NOTHING
         with self._lock:
             for place, buffer in enumerate(self._free):
                 if buffer.nbytes == size_bytes:
@@ -198,6 +205,8 @@ class BufferPool:
 
     def give(self, buffer: memoryview) -> None:
         """Return a buffer that nothing views any more."""
+        if buffer.nbytes == 0:
+            return
         with self._lock:
             self._free.append(buffer)
             if len(self._free) > self._kept:
@@ -243,6 +252,7 @@ class Connection:
         self.peer = peer
         self._sending = threading.Lock()
         self._header = bytearray(HEADER_BYTES)
+        self._room = memoryview(self._header)
 
     def send(
         self,
@@ -258,17 +268,24 @@ class Connection:
         ------
         PeerGoneError : the other side closed, or this one was shut down.
         """
-        pieces = [memoryview(piece).cast("B") for piece in payload if len(piece)]
-        header = encode(kind, sequence, specs, sum(piece.nbytes for piece in pieces))
-        pending = [memoryview(header), *pieces]
+        pieces = [memoryview(piece).cast("B") for piece in payload if len(piece)] if payload else []
+        payload_bytes = sum([piece.nbytes for piece in pieces])
+        header = encode(kind, sequence, specs, payload_bytes)
         with self._sending:
             try:
-                while pending:
-                    sent = self.socket.sendmsg(pending[:_MAX_PIECES])
+                # Most frames leave in one call, a batch's as far as there is room.
+                sent = self.socket.sendmsg([header, *pieces[: _MAX_PIECES - 1]])
+                if sent == len(header) + payload_bytes:
+                    return
+                pending = [memoryview(header), *pieces]
+                while True:
                     while pending and sent >= pending[0].nbytes:
                         sent -= pending.pop(0).nbytes
+                    if not pending:
+                        return
                     if sent:
                         pending[0] = pending[0][sent:]
+                    sent = self.socket.sendmsg(pending[:_MAX_PIECES])
             except OSError as error:
                 raise PeerGoneError(f"{self.peer}: sending {kind.name}: {error.strerror or error}") from error
 
@@ -285,12 +302,13 @@ class Connection:
         PeerGoneError : the other side closed, or this one was shut down.
         TimedOutError : a frame that has begun does not go on; or nothing came within the socket's time limit.
         """
-        room = memoryview(self._header)
-        begun = self._some(room, float("inf"))
+        begun = self._some(self._room, _NEVER)
         if begun < HEADER_BYTES:
-            self._fill(room[begun:], time.monotonic() + _FRAME_GRACE_S)
+            self._fill(self._room[begun:], time.monotonic() + _FRAME_GRACE_S)
         start_s = time.monotonic()
         header = decode_header(self._header, limit_bytes)
+        if not header.payload_bytes and not header.tensors:
+            return Message(header, (), (), _NOTHING, start_s, start_s)
         end_s = start_s + _FRAME_GRACE_S + header.payload_bytes / _LEAST_BYTES_PER_S
         specs: tuple[TensorSpec, ...] = ()
         offsets: tuple[int, ...] = ()
@@ -315,7 +333,7 @@ class Connection:
     def _some(self, view: memoryview, end_s: float) -> int:
         """Receive at least one byte; how many."""
         while True:
-            if time.monotonic() > end_s:
+            if end_s is not _NEVER and time.monotonic() > end_s:
                 raise TimedOutError(
                     f"{self.peer}: a frame that has begun is still not whole; the peer, or the path, is stuck"
                 )
