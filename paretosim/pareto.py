@@ -67,30 +67,34 @@ def are_dominated(costs: NDArray[np.float64], others: NDArray[np.float64], margi
     return worse
 
 
-def are_nondominated(first: ArrayLike, second: ArrayLike) -> NDArray[np.bool_]:
-    """`is_nondominated` of many problems at once, of two costs each.
+def are_nondominated(*costs: ArrayLike) -> NDArray[np.bool_]:
+    """`is_nondominated` of many problems at once.
 
     Compares every pair of points over all problems: for few points and many problems, where a sort of each problem
     costs more.
 
     Parameters
     ----------
-    first, second : (points, problems), both minimised; NaN is refused, +inf is allowed.
+    costs : one or more, (points, problems) each, all minimised; NaN is refused, +inf is allowed.
 
     Returns
     -------
-    (points, problems) mask; column p is `is_nondominated` of `first[:, p]` and `second[:, p]`.
+    (points, problems) mask; column p is `is_nondominated` of column p of each.
 
     >>> are_nondominated([[1.0, 1.0], [2.0, 1.0]], [[4.0, 4.0], [3.0, 4.5]]).tolist()
     [[True, True], [True, False]]
     """
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if a.ndim != 2 or a.shape != b.shape or np.isnan(a).any() or np.isnan(b).any():
-        raise ValueError(f"costs: got shapes {a.shape} and {b.shape}, expected (points, problems) twice without NaN")
-    dominated = np.zeros(a.shape, dtype=np.bool_)
-    for i in range(len(a) - 1):
-        no_worse = (a[i] <= a[i + 1 :]) & (b[i] <= b[i + 1 :])
-        no_better = (a[i] >= a[i + 1 :]) & (b[i] >= b[i + 1 :])
+    values = [np.asarray(cost, dtype=np.float64) for cost in costs]
+    shape = values[0].shape
+    if len(shape) != 2 or any(cost.shape != shape or np.isnan(cost).any() for cost in values):
+        shapes = " and ".join(str(cost.shape) for cost in values)
+        raise ValueError(f"costs: got shapes {shapes}, expected (points, problems) for each, alike and without NaN")
+    dominated = np.zeros(shape, dtype=np.bool_)
+    for i in range(shape[0] - 1):
+        no_worse, no_better = values[0][i] <= values[0][i + 1 :], values[0][i] >= values[0][i + 1 :]
+        for cost in values[1:]:
+            no_worse &= cost[i] <= cost[i + 1 :]
+            no_better &= cost[i] >= cost[i + 1 :]
         dominated[i + 1 :] |= no_worse > no_better  # and not the reverse: then one of them is better
         dominated[i] |= (no_better > no_worse).any(axis=0)
     return ~dominated

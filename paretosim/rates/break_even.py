@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paretosim.errors import BadInputError
+from paretosim.pareto import are_nondominated
 from paretosim.pipeline import in_mode
 from paretosim.rates.link_response import LinkResponse, StageResponse
 from paretosim.rates.link_sweep import Sweep, contenders, sweep
@@ -231,28 +232,36 @@ def _crossings(response: LinkResponse, edges: Array, delays: tuple[float, float]
     places = np.arange(len(ruled_by))
     own, rest = places[ruled_by == places], places[ruled_by != places]
     middles = _middles(edges)
+    objectives = _objectives(response, middles, delays)
+    # What another split is no worse than at both ends of an interval, and better somewhere, is so all along it.
+    ends = [intercept[own] + slope[own] * at for intercept, slope in objectives for at in (edges[:-1], edges[1:])]
+    in_question = are_nondominated(*ends).T
     found = []
-    for intercept, slope in _objectives(response, middles, delays):
-        found.append(_swaps(edges, intercept[own].T, slope[own].T))
+    for (intercept, slope), before, after in zip(objectives, ends[::2], ends[1::2], strict=True):
+        found.append(_swaps(edges, intercept[own].T, slope[own].T, before.T, after.T, in_question))
         values = intercept + slope * middles
-        order, in_order = _order(values[own].T)
+        order, in_order = _order(np.where(in_question, values[own].T, np.inf))
         # Any other split is never better than its contender, so it can only become its equal.
-        equal = np.concatenate([np.diff(in_order) == 0, (values[ruled_by[rest]] == values[rest]).T], axis=1)
+        same = np.equal(in_order[:, 1:], in_order[:, :-1])
+        equal = np.concatenate([same, (values[ruled_by[rest]] == values[rest]).T], axis=1)
         changes = (order[1:] != order[:-1]).any(axis=1) | (equal[1:] != equal[:-1]).any(axis=1)
         found.append(edges[1:-1][changes])
     return np.concatenate(found)
 
 
-def _swaps(edges: Array, intercept: Array, slope: Array) -> Array:
-    """Where any two of the lines of an interval, (intervals, lines), cross inside it."""
-    before, after = (_order(intercept + slope * at[:, np.newaxis])[0] for at in (edges[:-1], edges[1:]))
-    moved = np.flatnonzero((before != after).any(axis=1))  # in others all lines keep their order
+def _swaps(
+    edges: Array, intercept: Array, slope: Array, before: Array, after: Array, in_question: NDArray[np.bool_]
+) -> Array:  # fmt: skip
+    """Where any two lines in question cross inside their interval: (intervals, lines), and values at its two ends."""
+    moved = np.flatnonzero((_order(before)[0] != _order(after)[0]).any(axis=1))  # in others all lines keep their order
     one, two = np.triu_indices(intercept.shape[1], k=1)
-    a, b = (lines[moved][:, one] - lines[moved][:, two] for lines in (intercept, slope))
+    asked = in_question[moved]
+    row, pair = np.nonzero(asked[:, one] & asked[:, two])
+    interval, one, two = moved[row], one[pair], two[pair]
+    a, b = (lines[interval, one] - lines[interval, two] for lines in (intercept, slope))
     with np.errstate(divide="ignore", invalid="ignore"):  # parallel: nowhere
         at = -a / b
-    inside = (edges[moved, np.newaxis] < at) & (at < edges[moved + 1, np.newaxis])
-    return np.asarray(at[inside])
+    return np.asarray(at[(edges[interval] < at) & (at < edges[interval + 1])])
 
 
 def _order(values: Array) -> tuple[NDArray[np.intp], Array]:
