@@ -19,6 +19,7 @@ from hwrun.link_probes import LinkProbes
 from hwrun.models.model_source import recorded_reference
 from hwrun.orchestrator import Deployment, Pipeline
 from hwrun.records import (
+    Accuracy,
     BatchRecord,
     Cell,
     LinkMeasured,
@@ -48,6 +49,7 @@ class _Found:
         self.links: tuple[LinkMeasured | None, ...] = ()
         self.control_delay_s: float | None = None
         self.output_check: OutputCheck | None = None
+        self.accuracy: Accuracy | None = None
         self.subruns: tuple[SubRun, ...] = ()
         self.tcp_info: tuple[dict[str, Scalar], ...] = ()
         self.buffers: tuple[SocketBuffers, ...] = ()
@@ -107,6 +109,7 @@ class Bench:
             later_links_measured=found.links[1:],
             control_delay_s=found.control_delay_s,
             output_check=found.output_check,
+            accuracy=found.accuracy,
             subruns=found.subruns,
             tcp_info=found.tcp_info,
             buffers=found.buffers,
@@ -149,7 +152,7 @@ class Bench:
         found.control_delay_s = self._probes.control_delay_s(cell.hosts[0])
         targets_s = self._plan.targets_s(cell)
         deployment = Deployment(
-            model=source,
+            model=reference.source,
             stages=stages,
             targets_s=None if targets_s is None else (*(0.0,) * path.leads, *targets_s, *(0.0,) * path.trails),
             compute_each=self._settings.compute_each,
@@ -169,6 +172,7 @@ class Bench:
             outputs = pipeline.prime()
             found.output_check = compare(outputs, reference.outputs)
             require_equal(found.output_check)
+            found.accuracy = reference.accuracy(outputs)
             pipeline.collect()
             self._testbed.counters(reset=True)
             watching = Watching([self._workers.client(host) for host in dict.fromkeys(cell.stage_hosts)])

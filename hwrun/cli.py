@@ -20,6 +20,7 @@ SUBCOMMANDS = (
     Subcommand("resident", "hwrun.commands.resident", "what up, status and down run on each host; not typed by hand"),
     Subcommand("sweep", "hwrun.commands.sweep", "measure plans over links, modes and repeats"),
     Subcommand("export", "hwrun.commands.export", "a run as CSV or Parquet, or a cell's timeline"),
+    Subcommand("finetune", "hwrun.commands.finetune", "train a model's head on labelled images"),
     Subcommand("probe", "hwrun.commands.probe", "round trips, goodput, message cost and clocks between two hosts"),
     Subcommand("profile", "hwrun.commands.profile", "time every block of a model on this device"),
     Subcommand("doctor", "hwrun.commands.doctor", "what on this host, or a testbed's, will spoil a measurement"),

@@ -132,6 +132,24 @@ class OutputCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     relative_difference: float
 
 
+class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Images whose label had the largest output: of those that crossed the pipeline, and of more by the unsplit model.
+
+    The pipeline's outputs are the unsplit model's, which the output check says of every cell; so what many images tell
+    of the one holds for the other, and need not cross a slow link.
+    """
+
+    correct: int
+    images: int
+    unsplit_correct: int
+    unsplit_images: int
+
+    @property
+    def top1(self) -> float:
+        """Share of the images that the unsplit model has right."""
+        return self.unsplit_correct / self.unsplit_images
+
+
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One measured (or skipped, or failed) combination of plan, mode, links, workers and repeat.
 
@@ -172,6 +190,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     later_links_measured: tuple[LinkMeasured | None, ...] = ()
     control_delay_s: float | None = None
     output_check: OutputCheck | None = None
+    accuracy: Accuracy | None = None
     subruns: tuple[SubRun, ...] = ()
     tcp_info: tuple[dict[str, Scalar], ...] = ()
     buffers: tuple[SocketBuffers, ...] = ()
@@ -284,6 +303,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sysctls: dict[str, str]
     qdisc: str
     seed: int
+    data: str = "synthetic"  # or a description of the images and their identity
+    weights: dict[str, str] = {}  # model → SHA-256 of the file that was given; others are random, by the seed
     cells_planned: int
     cells_identity: str = ""  # hash of which cells were planned, in their order: a resumed sweep has the same
     batches_per_cell: int | None = None

@@ -58,6 +58,12 @@ def _shared(rows: Sequence[dict[str, Scalar]]) -> list[str]:
             if same == len(checked)
             else f"output: same bits as the unsplit model's in {same} of {len(checked)} rows, the others within 1e-4"
         )
+    top1 = {(row["model"], row["top1"], row["top1_images"]) for row in rows}
+    lines += [
+        f"top-1 of {model}: {share:.1%} of {images} images, by the unsplit model"
+        for model, share, images in sorted(top1, key=str)
+        if isinstance(share, float)
+    ]
     return lines
 
 

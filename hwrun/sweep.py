@@ -28,13 +28,24 @@ from hwrun.records import (
     read_run,
     write_manifest,
 )
-from hwrun.reference import References
+from hwrun.reference import Given, References
 from hwrun.sweep_cells import Crossing, PlannedCell, cells_identity
 from hwrun.sweep_plan import SweepPlan, recorded
 from hwrun.testbed import Site, Testbed, Workers
 
 # What a resumed sweep must have in common with what it continues; host names and load may differ.
-_MATTERS = ("emulated", "speed", "timings", "versions", "seed", "cells_planned", "cells_identity", "batches_per_cell")
+_MATTERS = (
+    "emulated",
+    "speed",
+    "timings",
+    "versions",
+    "seed",
+    "data",
+    "weights",
+    "cells_planned",
+    "cells_identity",
+    "batches_per_cell",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +211,9 @@ class Sweep:
             self._write(lambda: write_manifest(self._folder, structs.replace(recorded, workers=manifest.workers)))
 
     def _bench(self, testbed: Testbed, workers: Workers) -> Bench:
-        references = References(workers.store, self._plan.threads, self._plan.settings.seed, self._plan.allowed)
+        plan = self._plan
+        given = Given(plan.images, plan.weights, plan.accuracy_images)
+        references = References(workers.store, plan.threads, plan.settings.seed, plan.allowed, given)
         return Bench(testbed, workers, references, self._plan, self._record_probe)
 
     def _write(self, write: Callable[[], None]) -> None:
@@ -261,6 +274,8 @@ class Sweep:
             sysctls=sysctls(),
             qdisc="",  # the relay shapes; no queueing discipline of the kernel does
             seed=settings.seed,
+            data=self._plan.data_description,
+            weights=self._plan.weights_identity(),
             cells_planned=len(self._plan.cells),
             cells_identity=cells_identity(self._plan.cells),
             batches_per_cell=settings.batches,

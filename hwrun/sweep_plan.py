@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from hwrun.data.images import ImageSet
+from hwrun.data.opening import SYNTHETIC
 from hwrun.errors import BadUsageError
 from hwrun.link_check import DEFAULT_TOLERANCE
 from hwrun.records import Cell
@@ -50,6 +54,18 @@ class SweepPlan:
     timings: dict[str, str]
     block_s: dict[tuple[str, str, int], tuple[float, ...]]
     allowed: tuple[str, ...] = ()
+    images: ImageSet | None = None
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    accuracy_images: int = 256
+
+    @property
+    def data_description(self) -> str:
+        """What the inputs are, for the manifest."""
+        return SYNTHETIC if self.images is None else f"{self.images.description} {self.images.identity}"
+
+    def weights_identity(self) -> dict[str, str]:
+        """Digest of each file of weights that was given, by model."""
+        return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.weights.items()}
 
     def targets_s(self, cell: PlannedCell) -> tuple[float, ...] | None:
         """Emulated compute time of each stage that takes part, None where stages compute."""

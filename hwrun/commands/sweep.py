@@ -98,6 +98,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE%",
         help="refuse cells whose link, as probed, misses its rate or round trip by more (default 5%%)",
     )
+    parser.add_argument(
+        "--data", metavar="DIR", help="images to send: of CIFAR-10, or of a folder (default: synthetic, by the seed)"
+    )
+    parser.add_argument(
+        "--weights",
+        action="append",
+        metavar="MODEL=FILE",
+        help="safetensors with a model's state dict, whose head says the number of classes (default: random);"
+        " repeatable",
+    )
+    parser.add_argument(
+        "--accuracy-images",
+        type=int,
+        default=256,
+        metavar="N",
+        help="images that the unsplit model's top-1 is of, at most, where images have labels (default 256)",
+    )
     parser.add_argument("--max-cell-time", metavar="TIME", help="skip cells that take longer at least (default 60s)")
     parser.add_argument(
         "--max-time", metavar="TIME", help="start no cell after this time; the rest is left for --resume (such as 8h)"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import get_args
 
+from hwrun.data.opening import open_images
 from hwrun.errors import BadUsageError
 from hwrun.link_check import DEFAULT_TOLERANCE
 from hwrun.local.memory_site import MemorySite
@@ -43,7 +45,14 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     ------
     BadUsageError, BadInputError : options that cannot be, models, devices or links that are not known.
     """
-    for name, least in (("batch", 1), ("repeats", 1), ("batches_per_cell", 2), ("queue_depth", 1), ("threads", 1)):
+    for name, least in (
+        ("batch", 1),
+        ("repeats", 1),
+        ("batches_per_cell", 2),
+        ("queue_depth", 1),
+        ("threads", 1),
+        ("accuracy_images", 1),
+    ):
         if getattr(arguments, name) < least:
             raise BadUsageError(f"--{name.replace('_', '-')}: got {getattr(arguments, name)}, expected {least} or more")
     for name, most, what in (
@@ -121,7 +130,25 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         timings=timings,
         block_s=block_s,
         allowed=allowed,
+        images=None if arguments.data is None else open_images(arguments.data),
+        weights=_weights(arguments, models),
+        accuracy_images=arguments.accuracy_images,
     )
+
+
+def _weights(arguments: argparse.Namespace, models: Mapping[str, Model]) -> dict[str, Path]:
+    """Files of weights by model; each of a model that is measured, and there."""
+    found: dict[str, Path] = {}
+    for text in arguments.weights or ():
+        name, equals, file = text.partition("=")
+        if not equals or name not in models or name not in MODEL_NAMES or name in found:
+            raise BadUsageError(
+                f"--weights: got {text!r}, expected MODEL=FILE of each model once, of {', '.join(models)}"
+            )
+        if not Path(file).is_file():
+            raise BadUsageError(f"--weights: got {text!r}, expected a safetensors file; {file} is not there")
+        found[name] = Path(file)
+    return found
 
 
 def _model(name: str, store: ProfileStore, allowed: Sequence[str]) -> Model:

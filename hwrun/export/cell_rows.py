@@ -18,7 +18,8 @@ COLUMNS: dict[str, type] = {
     "emulated": bool, "speed": float, "status": str, "reason": str, "started_utc": str,
     "latency_s": float, "latency_min_s": float, "latency_max_s": float, "latency_samples": int,
     "throughput_per_s": float, "overruns": int, "probed_rtt_s": float, "probed_goodput_bps": float,
-    "control_delay_s": float, "bitwise_equal": bool, "relative_difference": float, "retransmits": int,
+    "control_delay_s": float, "bitwise_equal": bool, "relative_difference": float, "top1_correct": int,
+    "top1_images": int, "unsplit_top1_correct": int, "unsplit_top1_images": int, "retransmits": int,
     "cpu_cores_mean": float, "rss_max_bytes": int, "held_back": str,
 }  # fmt: skip
 
@@ -31,6 +32,7 @@ def cell_rows(run: Run) -> list[dict[str, Scalar]]:
 def _row(run_id: str, cell: Cell) -> dict[str, Scalar]:
     plan = Plan.parse(cell.plan)
     link, check, probed = cell.link_asked, cell.output_check, cell.link_measured
+    seen = cell.accuracy
     is_done = cell.status == "done"
     latencies = cell.latencies_s() if is_done else []
     samples = [sample for watch in cell.watched for sample in watch.samples]
@@ -72,6 +74,10 @@ def _row(run_id: str, cell: Cell) -> dict[str, Scalar]:
         "control_delay_s": cell.control_delay_s,
         "bitwise_equal": None if check is None else check.bitwise_equal,
         "relative_difference": None if check is None else check.relative_difference,
+        "top1_correct": None if seen is None else seen.correct,
+        "top1_images": None if seen is None else seen.images,
+        "unsplit_top1_correct": None if seen is None else seen.unsplit_correct,
+        "unsplit_top1_images": None if seen is None else seen.unsplit_images,
         "retransmits": _retransmits(cell),
         "cpu_cores_mean": statistics.fmean(sample.cpu_cores for sample in samples) if samples else None,
         "rss_max_bytes": max((sample.rss_bytes for sample in samples), default=None),

@@ -6,7 +6,7 @@ follow Masud et al. (profiles/published/models.csv): what `calls` lists is what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,20 +113,40 @@ _ENTRIES = (
 )
 _BY_NAME = {entry.name: entry for entry in _ENTRIES}
 MODEL_NAMES: tuple[str, ...] = tuple(_BY_NAME)
+_CLASSES_MARK = "?classes="
+# ImageNet's full hierarchy has 21841; a worker builds nothing larger because somebody asks.
+_MOST_CLASSES = 100_000
 
 
 def catalogue_entry(name: str) -> CatalogueEntry:
-    """The entry of that name.
+    """The entry of that name, or of that name with another number of classes: `resnet18?classes=10`.
+
+    The number of classes is the size of the last layer alone: blocks and their number stay.
 
     Raises
     ------
     BadUsageError : no such model; lists the known ones and the nearest spelling.
     """
-    if name not in _BY_NAME:
+    plain, mark, classes = name.partition(_CLASSES_MARK)
+    if plain not in _BY_NAME:
         raise BadUsageError(
-            f"model: got {name!r}, expected one of {', '.join(MODEL_NAMES)}{nearest(name, MODEL_NAMES)}"
+            f"model: got {name!r}, expected one of {', '.join(MODEL_NAMES)}{nearest(plain, MODEL_NAMES)}"
         )
-    return _BY_NAME[name]
+    if not mark:
+        return _BY_NAME[name]
+    if not (classes.isascii() and classes.isdecimal() and 1 <= int(classes) <= _MOST_CLASSES):
+        raise BadUsageError(f"model: got {name!r}, expected 1 to {_MOST_CLASSES} classes")
+    return replace(_BY_NAME[plain], classes=int(classes))
+
+
+def with_classes(name: str, classes: int) -> str:
+    """What names a catalogue model with that many classes: its plain name where they are its own.
+
+    >>> with_classes("resnet18", 10), with_classes("resnet18", 1000)
+    ('resnet18?classes=10', 'resnet18')
+    """
+    entry = catalogue_entry(name)
+    return entry.name if catalogue_entry(entry.name).classes == classes else f"{entry.name}{_CLASSES_MARK}{classes}"
 
 
 def build_model(name: str, *, seed: int = 0, weights: Path | None = None, meta: bool = False) -> torch.nn.Module:
@@ -134,7 +154,7 @@ def build_model(name: str, *, seed: int = 0, weights: Path | None = None, meta: 
 
     Parameters
     ----------
-    name : a name of `MODEL_NAMES`.
+    name : a name of `MODEL_NAMES`, with another number of classes where wanted.
     seed : fixes the random weights, and leaves the caller's random state as it was.
     weights : a safetensors file with exactly this model's state dict, used instead of random weights.
     meta : shapes without data, for a worker that loads only its own blocks.
@@ -149,7 +169,7 @@ def build_model(name: str, *, seed: int = 0, weights: Path | None = None, meta: 
     entry = catalogue_entry(name)
     if meta and weights is not None:
         raise BadUsageError("weights: got a file for a model without data; expected either weights or meta")
-    factory = getattr(models, name)
+    factory = getattr(models, entry.name)
     with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
         torch.manual_seed(seed)
         module: torch.nn.Module = factory(weights=None, num_classes=entry.classes, **entry.arguments)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwrun.errors import BadUsageError
@@ -57,20 +58,24 @@ def reference_of(model: Model, allowed: Collection[str]) -> str:
     return recorded_reference(model)
 
 
-def build_whole(reference: str, *, seed: int, allowed: Collection[str]) -> tuple[torch.nn.Module, BlockChain]:
-    """The whole model with random weights, and its chain.
+def build_whole(
+    reference: str, *, seed: int, allowed: Collection[str], weights: Path | None = None
+) -> tuple[torch.nn.Module, BlockChain]:
+    """The whole model with given or random weights, and its chain.
 
     Raises
     ------
-    BadUsageError : the network's factory is not among `allowed`.
+    BadUsageError : the network's factory is not among `allowed`, or the weights are not the model's.
     """
     if is_network(reference):
+        if weights is not None:
+            raise BadUsageError(f"weights: got {weights} for {reference}, expected them for a model of the catalogue")
         network = _allowed_network(reference, allowed)
         module = network.build(seed=seed)
         return module, network.chain(module)
     from hwrun.models.cut import BlockChain
 
-    module = build_model(reference, seed=seed)
+    module = build_model(reference, seed=seed, weights=weights)
     return module, BlockChain.of(reference, module)
 
 

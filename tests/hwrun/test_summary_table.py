@@ -15,7 +15,7 @@ def row(**more):
         "tcp_state": "warm", "cuts": "14", "repeats_done": 5, "repeats": 5, "latency_s": 0.3702,
         "latency_spread": 0.123,
         "throughput_per_s": 31.8, "throughput_spread": 0.012, "bitwise_equal": True, "overruns": 0, "status": "done",
-        "reason": None, "remedy": None,
+        "reason": None, "remedy": None, "top1": None, "top1_images": None,
     } | more  # fmt: skip
 
 
@@ -56,6 +56,12 @@ def test_what_was_not_measured_says_why(shown):
     )
     assert "skipped: r; m" in out
     assert "output" not in out
+
+
+def test_top1_is_said_once_a_model_with_how_many_images_it_is_of(shown):
+    out = shown(*(row(cuts=cut, top1=0.914, top1_images=256) for cut in ("14", "18")))
+    assert out.count("top-1 of mobilenet_v2: 91.4% of 256 images, by the unsplit model") == 1
+    assert "top-1" not in shown(row())
 
 
 def test_no_rows_are_no_table_to_speak_of(shown):

@@ -10,6 +10,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 from msgspec import structs
+from safetensors.torch import save_file
 
 from hwrun import link_probes, sweep
 from hwrun.cli import main
@@ -28,6 +30,7 @@ from hwrun.local import testbed as local_testbed
 from hwrun.local import workers as local_workers
 from hwrun.local.namespaces import availability
 from hwrun.local.workers import LocalWorkers
+from hwrun.models.catalogue import build_model
 from hwrun.models.weights import WeightStore
 from hwrun.records import CELLS_NAME, MANIFEST_NAME, append_cell, clock_offset, read_run
 from hwrun.steady import steady_environment
@@ -35,6 +38,7 @@ from hwrun.wire.tcp import Address, listen
 from hwrun.worker import Worker
 from hwrun.worker_client import WorkerClient
 from paretosim.profiles import ProfileStore
+from tests.hwrun import tiny_cifar10
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 120
@@ -266,6 +270,30 @@ def test_when_the_time_is_over_no_cell_is_started_and_the_rest_is_resumed(in_thi
     run = read_run(folder)
     assert len(run.cells) == len(run.latest_cells()) == 16
     assert {cell.status for cell in run.cells} == {"done"}
+
+
+def test_labelled_images_cross_the_pipeline_and_the_record_says_how_many_are_right(in_this_process, profiles, tmp_path):
+    data, weights, folder = tmp_path / "cifar-10-batches-bin", tmp_path / "w.safetensors", tmp_path / "run"
+    tiny_cifar10.write_binary(data)
+    save_file(build_model("mobilenet_v2", seed=4).state_dict(), weights)
+    given = ["--data", str(data), "--weights", f"mobilenet_v2={weights}", "--accuracy-images", "12"]
+    code, out, err = swept(*options(profiles, folder, *given))
+    assert code == 0, err
+    run = read_run(folder)
+    assert run.manifest.data.startswith(f"{data} (CIFAR-10, test) ")
+    assert run.manifest.weights.keys() == {"mobilenet_v2"}
+    for cell in run.cells:
+        assert cell.output_check.bitwise_equal
+        assert (cell.accuracy.images, cell.accuracy.unsplit_images) == (2, 12)
+    assert re.search(r"top-1 of mobilenet_v2: \d+\.\d% of 12 images, by the unsplit model", out)
+    save_file(build_model("mobilenet_v2", seed=5).state_dict(), weights)
+    code, _, err = swept("--resume", folder)
+    assert code == 2
+    assert "weights: the folder's is" in err
+    for wrong in ("resnet18=x", f"mobilenet_v2={tmp_path}/no", str(weights)):
+        code, _, err = swept(*options(profiles, tmp_path / "no", "--weights", wrong))
+        assert code == 2
+        assert f"--weights: got {wrong!r}" in err
 
 
 def test_two_sweeps_do_not_measure_into_one_folder_at_once(finished):
