@@ -72,13 +72,15 @@ def run_probe(connection: Connection, *, medium: Medium, pings: int, bulk_bytes:
     Parameters
     ----------
     pings : round trips of empty messages to time, after one that is not counted.
-    bulk_bytes : of the transfer that goodput is measured by.
+    bulk_bytes : of the transfer that goodput is measured by; fewer where the path would take too long for them.
     echo_s : how long the sweep of sizes may take, about; 0 leaves it out.
     """
     connection.socket.settimeout(SILENCE_LIMIT_S)
     pool = BufferPool()
     exchanges = [_exchange(connection, pool, number) for number in range(max(MIN_PINGS, pings) + 1)][1:]
-    sent_bytes, goodput_bps = _bulk(connection, pool, bulk_bytes)
+    quickest_s = min(exchange.round_trip_s for exchange in exchanges)
+    bearable_bytes = _bearable_bytes(connection, pool, len(exchanges) + 1, quickest_s)
+    sent_bytes, goodput_bps = _bulk(connection, pool, min(bulk_bytes, bearable_bytes))
     echo, left_out = _echo_sweep(connection, pool, echo_s)
     near_tcp = tcp_info(connection.socket)
     send_control(connection, Done())
@@ -112,6 +114,13 @@ def _exchange(
     arrived_s, answered_s = _CLOCK.unpack(echo.buffer)
     pool.give(echo.buffer)
     return ClockExchange(sent_s=start_s, arrived_s=arrived_s, answered_s=answered_s, returned_s=end_s)
+
+
+def _bearable_bytes(connection: Connection, pool: BufferPool, number: int, quickest_s: float) -> int:
+    """What the path carries in the longest time that a transfer may take, as one message of a piece's size tells."""
+    piece = memoryview(b"\x5a" * BULK_PIECE_BYTES)
+    took_s = _exchange(connection, pool, number, piece).round_trip_s - quickest_s
+    return max(_MIN_BULK_BYTES, int(_LONGEST_BULK_S / max(took_s, 1e-6) * BULK_PIECE_BYTES))
 
 
 def _bulk(connection: Connection, pool: BufferPool, total_bytes: int) -> tuple[int, float | None]:
@@ -156,7 +165,7 @@ def answer_probe(connection: Connection) -> None:
     pool = BufferPool()
     arrivals: list[tuple[float, int]] = []
     while True:
-        message = connection.receive(pool, ECHO_SIZES_BYTES[-1])
+        message = connection.receive(pool, max(ECHO_SIZES_BYTES[-1], BULK_PIECE_BYTES))
         if message.header.kind is Kind.PING:
             clock = _CLOCK.pack(message.end_s, time.monotonic())
             connection.send(Kind.ECHO, message.header.sequence, payload=(clock,))

@@ -61,8 +61,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "workers",
         nargs="*",
         metavar="HOST:PORT",
-        help="a worker's control address: from here to it; two of them: from the first to the second, and back",
+        help="a worker's control address, or its name in --testbed: from here to it; two of them: from the first to the"
+        " second, and back",
     )
+    add("--testbed", type=Path, metavar="FILE", help="the file that names the workers' hosts (docs/testbed.md)")
     add("--local", action="store_true", help="between two hosts on this machine, as hwrun sweep --local has them")
     add("--link", action="append", metavar="LINK", help="with --local: unshaped (default), a preset, or RATE,DELAY")
     add("--pings", type=int, default=50, metavar="N", help="round trips of empty messages (default 50)")
@@ -108,6 +110,8 @@ def _asked(arguments: argparse.Namespace) -> Asked:
         raise BadUsageError(f"--echo-time: got {arguments.echo_time}, expected 0s to {MAX_ECHO_S:g}s")
     if len(arguments.workers) > 2:
         raise BadUsageError(f"workers: got {len(arguments.workers)}, expected one or two; probe a chain hop by hop")
+    if arguments.testbed is not None and not arguments.workers:
+        raise BadUsageError(f"--testbed {arguments.testbed}: got no host of it to probe, expected one or two names")
     if arguments.workers and (arguments.local or arguments.link):
         raise BadUsageError(
             "--local, --link: are for two hosts on this machine, expected no worker's address with them"
@@ -152,38 +156,61 @@ def _permit_shaping(links: list[tuple[str, Link | None]]) -> None:
         reexec_in_user_namespace(sys.orig_argv[1:])
 
 
+@dataclass(frozen=True)
+class _Far:
+    """A worker on another host: where its control connection is dialled, and where data reach it from others."""
+
+    name: str
+    control: Address
+    data_host: str
+
+
+def _named_workers(arguments: argparse.Namespace) -> tuple[list[_Far], Credentials]:
+    if arguments.testbed is None:
+        addresses = [Address.parse(text) for text in arguments.workers]
+        for address in addresses:
+            if address.path:
+                raise BadUsageError(f"worker: got {address}, expected HOST:PORT: a path between hosts is probed")
+        return [_Far(str(address), address, address.host) for address in addresses], credentials_of(arguments)
+    from hwrun.remote import fleet
+    from hwrun.remote.lab_file import read_lab
+
+    given = (arguments.token_file, arguments.tls_cert, arguments.tls_key, arguments.tls_ca)
+    if any(option is not None for option in given):
+        raise BadUsageError("--token-file, --tls-…: got them with --testbed, whose file names its own; leave them out")
+    lab = read_lab(arguments.testbed)
+    hosts = [lab.host(name) for name in arguments.workers]
+    return [_Far(host.name, host.control, host.data.host) for host in hosts], fleet.credentials_of(lab)
+
+
 def _between_workers(arguments: argparse.Namespace, asked: Asked) -> Iterator[Probing]:
-    credentials = credentials_of(arguments)
-    addresses = [Address.parse(text) for text in arguments.workers]
-    for address in addresses:
-        if address.path:
-            raise BadUsageError(f"worker: got {address}, expected HOST:PORT: a path between hosts is probed")
+    workers, credentials = _named_workers(arguments)
     with ExitStack() as stack:
         dial = _dialler(stack, credentials)
-        clients = [dial(address) for address in addresses]
+        clients = [dial(worker) for worker in workers]
         data = [
-            Address(host=address.host, port=client.welcome.data_port)
-            for address, client in zip(addresses, clients, strict=True)
+            Address(host=worker.data_host, port=client.welcome.data_port)
+            for worker, client in zip(workers, clients, strict=True)
         ]
         if len(clients) == 1:
             measured = _from_here(data[0], credentials, asked)
-            yield Probing(near="here", far=str(addresses[0]), link="network", measured=measured)
+            yield Probing(near="here", far=workers[0].name, link="network", measured=measured)
             return
         for near, far in ((0, 1), (1, 0)):
             request = _request(data[far], _medium(data[far]), bulk_bytes(None), asked)
             measured = _probed(clients[near], request)
-            yield Probing(near=str(addresses[near]), far=str(addresses[far]), link="network", measured=measured)
+            yield Probing(near=workers[near].name, far=workers[far].name, link="network", measured=measured)
 
 
 def _medium(address: Address) -> Medium:
     return "loopback" if address.is_local else "network"
 
 
-def _dialler(stack: ExitStack, credentials: Credentials) -> Callable[[Address], WorkerClient]:
+def _dialler(stack: ExitStack, credentials: Credentials) -> Callable[[_Far], WorkerClient]:
     from hwrun.worker_client import WorkerClient
 
-    def dial(address: Address) -> WorkerClient:
-        client = WorkerClient.dial(str(address), address, credentials)
+    def dial(worker: _Far) -> WorkerClient:
+        client = WorkerClient.dial(worker.name, worker.control, credentials)
         stack.callback(client.close)
         return client
 

@@ -143,6 +143,13 @@ def test_a_slow_path_is_not_sent_what_it_cannot_carry_in_the_time_there_is():
     assert echo_cost(found.echo).per_byte_s == pytest.approx(1e-5, rel=0.5)
 
 
+def test_a_path_that_nobody_told_to_be_slow_is_not_kept_busy_for_minutes(monkeypatch):
+    monkeypatch.setattr(probe, "_LONGEST_BULK_S", 0.2)
+    # A piece of 64 KiB takes 66 ms: three of them, and not the five hundred that were asked for.
+    found = probed(answer=slow_answer(1e-6), total_bytes=32 * 2**20)
+    assert found.probe_bytes <= 4 * BULK_PIECE_BYTES
+
+
 def test_the_offset_of_a_process_to_itself_is_nothing_within_its_error():
     found = probed(kind="tcp", pings=20)
     offset = clock_offset(found.clock)

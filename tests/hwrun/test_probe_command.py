@@ -84,6 +84,27 @@ def test_two_workers_are_probed_there_and_back_with_every_raw_sample(two_workers
         assert abs(one["clock_offset_s"]) <= one["clock_offset_error_s"]  # both are this process
 
 
+def test_hosts_of_a_testbed_file_are_probed_by_their_names(two_workers, token_file, tmp_path):
+    lab = tmp_path / "lab.toml"
+    hosts = "".join(
+        f'[[hosts]]\nname = "{name}"\naddress = "127.0.0.1"\ndevice = "rpi4b"\ncontrol_port = {address.split(":")[1]}\n'
+        f"data_port = {number}\n"  # what the worker says is what counts
+        for number, (name, address) in enumerate(zip(("pi1", "pi2"), two_workers, strict=True), start=9001)
+    )
+    lab.write_text(f'token_file = "{token_file}"\n{hosts}')
+    code, out, err = probed("pi1", "pi2", "--testbed", lab, "--json")
+    assert code == 0, err
+    assert [(one["near"], one["far"]) for one in json.loads(out)["probes"]] == [("pi1", "pi2"), ("pi2", "pi1")]
+    for options, message in (
+        (["pi3"], "pi3"),
+        ([], "got no host of it to probe"),
+        (["pi1", "--token-file", token_file], "whose file names its own"),
+    ):
+        code, _, err = probed(*options, "--testbed", lab)
+        assert code == 2
+        assert message in err
+
+
 def test_no_time_for_the_sweep_of_sizes_is_said(two_workers, token_file):
     code, out, _ = probed(two_workers[0], "--token-file", token_file, "--echo-time", "0s")
     assert code == 0
