@@ -1,4 +1,4 @@
-"""Predictions of a condition's plans: of two devices by `predict`, of longer chains by `place`, one value for both."""
+"""Predictions of plans: of two devices by `predict`, of longer chains by `predict_plans`, one value for both."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from paretosim.block import Model
 from paretosim.calibration import Backend, Calibration, Term
 from paretosim.chain import Sink, Source
 from paretosim.device import Device
-from paretosim.errors import BadInputError
 from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.operation import Operation
+from paretosim.plan import Plan, Stage
 from paretosim.prediction import Prediction, Row, Setting, predict
 from paretosim.timing import BatchTiming, BlockTiming, Kind, Timing
 from paretosim.transfer_time import TcpState
@@ -88,7 +88,7 @@ class Inputs:
         if len(self.devices) == 2:
             found = predict(self.setting)
             return {cuts: _of_row(found, found.row(*cuts)) for cuts in plans}
-        return {cuts: self._placed(cuts) for cuts in plans}
+        return self._placed(list(plans))
 
     @property
     def setting(self) -> Setting:
@@ -113,43 +113,44 @@ class Inputs:
             without=self.without,
         )
 
-    def _placed(self, cuts: Cuts) -> PredictedPlan:
-        """One plan of several devices: the only placement that is left when every block is pinned."""
+    def _placed(self, plans: Sequence[Cuts]) -> dict[Cuts, PredictedPlan]:
+        """Plans of several devices."""
         from paretosim.placement.hop_links import HopLinks
-        from paretosim.placement.limits import Pin
-        from paretosim.placement.placing import place
+        from paretosim.placement.placing import predict_plans
         from paretosim.placement.setting import PlacementSetting
 
-        bounds = (0, *cuts, len(self.model.blocks))
         own = {(hop, hop + 1): link for hop, link in enumerate(self.links)}
         if self.way_back is not None:
             own[0, len(self.links)] = self.way_back
-        found = place(
-            PlacementSetting(
-                model=self.model,
-                devices=self.devices,
-                timings=tuple(_sped_up(timing, self.batch, self.speed) for timing in self.timings),
-                links=HopLinks(every=self.links[0], own=own),
-                batch=self.batch,
-                mode=self.mode,
-                pins=tuple(
-                    Pin(block, (device,))
-                    for device, (first, last) in enumerate(pairwise(bounds))
-                    for block in range(first, last)
-                ),
-                source=self.source,
-                sink=self.sink,
-                tcp_state=self.tcp_state,
-                control_delay_s=self.control_delay_s,
-                within_memory=False,
-                backend=self.backend,
-                calibration=self.calibration,
-                without=self.without,
-            )
+        setting = PlacementSetting(
+            model=self.model,
+            devices=self.devices,
+            timings=tuple(_sped_up(timing, self.batch, self.speed) for timing in self.timings),
+            links=HopLinks(every=self.links[0], own=own),
+            batch=self.batch,
+            mode=self.mode,
+            source=self.source,
+            sink=self.sink,
+            tcp_state=self.tcp_state,
+            control_delay_s=self.control_delay_s,
+            backend=self.backend,
+            calibration=self.calibration,
+            without=self.without,
         )
-        if len(found.rows) != 1 or found.rows[0].plan.cuts != cuts:
-            raise BadInputError(f"plan cut at {cuts}: no placement of it is left ({found.obstacle})")
-        return _of_placement(found.rows[0], self.links)
+        rows = predict_plans(setting, map(self._plan, plans))
+        return {cuts: _of_placement(row, self.links) for cuts, row in zip(plans, rows, strict=True)}
+
+    def _plan(self, cuts: Cuts) -> Plan:
+        bounds = pairwise((0, *cuts, len(self.model.blocks)))
+        return Plan(
+            model=self.model.name,
+            stages=tuple(
+                Stage(device.name, first, last) for device, (first, last) in zip(self.devices, bounds, strict=True)
+            ),
+            batch=self.batch,
+            window=self.mode.window,
+            backend=self.backend,
+        )
 
 
 def _sped_up(timing: Timing, batch: int, speed: float) -> Timing:
