@@ -17,6 +17,7 @@ from hwrun.errors import RecordError
 from hwrun.records import Cell, LinkMeasured, Manifest, Run
 from paretosim.calibration import Backend, Calibration
 from paretosim.errors import BadInputError
+from paretosim.link import Link
 from paretosim.operation import SEND_BUFFER_BYTES, Operation
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
@@ -208,7 +209,7 @@ def _join_condition(
         source=condition.source,
         sink=condition.sink,
         tcp_state=condition.tcp_state,
-        operation=_operation(condition, cells),
+        operation=_operation(condition, cells, links[0]),
         backend=condition.backend,
         speed=condition.speed if condition.emulated else 1.0,
         control_delay_s=statistics.median(controls) if controls else 0.0,
@@ -265,10 +266,17 @@ def _probe(cell: Cell, hop: int) -> LinkMeasured | None:
     return found[hop] if hop < len(found) else None
 
 
-def _operation(condition: Condition, cells: Sequence[Cell]) -> Operation:
-    """The workers, with the kernel's buffers where they are serial and the records say how large those were."""
+def _operation(condition: Condition, cells: Sequence[Cell], link: Link) -> Operation:
+    """The workers, with the buffers between them where they are serial.
+
+    Those are the kernel's, as the records say. In memory a sender is held until its batch has left and no longer, as
+    by a socket with room for just what is under way; and what has arrived waits in any number.
+    """
     if condition.workers == "overlapped":
         return Operation()
+    if condition.backend == "memory":
+        under_way = math.ceil(link.rate_bps * link.rtt_s / 8)
+        return Operation(workers="serial", send_buffer_bytes=under_way, receive_buffer_bytes=link.wmax_bytes)
     buffers = [cell.buffers[0] for cell in cells if cell.buffers]
     sent = [found.send_bytes for found in buffers if found.send_bytes is not None]
     received = [found.receive_bytes for found in buffers if found.receive_bytes is not None]

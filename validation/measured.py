@@ -16,6 +16,8 @@ NoiseBasis = Literal["between repeats", "within one repeat", "unknown"]
 MAD_TO_SIGMA = 1.4826
 # Fewer samples than this have no spread worth the name.
 FEWEST_SAMPLES = 3
+# Less than this (of a second) is no time.
+NOTHING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,15 @@ class Quantity:
 
 
 def relative_error(predicted: float, measured: float) -> float | None:
-    """(predicted − measured) / measured; None where either is zero.
+    """(predicted − measured) / measured; None where either is nothing.
 
-    An empty stage is predicted to take no time and takes a microsecond: −100 % of that would say nothing.
+    An empty stage, or a link that is memory, is predicted to take no time and takes a microsecond: −100 % of that would
+    say nothing.
 
     >>> relative_error(0.9, 1.2)
     -0.25
     """
-    return round((predicted - measured) / measured, 15) if measured > 0 and predicted > 0 else None
+    return round((predicted - measured) / measured, 15) if measured > 0 and predicted > NOTHING else None
 
 
 def quantity(per_repeat: Sequence[float], samples: Sequence[float], predicted: float) -> Quantity:

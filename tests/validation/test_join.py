@@ -462,3 +462,31 @@ def test_plans_of_three_devices_are_compared_hop_by_hop(synthetic: Callable) -> 
     front = assess(found, 0.02).conditions[-1].front
     assert front is not None
     assert front.agrees
+
+
+def test_serial_workers_in_memory_are_held_until_their_batch_has_left(synthetic: Callable) -> None:
+    run = synthetic(repeats=1, splits=(2,))
+    folder = run.write()
+    [cell] = read_run(folder).cells
+    plan = "toy@slow[0:2]+fast[2:5]/b8/w-/memory/f32"
+    append_cell(folder, msgspec.structs.replace(cell, plan=plan, workers="serial"))
+    condition = next(c for c in join([read_run(folder)], run.store).conditions if c.condition.workers == "serial")
+    # 5 Mbit/s and a round trip of 20 ms: 12.5 kB are under way when a batch has left.
+    assert condition.inputs.operation.send_buffer_bytes == 12_500
+    [comparison] = condition.comparisons
+    [stage_s, _], [wire_s] = comparison.predicted.stages_s, comparison.predicted.wires_s
+    # The sender computes and then is held for all of its bytes, 66 of headers for every 1448; overlapped it would send
+    # one batch while it computes the next. (A buffer counts payload, what is under way headers too: 2 % are between.)
+    held_s, period_s = stage_s + wire_s * (1 + 66 / 1448), 8 / comparison.predicted.throughput_per_s
+    assert period_s == pytest.approx(held_s, rel=0.02)
+    assert period_s > 1.2 * max(stage_s, wire_s * (1 + 66 / 1448))
+
+
+def test_what_takes_no_time_has_no_relative_error(synthetic: Callable) -> None:
+    run = synthetic(repeats=1, splits=(2,), links=(None,))
+    folder = run.write()
+    [cell] = read_run(folder).cells
+    plan = "toy@slow[0:2]+fast[2:5]/b8/w-/memory/f32"
+    append_cell(folder, msgspec.structs.replace(cell, plan=plan, link_measured=None))
+    condition = next(c for c in join([read_run(folder)], run.store).conditions if c.condition.backend == "memory")
+    assert [transfer.error for transfer in condition.comparisons[0].transfers] == [None]
