@@ -44,6 +44,8 @@ _DIAL_LIMIT_S = 15.0
 # slower than any path that is measured comes from a peer, or over a path, that is broken.
 _FRAME_GRACE_S = 30.0
 _LEAST_BYTES_PER_S = 1000.0
+# Seconds of silence before the first question, seconds between questions, and how many go unanswered (tcp(7)).
+_KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 4}
 # How often a thread that waits for bytes looks at the clock.
 _WAKE_S = 5
 
@@ -169,9 +171,8 @@ def prepared(connection: socket.socket) -> socket.socket:
     if connection.family in (socket.AF_INET, socket.AF_INET6):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+        for option, value in _KEEPALIVE.items():
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
     return connection
 
 
@@ -341,9 +342,9 @@ class Connection:
                 count = self.socket.recv_into(view)
             except BlockingIOError:
                 continue  # nothing for _WAKE_S
-            except TimeoutError as error:
-                raise TimedOutError(f"{self.peer}: said nothing in time") from error
             except OSError as error:
+                if isinstance(error, TimeoutError) and error.errno is None:  # ours; the kernel's own is ETIMEDOUT
+                    raise TimedOutError(f"{self.peer}: said nothing in time") from error
                 raise PeerGoneError(f"{self.peer}: receiving: {error.strerror or error}") from error
             if count == 0:
                 raise PeerGoneError(f"{self.peer}: closed the connection")

@@ -85,6 +85,27 @@ def test_a_silent_peer_is_given_up_in_time(monkeypatch):
     theirs.close()
 
 
+def test_a_peer_that_sends_a_byte_now_and_then_is_given_up_in_time_too(monkeypatch):
+    monkeypatch.setattr(authentication, "HANDSHAKE_LIMIT_S", 0.2)
+    ours, theirs = socket.socketpair()
+    gone = threading.Event()
+
+    def drip():
+        for byte in authentication._HELLO.pack(b"hwra", VERSION, 1, bytes(32)):
+            if gone.wait(0.03):
+                return
+            theirs.sendall(bytes([byte]))
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    with pytest.raises(TimedOutError, match=r"of 40 bytes within 0\.2 s"):
+        admit_dialler(ours, b"secret")
+    gone.set()
+    thread.join()
+    ours.close()
+    theirs.close()
+
+
 def test_a_peer_that_leaves_is_named():
     ours, theirs = socket.socketpair()
     theirs.close()

@@ -141,6 +141,12 @@ def test_shutting_down_wakes_a_blocked_receiver(pair):
     assert len(errors) == 1
 
 
+def test_values_that_are_no_numbers_arrive_as_they_are(pair):
+    bits = torch.tensor([0x7FC00001, 0x7F800001, -4194303, 0x7F800000], dtype=torch.int32)
+    (arrived,) = incoming(transfer(*pair, [bits.view(torch.float32)]))
+    assert torch.equal(arrived.view(torch.int32), bits)
+
+
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(tcp, "_FRAME_GRACE_S", 0.3)

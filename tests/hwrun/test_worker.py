@@ -1,6 +1,7 @@
 """A worker: what it serves, what it refuses, and that it outlives whatever a peer sends."""
 
 import errno
+import re
 import struct
 import threading
 import time
@@ -22,7 +23,7 @@ from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import AuthenticationError, Purpose, prove_to_listener
 from hwrun.wire.control import RequestFailedError, receive_control, send_control
 from hwrun.wire.data_path import admit_data, dial_data
-from hwrun.wire.frames import HEADER_BYTES, Kind
+from hwrun.wire.frames import HEADER_BYTES, VERSION, Kind
 from hwrun.wire.tcp import Address, BufferPool, Connection, dial, listen
 from hwrun.wire.tensors import outgoing
 from hwrun.worker import Worker
@@ -249,6 +250,10 @@ def test_a_wrong_token_gets_nothing_on_either_port(worker):
         with dial(address) as stream, pytest.raises(AuthenticationError, match="same token file"):
             prove_to_listener(stream, b"another token of some length", purpose)
     worker.wait_for_log("does not hold ours")
+    deadline_s = time.monotonic() + 5
+    while len(worker.log) < 2 and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert [line.partition(": ")[2] for line in worker.log] == ["closed: token: the peer does not hold ours"] * 2
     worker.client().close()
 
 
@@ -265,16 +270,21 @@ def test_garbage_on_either_port_closes_that_connection_alone_with_a_reason(worke
 
 
 @pytest.mark.parametrize(
-    "frame",
+    ("frame", "reason"),
     [
-        b"X" * HEADER_BYTES,
-        struct.pack(">4sBBHQQ", b"hwrn", 1, Kind.BATCH, 1, 0, 2**63),
-        struct.pack(">4sBBHQQ", b"hwrn", 1, Kind.BATCH, 1, 0, 4) + struct.pack(">BB6x8Q", 2, 2, 2**63, 2, *[0] * 6),
-        struct.pack(">4sBBHQQ", b"hwrn", 1, Kind.PING, 0, 0, 0),
+        (b"X" * HEADER_BYTES, "got magic"),
+        (struct.pack(">4sBBHQQ", b"hwrn", VERSION + 1, Kind.BATCH, 1, 0, 4), f"got protocol version {VERSION + 1}"),
+        (struct.pack(">4sBBHQQ", b"hwrn", VERSION, Kind.BATCH, 1, 0, 2**63), f"got a payload of {2**63} bytes"),
+        (
+            struct.pack(">4sBBHQQ", b"hwrn", VERSION, Kind.BATCH, 1, 0, 4)
+            + struct.pack(">BBI2x8Q", 2, 2, 0, 2**63, 2, *[0] * 6),
+            "shapes say",
+        ),
+        (struct.pack(">4sBBHQQ", b"hwrn", VERSION, Kind.PING, 0, 0, 0), "got a PING frame"),
     ],
-    ids=["magic", "length of 2**63", "dimension of 2**63", "kind"],
+    ids=["magic", "version", "length of 2**63", "dimension of 2**63", "kind"],
 )
-def test_a_bad_frame_from_a_stage_ends_its_pipeline_and_not_the_worker(worker, reference_and_store, frame):
+def test_a_bad_frame_from_a_stage_ends_its_pipeline_and_not_the_worker(worker, reference_and_store, frame, reason):
     reference, store = reference_and_store
     client = worker.client()
     failures = []
@@ -287,6 +297,7 @@ def test_a_bad_frame_from_a_stage_ends_its_pipeline_and_not_the_worker(worker, r
     assert connection.socket.recv(1) == b""
     connection.close()
     worker.wait_for_log("pipeline p: receive:")
+    worker.wait_for_log(reason)
     assert client.exchange().round_trip_s < 5
     assert failures[0][0] == "p"
     deploy_stage(client, reference, "q")
@@ -354,6 +365,15 @@ def test_unlike_versions_are_refused_with_both_named(worker, monkeypatch):
     with pytest.raises(PeerGoneError, match=r"torch: worker has .*, orchestrator has 1\.0"):
         receive_control(connection, BufferPool(), control.Welcome)
     connection.close()
+
+
+@pytest.mark.parametrize("name", ["torch", "code", "protocol", "paretosim"])
+def test_any_one_version_that_differs_is_refused_by_the_worker_with_both_named(worker, monkeypatch, name):
+    own = hwrun.worker.alike_versions()
+    monkeypatch.setattr("hwrun.worker_client.alike_versions", lambda: {**own, name: "another"})
+    with pytest.raises(PeerGoneError, match=f"refused: {name}: worker has {re.escape(own[name])}, orchestrator has an"):
+        worker.client()
+    worker.wait_for_log(f"{name}: worker has")
 
 
 @pytest.mark.parametrize("changes", [{"limit_bytes": 2**62}, {"queue_depth": 10**6}])

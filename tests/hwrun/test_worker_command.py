@@ -1,6 +1,7 @@
 """`hwrun worker`: whom it will listen to, and how it starts and ends."""
 
 import signal
+import socket
 import subprocess
 import sys
 
@@ -26,6 +27,16 @@ from hwrun.wire.tcp import Address, dial
 def test_what_it_cannot_or_must_not_do_is_bad_usage(options, message, capsys):
     assert main(["worker", *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_tls_files_go_together_and_a_port_in_use_is_named(tmp_path, capsys, monkeypatch):
+    assert main(["worker", "--tls-cert", str(tmp_path / "cert")]) == 2
+    assert "--tls-key, --tls-ca: is missing, expected all of" in capsys.readouterr().err
+    monkeypatch.setattr("hwrun.commands.worker.restart_if_unsteady", lambda threads: None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert main(["worker", "--listen", address, "--cache", str(tmp_path)]) == 2
+    assert f"listen: {address} cannot be bound: Address already in use; give another" in capsys.readouterr().err
 
 
 @pytest.mark.slow
