@@ -10,13 +10,14 @@ from tests.benchmarks.placement_front import placement_front
 from tests.benchmarks.predict_start import predict_start
 from tests.benchmarks.stage_memory import stage_memory
 from tests.benchmarks.steady_stage import allocator_gain, sampler_share, stage_over_plain
+from tests.benchmarks.tls_cost import tls_cost
 from tests.benchmarks.transports import transports
 from tests.benchmarks.two_stages import two_stages
 from tests.benchmarks.uncertainty import uncertainty
 
 BENCHMARKS = (
     predict_start, placement_front, warm_sweep, cold_sweep, break_even_rates, calibrated_break_even_rates, monte_carlo,
-    uncertainty, stage_memory, transports, two_stages, allocator_gain, stage_over_plain, sampler_share,
+    uncertainty, stage_memory, transports, two_stages, allocator_gain, stage_over_plain, sampler_share, tls_cost,
 )  # fmt: skip
 
 if __name__ == "__main__":
