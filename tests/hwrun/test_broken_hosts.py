@@ -128,9 +128,8 @@ def test_a_pickle_sent_to_either_port_of_a_worker_is_closed_on_and_never_unpickl
         for content in (raw, raw.ljust(4096, b"\0"), encode(Kind.CONTROL, payload_bytes=len(raw)) + raw):
             with dial(address) as stream:
                 stream.sendall(content)
-                stream.shutdown(socket.SHUT_WR)
                 stream.settimeout(10)
-                with contextlib.suppress(ConnectionResetError):  # closed with bytes unread, which is as good
+                with contextlib.suppress(ConnectionError):  # closed with bytes unread, which is as good
                     assert stream.recv(1) == b""
     worker.stop()
     assert not witness.exists()
