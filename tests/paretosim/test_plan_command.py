@@ -163,7 +163,7 @@ def test_rows_as_csv_have_the_same_columns_whatever_their_length(command: Comman
     assert {row["stages_s[3]"] == "" for row in rows} == {True, False}
 
 
-def test_other_objectives_have_their_figures_and_what_is_best_in_them(command: Command) -> None:
+def test_other_objectives_have_their_figures_and_what_is_best_in_them(command: Command, tmp_path: Path) -> None:
     options = ("--model", "alexnet", "--devices", "rpi4b,rpi4b,rpi4b", "--objectives", "energy, throughput,bytes")
     code, out, _ = command("plan", *options, "--json")
     assert code == 0
@@ -179,6 +179,9 @@ def test_other_objectives_have_their_figures_and_what_is_best_in_them(command: C
     assert "energy" in out
     assert "Verdict: " in out
     assert "Least energy: " in out
+    drawn = tmp_path / "energy.svg"
+    assert command("plan", *options, "--plot", drawn)[0] == 0
+    assert "<svg" in drawn.read_text()
     assert "energy_j_per_image" in command("plan", *options, "--csv")[1].splitlines()[0]
     two = (
         "--model",
