@@ -261,6 +261,7 @@ def _passages(
         setting.link, control_s(setting), workers=setting.operation.workers,
     )  # fmt: skip
     tcp_state = "warm" if "slow-start" in setting.without else conditions.tcp_state
+    last_s = float(transfers.last_s[0, 0])
     wires = [
         _Wire(
             hop,
@@ -269,7 +270,9 @@ def _passages(
             trace=conditions.trace if hop.forward else None,
             sent_s=float(line.stalls_s[0, line.names.index(hop.name)]),
             copied_s=float(copied_s(setting, hop)[0]),
-            handover_s=float(transfers.handover_s[0, place]),
+            # A wire that is last hands the result over too; serial workers hand over themselves.
+            handover_s=float(transfers.handover_s[0, place])
+            + (last_s if hop.name == line.names[-1] and setting.operation.workers == "overlapped" else 0.0),
             waits="delay" not in setting.without,
         )
         for place, hop in enumerate(hops)

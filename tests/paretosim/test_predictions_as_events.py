@@ -174,7 +174,8 @@ def test_even_arrivals_wait_nowhere_as_long_as_the_split_keeps_up(toy: Any) -> N
     assert 20 < kept_up < 80
 
 
-# Serial workers move bytes: here in chunks of 32, an element of a batch, so that what fits in a buffer is exact.
+# Serial workers move bytes: here in chunks of 32, an element of a batch, so that what fits in a buffer is exact. Of a
+# send buffer 5/6 count: of 192 bytes five chunks.
 
 
 def _serial_line(found: Prediction, row: Row) -> list[float | events.ByteWire]:
@@ -197,7 +198,7 @@ def _serial_line(found: Prediction, row: Row) -> list[float | events.ByteWire]:
         line.append(
             events.ByteWire(
                 chunks, row.links_s[place] / chunks if chunks else 0.0, 0.0, row.delays_s[place],
-                link.return_delay_s if forward else link.one_way_delay_s, operation.send_buffer_bytes // 32,
+                link.return_delay_s if forward else link.one_way_delay_s, operation.send_buffer_bytes // 192 * 5,
                 received // 32,
             )
         )  # fmt: skip
@@ -215,10 +216,11 @@ def _ends_bytes(setting: Setting, name: str) -> int:
 
 
 def _random_serial(draw: Random, toy: Any) -> Setting:
-    received = 32 * draw.randint(2, 30)
+    received, sent = draw.randint(2, 30), 5 * draw.randint(1, 4)
     rate_bps = 10 ** draw.uniform(2.5, 4)
-    # The window's cap on the rate is in the link's serialisation: no round trip longer than it allows.
-    half_s = draw.choice([0.0, draw.uniform(0, (received / 32 - 1) * 256 / rate_bps / 2)])
+    # The window's cap on the rate is in the link's serialisation: no round trip longer than it allows, nor than the
+    # send buffer can keep the link busy.
+    half_s = draw.choice([0.0, draw.uniform(0, (min(sent, received) - 1) * 256 / rate_bps / 2)])
     mode = draw.choice([Mode.named("burst", batches=draw.choice([2, 8])), Mode.named("paced"), Mode.named("closed")])
     blocks = draw.randint(2, 4)
     # Bytes of framing and relays are no chunks, and dispatches are at once here.
@@ -228,8 +230,7 @@ def _random_serial(draw: Random, toy: Any) -> Setting:
         speed=1.0, outputs=[draw.randint(1, 12) for _ in range(blocks)], inputs=draw.randint(1, 12), blocks=blocks,
         link=toy.link(rate_bps, half_s, return_delay_s=half_s),
         operation=Operation(
-            workers="serial", send_buffer_bytes=32 * draw.randint(1, 20), receive_buffer_bytes=received,
-            clock="dispatch",
+            workers="serial", send_buffer_bytes=sent // 5 * 192, receive_buffer_bytes=32 * received, clock="dispatch",
         ),
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from paretosim.simulation.simulating import Conditions, simulate
 from paretosim.simulation.slow_start import RememberingConnection
 from paretosim.simulation.timeline import as_chrome_trace
 from paretosim.transfer_time import cold_stall_s
+from tests.paretosim.random_settings import random_setting
 
 MODES = (
     Mode.named("single"), Mode.named("paced"), Mode.named("closed"), Mode.named("burst"),
@@ -288,3 +290,17 @@ class TestCommand:
         assert (code, out) == (2, "")
         assert err.count("\n") == 1
         assert said in err
+
+
+def test_random_settings_with_every_term_run_as_predicted_batch_by_batch(toy: Any) -> None:
+    draw = Random(12)
+    for _ in range(80):
+        operated = draw.choice([{}, {"slots": draw.choice([0, 1])}, {"workers": "serial"}])
+        mode = draw.choice([Mode.named("burst", batches=4), Mode.named("single"), Mode.named("closed", window=2)])
+        batches = {"burst": 4, "single": 1, "closed": 6}[mode.name]
+        finite = {"batches": batches} if mode.name == "closed" else {}
+        setting = random_setting(draw, toy, mode=mode, operation=Operation(**operated, **finite))
+        rows = predict(setting).rows
+        for row in (rows[0], rows[-1]):
+            found = simulate(setting, row.split, Conditions(batches=batches, tcp_state=setting.tcp_state))
+            assert found.latencies_s.mean() == pytest.approx(row.latency_s, rel=1e-9)
