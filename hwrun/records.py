@@ -9,6 +9,7 @@ it; only differences within one process mean anything.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import statistics
 from collections.abc import Sequence
@@ -327,6 +328,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 MANIFEST_NAME = "manifest.json"
 CELLS_NAME = "cells.jsonl"
 PROBES_NAME = "probes.jsonl"
+# Of files of lines in a run that is kept and no longer written to.
+COMPRESSED_SUFFIX = ".xz"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -397,7 +400,7 @@ def _read_lines(path: Path, kind: type[_Line]) -> tuple[list[_Line], int]:
     """What a file of JSON lines holds, and how many half-written ones were dropped; nothing where there is no file."""
     found: list[_Line] = []
     dropped = 0
-    for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
+    for number, line in enumerate(_content(path).split(b"\n"), start=1):
         if not line:
             continue
         try:
@@ -407,3 +410,16 @@ def _read_lines(path: Path, kind: type[_Line]) -> tuple[list[_Line], int]:
         except msgspec.DecodeError:
             dropped += 1
     return found, dropped
+
+
+def _content(path: Path) -> bytes:
+    """What is in a file, or in its compressed stead; nothing where there is neither."""
+    if path.exists():
+        return path.read_bytes()
+    compressed = path.with_name(path.name + COMPRESSED_SUFFIX)
+    if not compressed.exists():
+        return b""
+    try:
+        return lzma.decompress(compressed.read_bytes())
+    except lzma.LZMAError as error:
+        raise RecordError(f"{compressed}: {error}; expected lines compressed with xz") from error

@@ -26,6 +26,7 @@ SUBCOMMANDS = (
         "hold the paper's tables and claims against predictions from the reconstructed profiles",
     ),
     Subcommand("gate", "validation.commands.gate", "fail where predictions are worse than a file of bars allows"),
+    Subcommand("reference", "validation.commands.reference", "draw and measure the reference data set, step by step"),
     Subcommand("report", "validation.commands.report", "join a run with predictions of the same mode and link"),
 )
 

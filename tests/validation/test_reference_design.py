@@ -1,0 +1,105 @@
+"""The reference design: drawn by seed, balanced, bounded; and runs kept compact say what they said."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hwrun.records import read_run
+from paretosim.errors import BadInputError
+from paretosim.mode import Mode
+from paretosim.profiles import ProfileStore
+from tests.validation.conftest import SLOW_LINK, SyntheticRun
+from validation.assessment import assess
+from validation.cli import main
+from validation.compaction import compact
+from validation.join import join
+from validation.reference_design import EMULATED, MODELS, draw, total_s
+from validation.report.as_json import as_json
+
+
+@pytest.fixture(scope="module")
+def store() -> ProfileStore:
+    return ProfileStore()
+
+
+def test_the_design_keeps_within_its_bounds(store: ProfileStore) -> None:
+    sweeps = draw(EMULATED, store, seed=0)
+    assert sum(sweep.cells for sweep in sweeps) <= EMULATED.most_cells
+    assert total_s(sweeps) < 2 * 3600
+    assert len({sweep.name for sweep in sweeps}) == len(sweeps)
+    assert {sweep.link for sweep in sweeps} == set(EMULATED.links)
+    assert {sweep.devices for sweep in sweeps} == set(EMULATED.pairs)
+    assert {plan.backend for sweep in sweeps for plan in sweep.plans} == set(EMULATED.backends)
+    for sweep in sweeps:
+        assert len(set(sweep.plans)) == len(sweep.plans)
+        splits = Counter(plan.model for plan in sweep.plans)
+        assert len(splits) == 2
+        assert min(splits.values()) >= 2
+
+
+def test_models_take_turns(store: ProfileStore) -> None:
+    sweeps = draw(EMULATED, store, seed=1)
+    counts = Counter(model for sweep in sweeps for model in {plan.model for plan in sweep.plans})
+    assert set(counts) == set(MODELS)
+    # VGG16 sends 400 kB at its best, and so is too long for the slow links.
+    assert min(counts[model] for model in MODELS if model != "vgg16") >= max(counts.values()) - 3
+    assert counts["vgg16"] >= 2
+
+
+def test_the_seed_draws(store: ProfileStore) -> None:
+    assert draw(EMULATED, store, seed=3) == draw(EMULATED, store, seed=3) != draw(EMULATED, store, seed=4)
+
+
+def test_slow_links_meet_small_activations(store: ProfileStore) -> None:
+    largest: dict[str, int] = {}
+    for sweep in draw(EMULATED, store, seed=0):
+        for plan in sweep.plans:
+            size = store.model(plan.model).cut_bytes()[plan.split] * plan.batch
+            largest[sweep.link] = max(largest.get(sweep.link, 0), size)
+    # In three seconds at 5 Mbit/s go 1.9 MB at most, and a cell sends its activation several times.
+    assert largest["5mbit,200ms"] < 1e6 < largest["unshaped"]
+
+
+def test_nothing_short_enough_is_refused(store: ProfileStore) -> None:
+    hopeless = dataclasses.replace(EMULATED, longest_cell_s=1e-6)
+    with pytest.raises(BadInputError, match="design emulated: no plan has cells of 1e-06 s or less"):
+        draw(hopeless, store, seed=0)
+
+
+def test_the_command_prints_what_it_would_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reference", "--dry-run", "--only", "5mbit"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 5
+    assert printed[-1].startswith("4 sweeps, ")
+    assert "emulated at 50 times their speed, about " in printed[-1]
+    assert main(["reference", "--dry-run", "--only", "carrier-pigeon"]) == 2
+    assert "--only: no sweep has carrier-pigeon in its name" in capsys.readouterr().err
+
+
+def test_a_compact_run_is_reported_as_it_was(synthetic: Callable[..., SyntheticRun], tmp_path: Path) -> None:
+    run = synthetic(modes=[Mode.named("single"), Mode.named("closed"), Mode.named("burst")], links=[SLOW_LINK, None])
+    whole = read_run(run.write())
+    kept = read_run(compact(whole, tmp_path / "kept"))
+    assert [cell.cell_id for cell in kept.cells] == [cell.cell_id for cell in whole.cells]
+    for before, after in zip(whole.cells, kept.cells, strict=True):
+        assert after.latency_s() == pytest.approx(before.latency_s(), abs=2e-6)
+        assert after.throughput_per_s() == pytest.approx(before.throughput_per_s(), rel=1e-4)
+    assert as_json(assess(join([kept], run.store), 0.02))  # a report is made of it
+    size = sum(path.stat().st_size for path in (tmp_path / "kept").glob("*.xz"))
+    assert size < (whole.path / "cells.jsonl").stat().st_size / 10
+    with pytest.raises(BadInputError, match="holds a run already"):
+        compact(whole, tmp_path / "kept")
+
+
+def test_what_is_no_xz_is_named(synthetic: Callable[..., SyntheticRun], tmp_path: Path) -> None:
+    folder = compact(read_run(synthetic().write()), tmp_path / "kept")
+    (folder / "cells.jsonl.xz").write_bytes(b"cells")
+    from hwrun.errors import RecordError
+
+    with pytest.raises(RecordError, match=r"cells.jsonl.xz: .*expected lines compressed with xz"):
+        read_run(folder)
