@@ -32,8 +32,9 @@ def basis_lines(prediction: Prediction, found: Uncertainty) -> list[Text]:
     calibration = prediction.setting.calibration
     if calibration is not None:
         drawn, level = len(calibration.intervals), calibration.interval_level
+        intervals = f"{drawn} intervals" if drawn > 1 else "one interval"
         certain = "certain (it has no intervals)"
-        spreads.append(f"calibration {f'drawn in its {drawn} intervals of {level:.0%}' if drawn else certain}")
+        spreads.append(f"calibration {f'drawn in its {intervals} of {level:.0%}' if drawn else certain}")
     low = []
     if found.fast_ends == "samples":
         low = [Text("where two stations are equally slow, the fast ends of these intervals are put too low", "dim")]
