@@ -198,6 +198,20 @@ def test_a_probe_stands_where_cells_do_not_tell(emulated_settings: list[Setting]
     assert fitted.calibration.devices["*"].copying_bytes_per_s == pytest.approx(5e8)
 
 
+def test_a_probe_stands_where_every_link_is_slower_than_copying(emulated_settings: list[Setting]) -> None:
+    """A fit could only push copying against the links' own rates, and would then be far off on any faster one."""
+    slow = [setting for setting in emulated_settings if setting.link.rate_bps < 100e6]
+    assert slow
+    truth = msgspec.structs.replace(
+        HOST, devices={"*": msgspec.structs.replace(HOST.devices["*"], copying_bytes_per_s=3e9)}
+    )
+    probed = Probed(per_byte_s=1 / 3e9, low=3e-10, high=4e-10, per_message_s=1e-4, probes=2)
+    fitted = fit(observed_of(truth, slow, emulated=True), probed)
+    copying = _found(fitted, "devices.*.copying_bytes_per_s")
+    assert (copying.known, copying.value) == ("probe", pytest.approx(3e9))
+    assert copying.why == "no link here is faster than copying as probed"
+
+
 def test_too_little_is_refused(emulated_settings: list[Setting]) -> None:
     few = observed_of(HOST, emulated_settings[:1], emulated=True, repeats=1, phases=("dispatch",), splits=(1, 2))
     with pytest.raises(FitError, match=r"got 2 phase times, expected 4 or more; measure cells in mode single or paced"):

@@ -174,9 +174,20 @@ class _Search:
             found.append(size)
         return np.array(found)
 
+    def _unfelt_copying(self) -> list[str]:
+        """Copying that was probed and that no observation feels: a fit could only push it against the links' rates."""
+
+        def predicted(values: Mapping[str, float]) -> Array:
+            return self._times(with_values(self._base, self._parameters, values))
+
+        probed = [path for path, value in self._known.items() if path.endswith(".copying_bytes_per_s") and value]
+        known = predicted(self._known)
+        return [path for path in probed if np.allclose(predicted({**self._known, path: 0.0}), known, rtol=1e-9)]
+
     def reduced(self, random: np.random.Generator) -> tuple[list[Parameter], dict[str, str], Optimum]:
         """The parameters that are told apart, why each other one is not, and the optimum over the former."""
-        free, fixed = list(self._parameters), dict[str, str]()
+        fixed = dict.fromkeys(self._unfelt_copying(), "no link here is faster than copying as probed")
+        free = [parameter for parameter in self._parameters if parameter.path not in fixed]
         while True:
             if not free:
                 raise FitError("fit: no parameter is told apart by these cells; measure more splits, links or modes")

@@ -55,6 +55,11 @@ def _doubts(found: ConditionAssessment) -> Iterator[tuple[str, str]]:
     for check in found.joined.link_checks:
         if check.flags:
             yield "link", f"as probed it misses what was asked for: {', '.join(check.flags)}"
+    cells = found.joined.comparisons
+    if overruns := sum(cell.overruns for cell in cells):
+        runs = sum(repeat.stage_runs for cell in cells for repeat in cell.repeats)
+        worst = max(cells, key=lambda cell: cell.overruns)
+        yield "host", f"too slow for its targets in {overruns} of {runs} stage runs, most at split {worst.label}"
 
 
 def _of_cell(cell: Comparison) -> Iterator[tuple[str, str]]:
@@ -62,9 +67,6 @@ def _of_cell(cell: Comparison) -> Iterator[tuple[str, str]]:
         if quantity.error is not None and abs(quantity.error) > WITHIN:
             noise = "unknown" if quantity.noise_floor is None else percent(quantity.noise_floor)
             yield "error", f"{name} of split {cell.label} is off by {quantity.error:+.1%} (noise floor {noise})"
-    if cell.overruns:
-        runs = sum(repeat.stage_runs for repeat in cell.repeats)
-        yield "host", f"split {cell.label}: too slow for its targets in {cell.overruns} of {runs} runs"
     if any(r.output_check is not None and not r.output_check.bitwise_equal for r in cell.repeats):
         yield "output", f"split {cell.label}: the output differed from the unsplit model's"
 

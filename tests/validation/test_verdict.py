@@ -1,0 +1,86 @@
+"""The verdict: what is said first, and that nothing that weakens it is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from hwrun.records import append_cell, read_run
+from validation.assessment import assess
+from validation.join import join
+from validation.report.origin_tables import doubt_table
+from validation.verdict import Verdict, verdict
+
+
+def factors(latency: float) -> Callable:
+    return lambda split, repeat: SimpleNamespace(latency=latency, throughput=1.0, transfer=1.0)
+
+
+def verdict_on(run: object) -> Verdict:
+    return verdict(assess(join([read_run(run.folder)], run.store), 0.02))
+
+
+def test_errors_come_first_then_what_following_them_costs_then_doubts(synthetic: Callable) -> None:
+    run = synthetic(factors=factors(1.25))
+    run.write()
+    found = verdict_on(run)
+    assert found.headline == (
+        "6 cells (12 records), predicted without calibration: latency MAPE 20.0 % (noise floor 0.0 %), throughput MAPE"
+        " 0.0 % (noise floor 0.0 %), transfer phase over shaped links MAPE 0.0 % (noise floor 0.0 %)."
+    )
+    [decisions] = found.findings
+    assert "the predicted ones keep 100.0 % of the measured ones' hypervolume or more" in decisions
+    assert str(found).startswith(found.headline)
+    assert found.cautions[0].startswith("Devices are emulated at 2 times their speed")
+
+
+def test_a_wrong_recommendation_and_its_order_are_counted(synthetic: Callable) -> None:
+    # Split 5 is predicted fastest and measures three times as slow.
+    run = synthetic(factors=lambda split, repeat: factors(3.0 if split == 5 else 1.0)(split, repeat))
+    run.write()
+    [decisions] = verdict_on(run).findings
+    predicted = run.prediction(run.modes[0], run.links[0])
+    lost = 3 * predicted.row(5).latency_s / predicted.row(4).latency_s - 1
+    assert f"both recommended splits were the measured best in 0, losing {lost * 100:.1f} % at most" in decisions
+    # It now lies above 4, 3, 2 and 0, which are predicted slower.
+    assert "4 of 30 separable pairs in the wrong order" in decisions
+
+
+def test_one_split_has_no_front(synthetic: Callable) -> None:
+    run = synthetic(splits=(2,))
+    run.write()
+    assert verdict_on(run).findings == ("No condition has two splits or more, so that there is no front.",)
+
+
+def test_what_was_left_out_is_counted_by_why(synthetic: Callable) -> None:
+    run = synthetic(repeats=1)
+    folder = run.write()
+    cell = read_run(folder).cells[0]
+    for repeat, status in ((7, "skipped"), (8, "failed"), (9, "done")):
+        plan = cell.plan if status != "done" else cell.plan.replace("/f32", "/f16")
+        subruns = cell.subruns if status == "done" else ()
+        append_cell(folder, msgspec.structs.replace(cell, repeat=repeat, status=status, plan=plan, subruns=subruns))
+    assert verdict_on(run).cautions[-1] == "Not in these numbers: 1 skipped, 1 failed, 1 refused."
+
+
+def test_unequal_outputs_and_large_errors_are_doubts(synthetic: Callable) -> None:
+    run = synthetic(factors=factors(1.25), splits=(1, 2), repeats=1)
+    folder = run.write()
+    cells = read_run(folder).cells
+    check = msgspec.structs.replace(cells[0].output_check, bitwise_equal=False)
+    append_cell(folder, msgspec.structs.replace(cells[0], output_check=check))
+    assessment = assess(join([read_run(folder)], run.store), 0.02)
+    assert "The output differed from the unsplit model's in 1 records." in verdict(assessment).cautions
+    rows = doubt_table(assessment).rows
+    assert [row[0] for row in rows] == ["error", "output", "error"]
+    assert "latency of split 1 is off by -20.0%" in rows[0][2]
+
+
+@pytest.mark.parametrize("latency", [1.0, 1.05])
+def test_small_errors_are_no_doubts(synthetic: Callable, latency: float) -> None:
+    run = synthetic(factors=factors(latency))
+    run.write()
+    assert doubt_table(assess(join([read_run(run.folder)], run.store), 0.02)).rows == ()
