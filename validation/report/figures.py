@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from validation.assessment import Assessment, BasisScores, ConditionAssessment, basis_of
 from validation.comparing import Comparison
+from validation.conditions import MEMORY
 from validation.measured import Quantity
 from validation.report.charts import SHAPES, Panel, Scale, Shape, scale_over
 from validation.scores import ErrorScore
@@ -129,9 +130,9 @@ def _along(low: float, high: float, scale: Scale, steps: int = 24) -> list[float
 
 def residual_figure(assessment: Assessment, identifier: str) -> Figure:
     """Signed errors against what could explain them: bytes, rate, delay, imbalance; a row of charts a quantity."""
-    variables: tuple[tuple[str, Callable[[Comparison], float]], ...] = (
+    variables: tuple[tuple[str, Callable[[Comparison], float | None]], ...] = (
         ("sent a batch, MB", lambda c: c.activation_bytes / 1e6),
-        ("rate, Mbit/s", lambda c: c.inputs.links[0].rate_bps / 1e6),
+        ("rate, Mbit/s", _rate_mbps),
         ("one-way delay, ms", lambda c: c.inputs.links[0].one_way_delay_s * 1e3),
         ("longest stage's share of computing", lambda c: c.imbalance),
     )
@@ -154,19 +155,20 @@ def residual_figure(assessment: Assessment, identifier: str) -> Figure:
             [error * 100 for _, _, error in found] + [((q.noise_floor or 0.0) * 100) for _, q, _ in found], whole=True
         )
         for column, (label, value) in enumerate(variables):
+            placed = [(x, c, q, error) for c, q, error in found if (x := value(c)) is not None]
+            if not placed:
+                continue
             panel = Panel(
-                scale_over([value(c) for c, _, _ in found]), y,
+                scale_over([x for x, *_ in placed]), y,
                 x_label=label, y_label=f"error of {name}, %", size=(330.0, 230.0),
             )  # fmt: skip
             panel.rule(y=0.0)
-            for cell, q, error in found:
+            for x, cell, q, error in placed:
                 noise = (q.noise_floor or 0.0) * 100
-                panel.bar(
-                    (value(cell),) * 2, (error * 100 - noise, error * 100 + noise), f"spread {series.style(cell)}"
-                )
-            for cell, _, error in found:
+                panel.bar((x, x), (error * 100 - noise, error * 100 + noise), f"spread {series.style(cell)}")
+            for x, cell, _, error in placed:
                 panel.point(
-                    value(cell), error * 100, shape=series.shape(cell), style=f"hollow {series.style(cell)}", size=3.5,
+                    x, error * 100, shape=series.shape(cell), style=f"hollow {series.style(cell)}", size=3.5,
                     title=f"{_name(cell)}: {name} off by {signed(error)}",
                 )  # fmt: skip
             charts.append(panel.svg(f"Error of {name} against {label}", f"{identifier}-{row}-{column}"))
@@ -279,9 +281,18 @@ def _unit(values_s: Iterable[float]) -> tuple[float, str]:
     return (1.0, "s") if max(values_s) >= 1 else (1e-3, "ms")
 
 
+def _rate_mbps(cell: Comparison) -> float | None:
+    """Of the first hop; None where that is memory, which has none."""
+    link = cell.inputs.links[0]
+    return None if link.name == MEMORY.name else link.rate_bps / 1e6
+
+
 def _name(cell: Comparison) -> str:
     inputs = cell.inputs
-    return f"{inputs.model.name}, split {cell.label}, {inputs.links[0].name}, {inputs.mode}"
+    workers = ", serial workers" if inputs.operation.workers == "serial" else ""
+    return (
+        f"{inputs.model.name}, split {cell.label}, {inputs.links[0].name}, {inputs.mode}, {inputs.backend}{workers}"
+    )  # fmt: skip
 
 
 def _told(cell: Comparison) -> str:
