@@ -1,12 +1,16 @@
 """Options of `hwrun sweep`: what they mean, and what is refused before anything starts."""
 
+import json
+
 import pytest
 
 from hwrun.commands.sweep import QUICK, parsed, resumed, spelled
 from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError
+from paretosim.cli import main
 from paretosim.errors import BadInputError, UnknownNameError
 from paretosim.mode import Mode
+from paretosim.plan import Plan
 
 
 def plan(*options):
@@ -86,3 +90,14 @@ def test_a_mode_that_is_only_predicted_is_no_choice(capsys):
     with pytest.raises(SystemExit):
         parsed(["--mode", "open"])
     assert "invalid choice: 'open'" in capsys.readouterr().err
+
+
+def test_what_paretosim_plan_prints_is_what_a_sweep_measures(capsys):
+    words = ["plan", "--model", "mobilenet_v2", "--devices", "rpi4b,rpi4b,rpi4b", "--bw", "100mbit", "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    plans = [row["plan"] for row in found["rows"]]
+    assert {len(Plan.parse(text).stages) for text in plans} == {2, 3}
+    options = [word for text in plans for word in ("--plan", text)]
+    cells = plan("--emulate", "rpi4b", *options).cells
+    assert {str(cell.plan) for cell in cells} == set(plans)
