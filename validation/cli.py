@@ -19,6 +19,7 @@ SUBCOMMANDS = (
         "validation.commands.reconstruct",
         "fit the rpi4b and rtx4090 profiles to the published stage times, with left-out errors",
     ),
+    Subcommand("accuracy", "validation.commands.accuracy", "fit on one model and a few links, and judge all else"),
     Subcommand("calibrate", "validation.commands.calibrate", "fit what devices, messages and a backend cost to runs"),
     Subcommand(
         "published",
