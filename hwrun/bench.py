@@ -165,6 +165,7 @@ class Bench:
             queue_depth=self._settings.queue_depth,
             backend=cell.backend,
             workers=cell.workers,
+            cold=cell.tcp_state == "cold",
         )
         ends = self._workers.ends(path)
         deadline_s = time.monotonic() + _DEPLOY_ALLOWANCE_S + _PATIENCE * self._settings.max_cell_time_s

@@ -41,7 +41,8 @@ class Deployment:
     """What is deployed: the stages that take part, in order, and how they run.
 
     `targets_s` are emulated compute times, None where stages compute. `digests` has one entry for each block of
-    the model. `limit_bytes` is the longest tensor payload of any stage.
+    the model. `limit_bytes` is the longest tensor payload of any stage. With `cold` every batch goes from stage to
+    stage on a connection of its own.
     """
 
     model: str
@@ -57,6 +58,7 @@ class Deployment:
     queue_depth: int
     backend: BackendName = "tcp"
     workers: WorkerKind = "overlapped"
+    cold: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class Pipeline:
                 # The first stage's batches come from here, which is in no RPC group.
                 backend="tcp" if position == 0 and deployment.backend == "rpc" else deployment.backend,
                 workers=deployment.workers,
+                cold_input=deployment.cold and position > 0,
             )
             worker.deploy(request, specs, payload)
 
@@ -149,7 +152,8 @@ class Pipeline:
         for position in reversed(range(len(self._workers))):
             is_last = position == len(self._workers) - 1
             address = self._landing.address if is_last else self._ends.stage_address(position + 1)
-            request = control.Connect(pipeline=self._name, position=position, address=address)
+            cold = self._deployment.cold and not is_last
+            request = control.Connect(pipeline=self._name, position=position, address=address, cold=cold)
             self._workers[position].request(request, control.Done, _CONNECT_LIMIT_S)
         if self._deployment.input_at_sink:
             self._outlet = self._ends.inputs(self._name)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterator
 import torch
 
 from hwrun.backends import memory, rpc
+from hwrun.backends.cold_tcp import ColdTcpInlet, ColdTcpOutlet
 from hwrun.backends.contract import Outlet
 from hwrun.backends.memory import MemoryExchange
 from hwrun.backends.tcp import TcpInlet, dial_outlet
@@ -110,6 +111,7 @@ class Worker:
         self._pipeline = ""
         self._stages: dict[int, Stage] = {}
         self._limits_bytes: dict[int, int] = {}
+        self._cold_inlets: dict[int, ColdTcpInlet] = {}
         self._turn = threading.Lock()
         control_port = () if control_listener.family == socket.AF_UNIX else (control_listener.getsockname()[1],)
         self._shaping = ShapedSession(control_port)
@@ -204,8 +206,12 @@ class Worker:
             raise ProtocolError(f"data: {reason}")
         # As many buffers as can wait and be worked on at once; they go with the connection, whose sizes are its own.
         pool = BufferPool(kept=2 * MAX_QUEUE_DEPTH + 3)
+        inlet = TcpInlet(connection, pool, self._limits_bytes[hello.position])
         try:
-            stage.take_upstream(TcpInlet(connection, pool, self._limits_bytes[hello.position]))
+            if hello.position in self._cold_inlets:
+                self._cold_inlets[hello.position].add(inlet)
+            else:
+                stage.take_upstream(inlet)
         except ProtocolError as error:
             send_control(connection, control.Failed(str(error)))
             raise
@@ -380,6 +386,9 @@ class Worker:
             stage.take_upstream(self._shared_memory().inlet(*place))
         elif kept_input is None and request.backend == "rpc":
             stage.take_upstream(self._rpc.inlet(*place))
+        elif kept_input is None and request.cold_input:
+            self._cold_inlets[request.position] = ColdTcpInlet()
+            stage.take_upstream(self._cold_inlets[request.position])
         return control.Done()
 
     def _stage(
@@ -409,14 +418,16 @@ class Worker:
 
     def _connect(self, request: control.Connect) -> None:
         stage = self._deployed(request.pipeline, request.position)
-        stage.start(self._outlet(request.address, request.pipeline, request.position + 1))
+        stage.start(self._outlet(request.address, request.pipeline, request.position + 1, cold=request.cold))
 
-    def _outlet(self, address: str, pipeline: str, position: int) -> Outlet:
+    def _outlet(self, address: str, pipeline: str, position: int, *, cold: bool) -> Outlet:
         """The way to the next stage, by the backend that the address is of."""
         if address.startswith(memory.SCHEME):
             return self._shared_memory().outlet(address, pipeline, position)
         if address.startswith(rpc.SCHEME):
             return self._rpc.outlet(address, pipeline, position)
+        if cold:
+            return ColdTcpOutlet(lambda: dial_outlet(address, self._credentials, pipeline, position))
         return dial_outlet(address, self._credentials, pipeline, position)
 
     def _deployed(self, pipeline: str, position: int) -> Stage:
@@ -433,6 +444,7 @@ class Worker:
     def _tear_down(self) -> None:
         stages, self._stages = self._stages, {}
         self._limits_bytes.clear()
+        self._cold_inlets.clear()
         self._pipeline = ""
         for stage in stages.values():
             stage.cancel()

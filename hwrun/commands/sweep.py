@@ -15,7 +15,7 @@ from hwrun.errors import BadUsageError, RecordError
 from hwrun.models.catalogue import MODEL_NAMES
 from hwrun.records import BackendName
 from hwrun.steady import restart_if_unsteady
-from hwrun.sweep_cells import Sink, Source
+from hwrun.sweep_cells import Sink, Source, TcpState
 from hwrun.sweep_duration import estimate, parse_long_duration_s
 from hwrun.sweep_plan import SweepPlan
 from paretosim.command_line import DONE
@@ -59,6 +59,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         const="only",
         choices=("only", "too"),
         help="workers that receive, compute and send in turn, as the paper's do; too: beside overlapped ones",
+    )
+    parser.add_argument(
+        "--tcp-state",
+        action="append",
+        choices=get_args(TcpState),
+        help="warm (default), or cold: every batch on a connection that carried nothing before; repeatable",
     )
     parser.add_argument("--hosts", metavar="A,B,…", help="where each stage runs (default: a host for each, in order)")
     parser.add_argument("--splits", metavar="LIST", help="all (default), interior, or numbers such as 14,18-21")

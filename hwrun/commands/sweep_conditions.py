@@ -19,7 +19,7 @@ from hwrun.records import BackendName, WorkerKind
 from hwrun.remote.lab_file import Lab, read_lab
 from hwrun.remote.site import RemoteSite
 from hwrun.steady import usable_cores
-from hwrun.sweep_cells import PlannedCell, parse_asked_links, parse_splits, plan_cells
+from hwrun.sweep_cells import PlannedCell, TcpState, parse_asked_links, parse_splits, plan_cells
 from hwrun.sweep_plan import BenchSettings, SweepPlan, emulated_blocks, known_blocks
 from hwrun.testbed import Site
 from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
@@ -104,6 +104,7 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         hosts=hosts,
         known_hosts=known_hosts,
         workers=_WORKERS[arguments.serial],
+        tcp_states=_tcp_states(arguments),
         backends=list(dict.fromkeys(arguments.backend or given_backends or ["tcp"])),
     )
     max_cell_time_s = parse_duration_s(
@@ -248,6 +249,17 @@ def _link_texts(arguments: argparse.Namespace) -> list[str]:
     if arguments.bw is None:
         raise BadUsageError("--delay: got no --bw with it; the testbed's relay needs a rate, such as --bw 1gbit")
     return [f"{arguments.bw},{arguments.delay or '0s'}"]
+
+
+def _tcp_states(arguments: argparse.Namespace) -> list[TcpState]:
+    """The states asked for; cold ones where each batch can have a connection of its own."""
+    states = list(dict.fromkeys(arguments.tcp_state or ["warm"]))
+    if "cold" in states and (arguments.source, arguments.sink) != ("stage1", "last"):
+        raise BadUsageError(
+            "--tcp-state: cold connections are made from stage to stage only, and inputs or results would cross a link"
+            " on a warm one; leave --source and --sink at their defaults"
+        )
+    return states
 
 
 def _modes(arguments: argparse.Namespace, given: Sequence[Plan]) -> list[Mode]:

@@ -39,6 +39,8 @@ class LocalSite:
         permitted = availability()
         if cell.is_shaped and permitted.how == "none":
             return permitted.reason or "shaping is not permitted", permitted.remedy or "run as root"
+        if cell.tcp_state == "cold" and cell.backend != "tcp":
+            return "connections of backend rpc are TensorPipe's own, which stay warm", "measure cold cells with tcp"
         return None
 
     def remark(self, cells: Sequence[PlannedCell]) -> str:

@@ -89,7 +89,8 @@ class DeployStage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=T
     `target_s` is the emulated stage's compute time, None where it computes for real; with `compute_each` an
     emulated stage computes every batch and then waits for its target. `limit_bytes` is the longest tensor
     payload of this plan. A stage with `keeps_input` is followed by one INPUT frame and runs on dispatch. `backend` is
-    how batches come from the stage before, `workers` how the stage shares its time.
+    how batches come from the stage before, `workers` how the stage shares its time. With `cold_input` every batch
+    comes on a connection of its own.
     """
 
     pipeline: str
@@ -107,17 +108,20 @@ class DeployStage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=T
     queue_depth: int
     backend: BackendName = "tcp"
     workers: WorkerKind = "overlapped"
+    cold_input: bool = False
 
 
 class Connect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Let stage `position` dial the next one (or the orchestrator's results) at `address`, and start working.
 
-    An address says by its scheme which backend dials: `HOST:PORT` and `unix:PATH` are sockets.
+    An address says by its scheme which backend dials: `HOST:PORT` and `unix:PATH` are sockets. `cold` dials anew for
+    every batch.
     """
 
     pipeline: str
     position: int
     address: str
+    cold: bool = False
 
 
 class JoinRpc(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):

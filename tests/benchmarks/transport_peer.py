@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import socket
@@ -14,6 +15,7 @@ from typing import NoReturn
 import torch
 
 from hwrun.backends.tcp import TcpInlet
+from hwrun.errors import PeerGoneError
 from hwrun.steady import pin_to_cores, usable_cores
 from hwrun.wire.frames import Kind
 from hwrun.wire.tcp import BufferPool, Connection
@@ -53,9 +55,11 @@ def fill(stream: socket.socket, view: memoryview) -> None:
 def ours(stream: socket.socket) -> NoReturn:
     """The TCP backend's inlet."""
     inlet = TcpInlet(Connection(stream, "bench"), BufferPool(kept=4), LIMIT_BYTES)
-    while True:
-        inlet.receive().release()
-        stream.sendall(ANSWER)
+    with contextlib.suppress(PeerGoneError):
+        while True:
+            inlet.receive().release()
+            stream.sendall(ANSWER)
+    sys.exit(0)
 
 
 def echo(stream: socket.socket) -> NoReturn:
@@ -68,9 +72,11 @@ def echo(stream: socket.socket) -> NoReturn:
 def frames(stream: socket.socket) -> NoReturn:
     """An empty frame for an empty frame."""
     connection, pool = Connection(stream, "bench"), BufferPool()
-    while True:
-        message = connection.receive(pool, 0)
-        connection.send(Kind.ECHO, message.header.sequence)
+    with contextlib.suppress(PeerGoneError):
+        while True:
+            message = connection.receive(pool, 0)
+            connection.send(Kind.PING, message.header.sequence)
+    sys.exit(0)
 
 
 def pickled(stream: socket.socket) -> NoReturn:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from hwrun.backends.cold_tcp import ColdTcpInlet, ColdTcpOutlet
 from hwrun.backends.contract import Inlet, Outlet
 from hwrun.backends.memory import MemoryExchange, address
 from hwrun.backends.rpc import RpcMember
@@ -75,7 +76,35 @@ def rpc_hop(member: RpcMember) -> Iterator[Hop]:
     inlet.close()
 
 
-HOPS: dict[str, Callable[[], contextlib.AbstractContextManager[Hop]]] = {"tcp": tcp_hop, "memory": memory_hop}
+@contextlib.contextmanager
+def cold_tcp_hop() -> Iterator[Hop]:
+    """Every dial is accepted at once, as a worker's data listener does."""
+    inlet = ColdTcpInlet()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def dial() -> TcpOutlet:
+            near = socket.create_connection(server.getsockname())
+            far, _ = server.accept()
+            if inlet._gone:  # a worker refuses a stage that has ended
+                near.close()
+                far.close()
+                raise PeerGoneError("stage 1 is not deployed here")
+            inlet.add(TcpInlet(Connection(far, "near"), BufferPool(), LIMIT_BYTES))
+            return TcpOutlet(Connection(near, "far"))
+
+        outlet = ColdTcpOutlet(dial)
+        try:
+            yield Hop(outlet, inlet)
+        finally:
+            outlet.close()
+            inlet.close()
+
+
+HOPS: dict[str, Callable[[], contextlib.AbstractContextManager[Hop]]] = {
+    "tcp": tcp_hop,
+    "cold tcp": cold_tcp_hop,
+    "memory": memory_hop,
+}
 
 
 @pytest.fixture(params=[*HOPS, "rpc"])

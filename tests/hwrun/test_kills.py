@@ -17,7 +17,7 @@ from tests.soak.kills import VICTIMS, Torment
 def test_whoever_is_killed_every_cell_is_there_once_and_nothing_is_left(tmp_path: Path) -> None:
     victims = list(VICTIMS) * 5
     random.Random(1).shuffle(victims)
-    torment = Torment(tmp_path, seed=1)
+    torment = Torment(tmp_path, seed=1, cells=16, moments_s=(0.5, 6.0))
     torment.kill(victims)
     torment.check()
     assert torment.kills == dict.fromkeys(VICTIMS, 5)
