@@ -37,16 +37,39 @@ def check_alike(runs: Sequence[Run]) -> None:
 
 
 def unlike(one: Manifest, other: Manifest) -> list[str]:
-    """Every fact that differs, with both values. Runs of different models or devices have different timings."""
+    """Every fact that differs, with both values.
+
+    Of timings and of the ends of links those that both runs have: of different models, devices or chains they are
+    different ones.
+    """
     first, second = facts(one), facts(other)
-    both = one.timings.keys() & other.timings.keys()
-    first |= {f"timing of {name}": one.timings[name] for name in both}
-    second |= {f"timing of {name}": other.timings[name] for name in both}
+    for some, others in ((_timings(one), _timings(other)), (_link_ends(one), _link_ends(other))):
+        both = some.keys() & others.keys()
+        first |= {name: some[name] for name in both}
+        second |= {name: others[name] for name in both}
     return [
         f"{name}: {first.get(name, 'none')} and {second.get(name, 'none')}"
         for name in sorted(first.keys() | second.keys())
         if first.get(name) != second.get(name)
     ]
+
+
+def _timings(manifest: Manifest) -> dict[str, str]:
+    return {f"timing of {name}": digest for name, digest in manifest.timings.items()}
+
+
+def _link_ends(manifest: Manifest) -> dict[str, str]:
+    """As read back from the kernel at each end of a link: by what it is, whichever host or neighbour it is of.
+
+    The names are such as `A.net.ipv4.tcp_rmem`, `A.direct.offloads` or, of longer chains, `A.direct-B.offloads`.
+    """
+    found: dict[str, set[str]] = {}
+    for name, value in manifest.testbed.items():
+        if name.endswith(("congestion_control", "offloads")) or ".net." in name:
+            _, _, what = name.removeprefix("local.").partition(".")
+            place, dot, rest = what.partition(".")
+            found.setdefault(f"testbed {place.partition('-')[0]}{dot}{rest}", set()).add(str(value))
+    return {name: ", ".join(sorted(values)) for name, values in found.items()}
 
 
 def facts(manifest: Manifest) -> dict[str, str]:
@@ -59,12 +82,6 @@ def facts(manifest: Manifest) -> dict[str, str]:
     return {
         "stages": f"emulated at speed {manifest.speed:g}" if manifest.emulated else "real",
         "testbed": "one machine" if shares_a_clock(manifest) else str(manifest.testbed.get("kind")),
-        # As read back from each end's kernel: what it shapes its packets by, whatever the host's own default is.
-        **{
-            f"testbed {name}": str(value)
-            for name, value in manifest.testbed.items()
-            if name.endswith(("congestion_control", "offloads")) or ".net." in name
-        },
         **{f"host {key}": str(manifest.host[key]) for key in _HOST if key in manifest.host},
         **{f"version of {name}": version for name, version in manifest.versions.items()},
         **{f"sysctl {name}": value for name, value in manifest.sysctls.items()},

@@ -18,7 +18,7 @@ from paretosim.plan import Plan
 from paretosim.profiles import read_profile, write_profile
 from paretosim.timing import Timing
 from paretosim.transfer_time import serialisation_s
-from validation.assessment import assess
+from validation.assessment import assess, basis_of
 from validation.join import Joined, join
 from validation.predicting import Inputs
 from validation.verdict import verdict
@@ -390,13 +390,18 @@ def _slower(factor: float) -> SimpleNamespace:
         ({"manifest_changes": {"sysctls": {}}}, "sysctl net.ipv4.tcp_no_metrics_save: 1 and none"),
         ({"manifest_changes": {"workers": ({"name": "one", "threads": 4},)}}, "worker threads: 1 and 4"),
         ({"kind": "remote"}, "testbed: one machine and remote"),
+        (
+            {"manifest_changes": {"testbed": {"kind": "local", "A.direct-B.congestion_control": "bbr"}}},
+            "testbed direct.congestion_control: cubic and bbr",
+        ),
         ({}, "got run more than once"),
     ],
 )
 def test_runs_of_unlike_conditions_are_refused_with_the_difference_named(
     synthetic: Callable, changes: dict[str, Any], said: str
 ) -> None:
-    one = synthetic("one", manifest_changes={"run_id": "run"})
+    ends = {"kind": "local", "A.direct.congestion_control": "cubic", "A.relayed.offloads": ""}
+    one = synthetic("one", manifest_changes={"run_id": "run", "testbed": ends})
     named = {"run_id": "run" if not changes else "other"}
     two = synthetic("two", **{**changes, "manifest_changes": {**changes.get("manifest_changes", {}), **named}})
     with pytest.raises(UnlikeConditionsError) as refusal:
@@ -490,3 +495,20 @@ def test_what_takes_no_time_has_no_relative_error(synthetic: Callable) -> None:
     append_cell(folder, msgspec.structs.replace(cell, plan=plan, link_measured=None))
     condition = next(c for c in join([read_run(folder)], run.store).conditions if c.condition.backend == "memory")
     assert [transfer.error for transfer in condition.comparisons[0].transfers] == [None]
+
+
+def test_rpc_is_joined_with_a_calibration_and_its_round_trips_are_in_the_transfer(synthetic: Callable) -> None:
+    run = synthetic(repeats=1, splits=(2,))
+    folder = run.write()
+    [cell] = read_run(folder).cells
+    append_cell(folder, msgspec.structs.replace(cell, plan="toy@slow[0:2]+fast[2:5]/b8/w-/rpc/f32"))
+    rpc = Calibration(schema_version=2, name="lab", backend="rpc", rpc_round_trips=2.0, rpc_s=0.001)
+    found = join([read_run(folder)], run.store, {"rpc": rpc})
+    assert not found.unjoined
+    by_backend = {c.condition.backend: c.comparisons[0] for c in found.conditions}
+    # Two round trips of 20 ms and 1 ms each, before the first byte.
+    assert by_backend["rpc"].predicted.transfers_s[0] - by_backend["tcp"].predicted.transfers_s[0] == pytest.approx(
+        2 * (0.02 + 0.001)
+    )
+    assert basis_of(by_backend["rpc"]) == "held out"
+    assert basis_of(by_backend["tcp"]) == "uncalibrated"
