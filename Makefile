@@ -64,6 +64,7 @@ soak: $(ENVIRONMENT)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[soak]'
 	$(BIN)/python -m tests.soak.fuzz_frames
 	$(BIN)/python -m tests.soak.kills
+	$(BIN)/python -m tests.soak.shaping
 
 format: $(ENVIRONMENT)
 	$(BIN)/ruff format .

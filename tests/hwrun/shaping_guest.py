@@ -180,7 +180,7 @@ def queues(near: NetworkNamespace, far: NetworkNamespace) -> Iterator[tuple[str,
         waiting = [0]
         asked = setting(5e6, limiter=limiter)
         with near.entered(), ShapingLease(asked), connection(near, far, DATA_PORT) as ends:
-            receiving = threading.Thread(target=one_way_s, args=(ends, 300_000))
+            receiving = threading.Thread(target=one_way_s, args=(ends, 800_000))
             receiving.start()
             while receiving.is_alive():
                 shown = subprocess.run(["tc", "-s", "qdisc", "show", "dev", "eth0"], capture_output=True, text=True)

@@ -2,69 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.hwrun.user_mode_linux import INSTALL, missing_programs, run_in_guest
+
 GUEST = Path(__file__).with_name("shaping_guest.py")
-MODULES = Path("/usr/lib/uml/modules")
-WANTED = ("drivers/net/veth", "net/sched/sch_htb", "net/sched/sch_netem", "net/sched/cls_u32")
 # It takes ten seconds on a quiet machine.
 LIMIT_S = 120.0
-
-INIT = """#!/bin/sh
-busybox mount -t proc proc /proc
-busybox mount -t sysfs sysfs /sys
-busybox mount -t tmpfs tmpfs /run
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={path}
-for module in {modules}; do busybox insmod {folder}/$(uname -r)/kernel/$module.ko; done
-busybox ip link set lo up
-cd {root}
-{python} {guest}
-busybox poweroff -f
-"""
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the guest printed."""
-    programs = {name: shutil.which(name) for name in ("linux.uml", "busybox", "tc", "ethtool")}
-    if missing := [name for name, path in programs.items() if path is None]:
-        pytest.skip(f"no {', '.join(missing)}: apt-get install user-mode-linux busybox-static iproute2 ethtool")
-    folder = tmp_path_factory.mktemp("uml")
-    init = folder / "init"
-    init.write_text(
-        INIT.format(path=ROOT, modules=" ".join(WANTED), folder=MODULES, root=ROOT, python=sys.executable, guest=GUEST)
-    )
-    init.chmod(0o755)
-    kernel = subprocess.Popen(
-        [
-            "linux.uml", "mem=256M", "rootfstype=hostfs", "rootflags=/", "root=/dev/root", "rw", f"init={init}",
-            "con=null", "con0=null,fd:1", f"umid=test{os.getpid()}", f"uml_dir={folder}",
-        ],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        console, _ = kernel.communicate(timeout=LIMIT_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(kernel.pid, signal.SIGKILL)
-        console, _ = kernel.communicate()
-        pytest.fail(f"the guest did not end within {LIMIT_S:g} s:\n{console[-4000:]}")
-    lines = [line.partition("RESULT ")[2] for line in console.splitlines() if "RESULT " in line]
-    results: dict[str, Any] = {}
-    for line in lines:
-        results |= json.loads(line)
-    assert "kernel" in results, f"the guest did not come to its end:\n{console[-4000:]}"
-    return results
+    """What the guest measured."""
+    if missing := missing_programs():
+        pytest.skip(f"no {', '.join(missing)}: {INSTALL}")
+    return run_in_guest(GUEST, tmp_path_factory.mktemp("uml"), limit_s=LIMIT_S)
 
 
 def test_what_is_set_by_netlink_is_read_back_and_tc_shows_the_same(found: dict[str, Any]) -> None:

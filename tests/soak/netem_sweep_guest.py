@@ -1,0 +1,87 @@
+"""What `shaping.py` has run in a guest with a real netem: two workers, and a sweep over shaped links between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from hwrun.local.namespaces import NetworkNamespace
+from hwrun.records import read_run
+from hwrun.shaping import kernel
+from tests.hwrun.shaping_guest import FAR, NEAR, two_hosts
+from tests.hwrun.user_mode_linux import MARK
+
+FOLDER = Path("/run/lab")  # a tmpfs of the guest's own
+LAB = f"""
+token_file = "token"
+[[hosts]]
+name = "near"
+address = "{NEAR}"
+device = "rpi4b"
+ssh = {{}}
+[[hosts]]
+name = "far"
+address = "{FAR}"
+device = "rpi4b"
+"""
+LINKS = ("unshaped", "20mbit,20ms", "20mbit,20ms,jitter=2ms,loss=0.1%")
+SWEEP = (
+    "sweep", "--model", "mobilenet_v2", "--emulate", "rpi4b,rpi4b", "--speed", "20", "--splits", "14", "--batch", "1",
+    "--mode", "single", "--repeats", "1", "--batches-per-cell", "4",
+)  # fmt: skip
+
+
+def hwrun(*arguments: str) -> list[str]:
+    """The command."""
+    return [sys.executable, "-m", "hwrun.cli", *arguments]
+
+
+def worker(namespace: NetworkNamespace, address: str) -> subprocess.Popen[str]:
+    """A worker on one of the hosts, ready."""
+    options = ["--listen", f"{address}:7070", "--data-listen", f"{address}:7071", "--cache", str(FOLDER / address)]
+    with namespace.entered():
+        process = subprocess.Popen(
+            hwrun("worker", *options, "--token-file", str(FOLDER / "token")), stdout=subprocess.PIPE, text=True
+        )
+    assert process.stdout is not None
+    print(process.stdout.readline(), flush=True)
+    return process
+
+
+def main() -> None:
+    """Everything, one JSON object a line."""
+    near, far = two_hosts()
+    FOLDER.mkdir()
+    (FOLDER / "token").write_text("x" * 40)
+    (FOLDER / "token").chmod(0o600)
+    (FOLDER / "lab.toml").write_text(LAB)
+    workers = [worker(near, NEAR), worker(far, FAR)]
+    links = [option for link in LINKS for option in ("--link", link)]
+    lab = ["--testbed", str(FOLDER / "lab.toml")]
+    with far.entered():
+        done = subprocess.run(hwrun(*SWEEP, *lab, *links, "-o", str(FOLDER / "run")), capture_output=True, text=True)
+    print(done.stdout, done.stderr, flush=True)
+    found: dict[str, object] = {"code": done.returncode}
+    for cell in read_run(FOLDER / "run").latest_cells():
+        probe = cell.link_measured
+        found[cell.link_name] = {
+            "status": cell.status,
+            "reason": cell.reason,
+            "rtt_s": statistics.median(probe.rtt_samples_s) if probe else None,
+            "goodput_bps": probe.goodput_bps if probe else None,
+            "tc": {name: str(value) for name, value in cell.relay.items()},
+        }
+    for name, namespace in (("near", near), ("far", far)):
+        with namespace.entered():
+            found[f"{name}_is_default"] = kernel.read("eth0").is_default
+    for process in workers:
+        process.terminate()
+    print(MARK + json.dumps(found | {"kernel": os.uname().release}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
