@@ -23,8 +23,10 @@ from paretosim.mode import Mode
 _CELL_S = 0.4
 # Starting workers and computing the reference output: torch is imported, once here and once in each worker.
 _START_S = 8.0
-# How much the estimate counts beside what cells really took, as a share of the whole sweep.
+# How much the estimate counts beside what cells really took: as a share of the whole sweep, and seconds at least, which
+# is about what is made once (a model's reference output, a link's probe) and falls to the first cells.
 _PRIOR_SHARE = 0.25
+_PRIOR_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class TimeLeft:
     def __init__(self, planned_s: dict[str, float], clock: Callable[[], float] = time.monotonic) -> None:
         self._left_s = dict(planned_s)
         # The first cells pay for probes and for what is made once; they do not speak for all that come.
-        self._prior_s = _PRIOR_SHARE * sum(planned_s.values())
+        self._prior_s = max(_PRIOR_S, _PRIOR_SHARE * sum(planned_s.values()))
         self._clock = clock
         self._since_s = clock()
         self._done_planned_s = 0.0

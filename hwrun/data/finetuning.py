@@ -80,6 +80,8 @@ def train_head(
     """A linear layer trained on features; `on_epoch` is told of each pass.
 
     A tenth of the features is held back, and never trained on. The learning rate falls to nothing along half a cosine.
+    Training sees features with their mean taken away and their deviation made one, since backbones differ in scale by
+    orders of magnitude; the layer that is returned takes them as they are.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(features.rows), generator=generator)
@@ -87,6 +89,11 @@ def train_head(
     validation, training = order[:held_back], order[held_back:]
     if len(training) == 0:
         raise BadUsageError(f"--data: got {len(order)} images to train on, expected 2 or more")
+    mean = features.rows[training].mean(dim=0)
+    deviation = features.rows[training].std(dim=0, correction=0)
+    # What hardly varies says nothing, and would be blown up to noise.
+    scale = torch.where(deviation > 1e-3 * deviation.max(), deviation, torch.inf)
+    rows = (features.rows - mean) / scale
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layer = torch.nn.Linear(features.rows.shape[1], classes)
@@ -96,14 +103,17 @@ def train_head(
         losses = []
         shuffled = training[torch.randperm(len(training), generator=generator)]
         for some in torch.split(shuffled, _TRAINING_BATCH):
-            loss = torch.nn.functional.cross_entropy(layer(features.rows[some]), features.labels[some])
+            loss = torch.nn.functional.cross_entropy(layer(rows[some]), features.labels[some])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             optimiser.step()
             losses.append(float(loss.detach()) * len(some))
         schedule.step()
-        right = share_right(layer, Features(features.rows[validation], features.labels[validation]))
+        right = share_right(layer, Features(rows[validation], features.labels[validation]))
         on_epoch(Epoch(number, sum(losses) / len(training), right))
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight / scale)
+        layer.bias.copy_(layer.bias - layer.weight @ mean)
     return layer
 
 

@@ -45,6 +45,16 @@ def test_what_can_be_told_apart_is_learnt_and_each_epoch_says_how_well():
     assert share_right(layer, clusters(seed=5)) >= 0.9
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(1e-4, 0.0), (1e4, 0.0), (1e-3, 5.0)])
+def test_the_scale_of_features_does_not_matter_and_the_layer_takes_them_as_they_are(scale, shift):
+    def moved(features):
+        return Features(features.rows * scale + shift, features.labels)
+
+    layer, epochs = trained(moved(clusters()))
+    assert epochs[-1].validation_top1 >= 0.9
+    assert share_right(layer, moved(clusters(seed=5))) >= 0.9
+
+
 def test_labels_that_say_nothing_are_not_learnt():
     features = clusters()
     shuffled = features.labels[torch.randperm(200, generator=torch.Generator().manual_seed(3))]

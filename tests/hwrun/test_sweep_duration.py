@@ -62,19 +62,28 @@ class Clock:
 
 def test_time_left_follows_how_long_cells_really_take():
     clock = Clock()
-    left = TimeLeft({"a": 10.0, "b": 10.0, "c": 20.0}, clock)
+    left = TimeLeft({"a": 40.0, "b": 40.0, "c": 80.0}, clock)
     clock.now_s = 100.0  # workers were started
     left.keep({"a", "b", "c"})
-    assert left.seconds() == 40.0
+    assert left.seconds() == 160.0
     clock.now_s = 104.0
-    assert left.seconds() == 36.0
-    clock.now_s = 120.0
-    left.done("a")  # it took twice what was estimated: 10 s of prior and 20 s for what 10 s of prior and 10 s were
-    assert left.seconds() == 45.0
+    assert left.seconds() == 156.0
+    clock.now_s = 180.0
+    left.done("a")  # it took twice what was estimated: 40 s of prior and 80 s for what 40 s of prior and 40 s were
+    assert left.seconds() == 180.0
     left.keep({"c"})  # b was skipped
-    assert left.seconds() == 30.0
+    assert left.seconds() == 120.0
     clock.now_s = 1000.0
     assert left.seconds() == 0.0
+
+
+def test_a_slow_first_cell_does_not_speak_for_a_short_sweep():
+    clock = Clock()
+    left = TimeLeft({"a": 2.0, "b": 2.0}, clock)
+    left.keep({"a", "b"})
+    clock.now_s = 34.0  # 32 s, most of it for what is made once
+    left.done("a")
+    assert left.seconds() <= 4.0
 
 
 def test_an_estimate_says_that_it_is_one_and_what_it_does_not_know():
