@@ -2,8 +2,8 @@
 
 A connection is dialled and proved ahead, while the batch before is under way, so that no handshake is in a batch's
 time; what it has exchanged by then is a few hundred bytes, which do not open its congestion window. It carries one
-batch and is closed. Where batches follow each other faster than connections can be dialled, they wait for them: that
-is what cold connections cost, and part of the sender's `send` phase.
+batch and is closed. Batches that follow each other faster than connections can be dialled wait for them, so a full line
+is not measured so.
 """
 
 from __future__ import annotations

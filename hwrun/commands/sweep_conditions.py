@@ -259,6 +259,11 @@ def _tcp_states(arguments: argparse.Namespace) -> list[TcpState]:
             "--tcp-state: cold connections are made from stage to stage only, and inputs or results would cross a link"
             " on a warm one; leave --source and --sink at their defaults"
         )
+    if "cold" in states and arguments.mode != ["single"]:
+        raise BadUsageError(
+            "--tcp-state: cold connections are measured one batch at a time, since those of a full line wait for"
+            " connections to be dialled, which is in no prediction; give --mode single, and no other"
+        )
     return states
 
 

@@ -73,6 +73,18 @@ def test_modes_take_their_parameters():
         (["--queue-depth", "65"], "--queue-depth: got 65, at most 64"),
         (["--threads", "100000"], "--threads: got 100000, at most .* cores"),
         (["--max-cell-time", ""], "--max-cell-time"),
+        (["--tcp-state", "cold"], "give --mode single, and no other"),
+        (["--tcp-state", "cold", "--mode", "single", "--sink", "first"], "leave --source and --sink at their defaults"),
+        (["--plan", "alexnet@a[0:5]+b[5:20]/b8/w-/tcp/f32"], "ends at block 20, expected 21"),
+        (["--plan", "alexnet@a[0:5]+b[5:21]/b8/w-/udp/f32"], "names udp, expected one of tcp, rpc, memory"),
+        (["--plan", "alexnet@a[0:5]+b[5:21]/b8/w-/tcp/f16"], "sends f16, expected f32"),
+        (["--plan", "alexnet@a[0:5]+b[5:21]/b8/w-/tcp/f32", "--splits", "3"], "only models are split"),
+        (["--plan", "alexnet@a[0:5]+b[5:21]/b8/w2/tcp/f32", "--mode", "closed", "--window", "3"], "got windows 2, 3"),
+        (
+            ["--plan", "alexnet@a[0:5]+b[5:21]/b8/w-/tcp/f32", "--emulate", "a"],
+            "has b, expected devices of --emulate a",
+        ),
+        (["--hosts", "A,B,C"], "got 3 hosts"),
         (["--resume", "no-such-folder"], "holds no manifest.json"),
     ],
 )
