@@ -136,6 +136,11 @@ class WorkerClient:
         """The tc lines that hold, and did all the time; raises RequestFailedError where they do not."""
         return self.request(control.CheckShape(), control.Shaped).lines
 
+    def join_rpc(self, rank: int, size: int, rendezvous: str, address: str) -> None:
+        """Let the worker be a member of an RPC group; returns once all have come."""
+        request = control.JoinRpc(name=self.name, rank=rank, size=size, rendezvous=rendezvous, address=address)
+        self.request(request, control.Done)
+
     def close(self) -> None:
         """Leave the worker; it ends what it runs for us."""
         self._closing = True

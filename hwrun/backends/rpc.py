@@ -19,6 +19,8 @@ import queue
 import time
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
@@ -28,6 +30,9 @@ from hwrun.backends.tcp import SocketEnds, TcpLanding, TcpOutlet
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
 from hwrun.records import Scalar
 from hwrun.wire.handover import Handover, HandoverClosed
+
+if TYPE_CHECKING:
+    from hwrun.worker_client import WorkerClient
 
 SCHEME = "rpc:"
 # Longer than any message of a cell takes; a peer's death is seen by its connection, not by waiting.
@@ -241,6 +246,22 @@ class RpcMember:
     def _require_group(self) -> None:
         if not self._joined:
             raise HwrunError("backend rpc: this worker is in no group, expected it to have joined one first")
+
+
+def join_group(members: Sequence[tuple[WorkerClient, str]], rendezvous: str) -> None:
+    """Make these workers one group, each at its address; returns once all have come, or raises what one says.
+
+    Parameters
+    ----------
+    rendezvous : where they meet, as RpcGroup.join reads it; the first is its host.
+    """
+    with ThreadPoolExecutor(max_workers=len(members)) as joining:
+        asked = [
+            joining.submit(client.join_rpc, rank, len(members), rendezvous, address)
+            for rank, (client, address) in enumerate(members)
+        ]
+        for joined in asked:
+            joined.result()
 
 
 class RpcEnds:

@@ -42,7 +42,7 @@ def _described(report: HostReport) -> str:
     if state.pid is not None:
         parts.append(f"process {state.pid} on {state.hostname}")
     if state.uptime_s is not None:
-        parts.append(f"for {format_duration(state.uptime_s)}")
+        parts.append(f"for {format_duration(round(state.uptime_s))}")
     if report.worker is not None:
         parts.append(report.worker)
     parts.append(" ".join(f"{name} {value}" for name, value in state.versions.items()))

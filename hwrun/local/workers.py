@@ -17,14 +17,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hwrun.backends.rpc import RpcEnds
+from hwrun.backends.rpc import RpcEnds, join_group
 from hwrun.backends.tcp import SocketEnds
 from hwrun.errors import PeerGoneError, TimedOutError
 from hwrun.local.testbed import LOOPBACK_ADDRESS, Host, LocalTestbed
@@ -34,7 +33,6 @@ from hwrun.scratch import scratch_folder
 from hwrun.steady import steady_environment, usable_cores
 from hwrun.sweep_cells import Crossing
 from hwrun.testbed import DataPath
-from hwrun.wire import control
 from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import new_token
 from hwrun.wire.tcp import Address, listen
@@ -139,15 +137,7 @@ class LocalWorkers:
         self._group = None
         self._groups += 1
         rendezvous = f"file://{self.folder}/rpc-{self._groups}"
-
-        def join(rank: int, host: str) -> None:
-            address = self._testbed.host(host).steered_address
-            request = control.JoinRpc(name=host, rank=rank, size=len(hosts), rendezvous=rendezvous, address=address)
-            self.client(host).request(request, control.Done)
-
-        with ThreadPoolExecutor(max_workers=len(hosts)) as joining:
-            for joined in [joining.submit(join, rank, host) for rank, host in enumerate(hosts)]:
-                joined.result()
+        join_group([(self.client(host), self._testbed.host(host).steered_address) for host in hosts], rendezvous)
         self._group = group
 
     def probe(self, hop: Crossing, medium: Medium, echo_s: float) -> LinkMeasured:

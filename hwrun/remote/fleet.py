@@ -44,6 +44,7 @@ def settings_of(host: LabHost) -> WorkerSettings:
         threads=host.threads,
         cores=host.cores,
         allow_modules=host.allow_modules,
+        trust_network=host.trust_network,
         tls=host.tls,
     )
 

@@ -20,6 +20,8 @@ from hwrun.wire.tcp import Address
 from hwrun.wire.tls import TlsFiles
 
 CONTROL_PORT, DATA_PORT = 7070, 7071
+# Where the members of an RPC group meet, on the first one's host: this port or one of the next few.
+RPC_PORT, RPC_PORTS = 7080, 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 # What dials or logs in to: names and addresses, nothing that ssh could take for an option.
 _ADDRESS = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.:-]{0,252}")
@@ -51,7 +53,8 @@ class LabHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A device with a worker. Without `ssh` it is this very machine.
 
     `device` names the profile that its measurements go under; `data_address` is where data travel, if not to
-    `address`; `command` runs hwrun there; `folder` takes the worker's log, process number and weights.
+    `address`; `command` runs hwrun there; `folder` takes the worker's log, process number and weights. With
+    `trust_network` it may join RPC groups, which ask for no token and meet from `rpc_port` on.
     """
 
     name: str
@@ -67,6 +70,8 @@ class LabHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     threads: int = 1
     cores: str | None = None
     allow_modules: tuple[str, ...] = ()
+    trust_network: bool = False
+    rpc_port: int = RPC_PORT
     tls: TlsPaths | None = None
 
     @property
@@ -194,6 +199,7 @@ def _check_host(host: LabHost, at: str) -> None:
             require(_is_dialled(address), field, address, "one that others can dial, such as 192.168.7.11")
     for field, port in (("control_port", host.control_port), ("data_port", host.data_port)):
         require(0 < port < 65536, field, port, "1 to 65535")
+    require(0 < host.rpc_port <= 65536 - RPC_PORTS, "rpc_port", host.rpc_port, f"1 to {65536 - RPC_PORTS}")
     if host.interface is not None:
         require(_INTERFACE.fullmatch(host.interface), "interface", host.interface, "a name such as eth0")
     if host.ssh is not None:

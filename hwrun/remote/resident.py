@@ -43,6 +43,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     threads: int
     cores: str | None = None
     allow_modules: tuple[str, ...] = ()
+    trust_network: bool = False
     tls: TlsPaths | None = None
 
 
@@ -236,6 +237,8 @@ def _command(place: _Place) -> list[str]:
     words += ["--threads", str(settings.threads), "--cache", str(place.folder / "weights")]
     if settings.cores is not None:
         words += ["--cores", settings.cores]
+    if settings.trust_network:
+        words += ["--trust-network"]
     for module in settings.allow_modules:
         words += ["--allow-module", module]
     if settings.tls is not None:

@@ -34,10 +34,17 @@ class RemoteSite:
     def refuses(self, cell: PlannedCell) -> tuple[str, str] | None:
         """Shaped cells between hosts that no interface lies between, or whose results would pass the shaped path by."""
         if cell.backend == "rpc":
-            return (
-                "RPC is pickle and asks for no token, so a testbed file's workers form no group",
-                "measure it with --local, where the network is the sweep's own",
-            )
+            wary = [name for name in dict.fromkeys(cell.hosts) if not self.lab.host(name).trust_network]
+            if wary:
+                return (
+                    f"RPC is pickle and asks for no token, and {' and '.join(wary)} must not trust the network",
+                    "set trust_network in the testbed file if everybody on that network may run code there, or --local",
+                )
+            if cell.is_shaped:
+                return (
+                    "RPC chooses its ports itself, so what is shaped by port would not be its data",
+                    "measure it unshaped, or with --local",
+                )
         if not cell.is_shaped:
             return None
         for host in map(self.lab.host, dict.fromkeys(cell.hosts)):
@@ -47,6 +54,11 @@ class RemoteSite:
                     "measure it unshaped, give the host an address of its network, or sweep with --local",
                 )
         sink = self.lab.host(cell.sink_host)
+        if cell.source == "sink" and sink.ssh is not None:
+            return (
+                f"inputs come from this machine and not from {sink.name}, over a path that is not shaped",
+                f"run the sweep on {sink.name}",
+            )
         if len(cell.stages) > 1 and cell.sink == "first" and (sink.ssh is not None or not self.lab.results_port):
             return (
                 f"results are wanted on {sink.name}, and their way there is shaped only if they are taken there, at a"

@@ -11,16 +11,18 @@ from typing import Self
 
 from msgspec import structs
 
+from hwrun.backends.rpc import RpcEnds, join_group
 from hwrun.backends.tcp import SocketEnds
 from hwrun.errors import HwrunError, PeerGoneError
 from hwrun.models.weights import WeightStore
 from hwrun.records import LinkMeasured, Medium
 from hwrun.remote.fleet import credentials_of, require_sound, start_workers
-from hwrun.remote.lab_file import Lab, LabHost
+from hwrun.remote.lab_file import RPC_PORTS, Lab, LabHost
+from hwrun.remote.testbed import numeric_address
 from hwrun.scratch import scratch_folder
 from hwrun.sweep_cells import Crossing
 from hwrun.testbed import DataPath
-from hwrun.wire.control import WorkerBusyError
+from hwrun.wire.control import WorkerBusyError, WorkerRefusedError
 from hwrun.wire.tcp import Address, listen
 from hwrun.worker_client import WorkerClient, probe_over
 
@@ -42,6 +44,8 @@ class RemoteWorkers:
         self._hosts = tuple(lab.host(name) for name in hosts)
         self.credentials = credentials_of(lab)
         self._clients: dict[str, WorkerClient] = {}
+        self._group: tuple[tuple[str, int], ...] | None = None
+        self._groups = 0
         self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -105,9 +109,28 @@ class RemoteWorkers:
     def kill(self) -> None:
         """Nothing of it outlives this process: a worker ends what it runs for us when the connection ends."""
 
-    def ends(self, path: DataPath) -> SocketEnds:
+    def ends(self, path: DataPath) -> SocketEnds | RpcEnds:
         """A pipeline's ends over that path."""
-        return SocketEnds(self.route(path), self.credentials)
+        sockets = SocketEnds(self.route(path), self.credentials)
+        if path.backend != "rpc":
+            return sockets
+        self._join_group(path)
+        return RpcEnds(sockets, path.hosts)
+
+    def _join_group(self, path: DataPath) -> None:
+        """Let the path's workers be one RPC group, unless they are it already."""
+        hosts = [self._lab.host(name) for name in dict.fromkeys(path.hosts)]
+        group = tuple((host.name, self.client(host.name).welcome.pid) for host in hosts)
+        if group == self._group:
+            return
+        self._group = None
+        # A port of its own for each group: what an earlier one met by may still be open.
+        port = hosts[0].rpc_port + self._groups % RPC_PORTS
+        self._groups += 1
+        addresses = [numeric_address(host) for host in hosts]
+        members = [(self.client(host.name), address) for host, address in zip(hosts, addresses, strict=True)]
+        join_group(members, f"tcp://{Address(host=addresses[0], port=port)}")
+        self._group = group
 
     def probe(self, hop: Crossing, medium: Medium, echo_s: float) -> LinkMeasured:
         """What the path from one host to another is."""
@@ -127,6 +150,8 @@ class RemoteWorkers:
             except WorkerBusyError as error:
                 if time.monotonic() > deadline_s:
                     raise HwrunError(str(error)) from error  # it is there: no case for starting it again
+            except WorkerRefusedError as error:
+                raise HwrunError(f"{error}, and start it again: hwrun down, hwrun up") from error
             except PeerGoneError as error:
                 if not waits or time.monotonic() > deadline_s:
                     raise PeerGoneError(f"worker {host.name}: {error} Start it with: hwrun up") from error

@@ -162,6 +162,7 @@ def _receive(connection: Stream, count: int, deadline_s: float) -> bytes:
         except OSError as error:
             raise PeerGoneError(f"authentication: the peer left ({error})") from error
         if not piece:
-            raise PeerGoneError(f"authentication: the peer closed after {len(received)} of {count} bytes")
+            hint = "" if received else "; it may expect TLS, or be no hwrun worker"
+            raise PeerGoneError(f"authentication: the peer closed after {len(received)} of {count} bytes{hint}")
         received += piece
     return received

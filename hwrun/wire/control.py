@@ -292,8 +292,12 @@ class RequestFailedError(HwrunError):
     """A worker could not do what it was asked."""
 
 
-class WorkerBusyError(PeerGoneError):
-    """A worker serves another orchestrator and closed the connection; it may be asked again later."""
+class WorkerRefusedError(PeerGoneError):
+    """A worker will not serve this orchestrator and closed the connection."""
+
+
+class WorkerBusyError(WorkerRefusedError):
+    """A worker serves another orchestrator now; it may be asked again later."""
 
 
 def send_control(connection: Connection, message: ControlMessage) -> None:
@@ -340,7 +344,7 @@ def answered(decoded: ControlMessage, expected: type[_Expected], peer: str) -> _
     if isinstance(decoded, Refused) and decoded.busy:
         raise WorkerBusyError(f"{peer}: refused: {decoded.reason}")
     if isinstance(decoded, Refused):
-        raise PeerGoneError(f"{peer}: refused: {decoded.reason}")
+        raise WorkerRefusedError(f"{peer}: refused: {decoded.reason}")
     if isinstance(decoded, Failed | StageFailed):
         raise RequestFailedError(f"{peer}: {decoded.reason}")
     raise ProtocolError(f"{peer}: got {type(decoded).__name__}, expected {expected.__name__}")

@@ -11,7 +11,10 @@ from hwrun.errors import HwrunError
 from hwrun.remote.lab_file import read_lab
 from hwrun.remote.site import RemoteSite
 from hwrun.remote.testbed import LEASE_S, RemoteTestbed
+from hwrun.remote.workers import RemoteWorkers
 from hwrun.shaping.setting import Path, Peer, egresses_of
+from hwrun.testbed import DataPath
+from hwrun.wire import control
 from paretosim.link import Link
 
 SLOW = Link(schema_version=1, name="slow", rate_bps=5e6, one_way_delay_s=0.2, return_rate_bps=5e6, return_delay_s=0.0)
@@ -121,6 +124,58 @@ def test_a_shaped_cell_is_measured_unless_its_results_would_pass_the_shaped_path
     assert site.refuses(planned(lab, "--hosts", "here,pi-b", "--sink", "first")) is None
     without = RemoteSite(msgspec.structs.replace(read_lab(lab), results_port=0), ("here", "pi-b"))
     assert without.refuses(planned(lab, "--hosts", "here,pi-b", "--sink", "first")) is not None
+
+
+def test_inputs_that_come_from_elsewhere_than_the_sink_are_not_shaped_as_asked(lab):
+    site = RemoteSite(read_lab(lab), ("pi-a", "pi-b", "here"))
+    reason, remedy = site.refuses(planned(lab, "--hosts", "pi-a,pi-b", "--source", "sink"))
+    assert "inputs come from this machine and not from pi-b" in reason
+    assert remedy == "run the sweep on pi-b"
+    assert site.refuses(planned(lab, "--hosts", "pi-a,here", "--source", "sink")) is None
+
+
+def test_rpc_is_for_hosts_that_trust_the_network_and_is_not_shaped(lab):
+    rpc = ("--backend", "rpc", "--hosts", "pi-a,here")
+    reason, remedy = RemoteSite(read_lab(lab), ("pi-a", "here")).refuses(planned(lab, *rpc))
+    assert "asks for no token, and pi-a and here must not trust the network" in reason
+    assert "set trust_network" in remedy
+    lab.write_text(FILE.replace("device =", "trust_network = true\ndevice ="))
+    site = RemoteSite(read_lab(lab), ("pi-a", "here"))
+    assert "RPC chooses its ports itself" in site.refuses(planned(lab, *rpc))[0]
+    unshaped = sweep_plan(parsed(["--testbed", str(lab), "--splits", "3", *rpc, "--repeats", "1"])).cells[0]
+    assert site.refuses(unshaped) is None
+
+
+class Member:
+    """A worker that is asked to join a group."""
+
+    def __init__(self, pid):
+        self.welcome = control.Welcome(versions={}, pid=pid, data_port=1, conditions={})
+        self.joined = []
+
+    def join_rpc(self, *asked):
+        self.joined.append(asked)
+
+
+def test_workers_join_one_group_and_a_new_one_only_when_others_take_part_or_one_was_started_again(lab, monkeypatch):
+    (lab.parent / "token").touch(mode=0o600)
+    (lab.parent / "token").write_bytes(b"a token of sixteen bytes or more")
+    workers = RemoteWorkers(read_lab(lab), ("pi-a", "pi-b", "here"))
+    members = workers._clients = {name: Member(pid) for pid, name in enumerate(("pi-a", "pi-b", "here"))}
+    monkeypatch.setattr(workers, "_folder", lab.parent, raising=False)
+
+    def ends(*hosts):
+        workers.ends(DataPath(hosts, (None,) * (len(hosts) - 1), hosts[-1], None, "rpc"))
+
+    ends("pi-a", "pi-b", "pi-b")
+    ends("pi-a", "pi-b", "pi-b")
+    assert members["pi-a"].joined == [(0, 2, "tcp://192.0.2.11:7080", "192.0.2.11")]
+    assert members["pi-b"].joined == [(1, 2, "tcp://192.0.2.11:7080", "192.0.2.12")]
+    members["pi-b"] = workers._clients["pi-b"] = Member(77)
+    ends("pi-a", "pi-b")
+    assert members["pi-b"].joined == [(1, 2, "tcp://192.0.2.11:7081", "192.0.2.12")]
+    ends("pi-b", "here")
+    assert members["here"].joined == [(1, 2, "tcp://192.0.2.12:7082", "192.0.2.1")]
 
 
 def test_loopback_is_not_shaped(lab):
