@@ -127,6 +127,16 @@ def test_an_output_that_cannot_be_written_is_refused(
     assert "cannot be written" in capsys.readouterr().err
 
 
+def test_the_page_is_written_although_the_reader_of_stdout_leaves(synthetic: Callable) -> None:
+    run = synthetic(splits=(1, 3))
+    command = [sys.executable, "-m", "validation", "report", str(run.write()), "--profiles", str(run.profiles)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+    assert (run.folder / "report" / "index.html").stat().st_size > 0
+
+
 def test_several_runs_are_one_report(synthetic: Callable, tmp_path: Path) -> None:
     one = synthetic("one", manifest_changes={"run_id": "run-one"}, factors=off(1.0), repeats=1)
     two = synthetic("two", manifest_changes={"run_id": "run-two"}, factors=off(1.5), repeats=1)

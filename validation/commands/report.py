@@ -85,12 +85,17 @@ def run(arguments: Namespace) -> int:
     else:
         joined = _held_out(arguments, runs, store)
     assessment = assess(joined, arguments.tolerance, resampling, held_out=arguments.hold_out)
+    page, unwritten = output / PAGE, None
+    try:
+        write_report(assessment, output)  # first, so that it is there although whoever reads stdout stops early
+    except BadInputError as error:
+        unwritten = error  # what was found is shown even where the page cannot be written
     if arguments.json:
         sys.stdout.write(as_json(assessment).decode())
     else:
         _show(assessment)
-    sys.stdout.flush()  # what was found is shown even where the page cannot be written
-    page = write_report(assessment, output)
+    if unwritten is not None:
+        raise unwritten
     print(f"report: {page}", file=sys.stderr if arguments.json else sys.stdout)
     return DONE if assessment.joined.comparisons else FAILED
 
@@ -139,8 +144,8 @@ def _output_directory(arguments: Namespace) -> Path:
     return folder / "report"
 
 
-def write_report(assessment: Assessment, output: Path) -> Path:
-    """Write index.html, report.md and report.json into `output`, and return the path of the page.
+def write_report(assessment: Assessment, output: Path) -> None:
+    """Write index.html, report.md and report.json into `output`.
 
     Raises
     ------
@@ -157,7 +162,6 @@ def write_report(assessment: Assessment, output: Path) -> Path:
             (output / name).write_bytes(content)
     except OSError as error:
         raise BadInputError(f"-o: {output} cannot be written: {error.strerror}; name another with -o DIR") from error
-    return output / PAGE
 
 
 def _show(assessment: Assessment) -> None:
