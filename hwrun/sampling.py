@@ -114,7 +114,7 @@ def no_gpus() -> tuple[GpuSample, ...]:
 def nvml_gpus() -> Callable[[], tuple[GpuSample, ...]]:
     """What reads this host's NVIDIA accelerators; `no_gpus` where there is none, or nvidia-ml-py is not installed."""
     try:
-        import pynvml  # type: ignore[import-untyped,unused-ignore]  # or not installed
+        import pynvml  # type: ignore[import-untyped,import-not-found,unused-ignore]  # or not installed
     except ImportError:
         return no_gpus
     try:

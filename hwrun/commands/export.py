@@ -100,8 +100,8 @@ def _write_with(path: Path, option: str, write: Callable[[Path], object]) -> Non
 
 
 def _parquet_writer(rows: Sequence[dict[str, Scalar]]) -> Callable[[Path], None]:
-    import pyarrow  # type: ignore[import-untyped,unused-ignore]  # or not installed
-    from pyarrow import parquet  # type: ignore[import-untyped,unused-ignore]
+    import pyarrow  # type: ignore[import-untyped,import-not-found,unused-ignore]  # or not installed
+    from pyarrow import parquet  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
