@@ -16,7 +16,8 @@ def summary_rows(cells: Sequence[Cell]) -> list[dict[str, Scalar]]:
     `latency_s` and `throughput_per_s` are medians over repeats, `…_spread` half the range over them relative to
     that (None with one repeat); both are None where no repeat was done. `overruns` counts measured batches in
     which an emulated stage was late. `top1` is the share of `top1_images` labelled images that the unsplit model has
-    right, None without labels or weights. `split` is None of plans over other than two stages; `cuts` has them all.
+    right, None without labels or weights. `held_back` names what slowed a worker's processor.
+    `split` is None of plans over other than two stages; `cuts` has them all.
     """
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
@@ -56,6 +57,9 @@ def _row(cells: Sequence[Cell]) -> dict[str, Scalar]:
         "throughput_per_s": statistics.median(throughputs) if done else None,
         "throughput_spread": _spread(throughputs),
         "bitwise_equal": all(check.bitwise_equal for check in checks) if checks else None,
+        "held_back": "; ".join(
+            dict.fromkeys(f"{w.host}: {what}" for cell in done for w in cell.watched for what in w.held_back)
+        ),
         "top1": done[-1].accuracy.top1 if done and done[-1].accuracy is not None else None,
         "top1_images": done[-1].accuracy.unsplit_images if done and done[-1].accuracy is not None else None,
         "overruns": sum(

@@ -16,6 +16,7 @@ def row(**more):
         "latency_spread": 0.123,
         "throughput_per_s": 31.8, "throughput_spread": 0.012, "bitwise_equal": True, "overruns": 0, "status": "done",
         "reason": None, "remedy": None, "top1": None, "top1_images": None,
+        "held_back": "",
     } | more  # fmt: skip
 
 
@@ -62,6 +63,12 @@ def test_top1_is_said_once_a_model_with_how_many_images_it_is_of(shown):
     out = shown(*(row(cuts=cut, top1=0.914, top1_images=256) for cut in ("14", "18")))
     assert out.count("top-1 of mobilenet_v2: 91.4% of 256 images, by the unsplit model") == 1
     assert "top-1" not in shown(row())
+
+
+def test_a_processor_that_was_held_back_is_a_caution(shown):
+    out = shown(row(), row(cuts="18", held_back="pi2: throttled, in between"))
+    assert "caution: a processor was held back in 1 of 2 rows (pi2: throttled, in between)" in out
+    assert "caution" not in shown(row())
 
 
 def test_no_rows_are_no_table_to_speak_of(shown):
