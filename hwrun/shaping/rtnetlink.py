@@ -20,11 +20,13 @@ NEW_QDISC, DEL_QDISC, GET_QDISC = 36, 37, 38
 NEW_CLASS, GET_CLASS = 40, 42
 NEW_FILTER, GET_FILTER = 44, 46
 REQUEST, ACK, DUMP, CREATE, EXCLUSIVE, REPLACE = 0x1, 0x4, 0x300, 0x400, 0x200, 0x100
+_NEW_LINK, _GET_LINK = 16, 18
 _ERROR, _DONE = 2, 3
 _KIND, _OPTIONS = 1, 2
 ROOT = 0xFFFFFFFF
 _HEADER = struct.Struct("=IHHII")
 _TCMSG = struct.Struct("=BxxxiIII")
+_IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, mask of changed flags
 _RECEIVE_BYTES = 2**18
 _TIMEOUT_S = 10.0
 
@@ -113,6 +115,16 @@ class TrafficSocket:
         found = [Traffic.decoded(raw) for raw in self._exchange(kind, asked.encoded(), REQUEST | DUMP)]
         return [one for one in found if one.index == index]  # qdiscs come for all interfaces
 
+    def link(self, index: int) -> dict[int, bytes]:
+        """Attributes of an interface (IFLA_…)."""
+        (raw,) = self._exchange(_GET_LINK, _IFINFO.pack(0, 0, index, 0, 0), REQUEST)
+        return attributes(raw[_IFINFO.size :])
+
+    def change_link(self, index: int, raw: bytes) -> None:
+        """Set these attributes of an interface."""
+        for _ in self._exchange(_NEW_LINK, _IFINFO.pack(0, 0, index, 0, 0) + raw, REQUEST | ACK):
+            pass
+
     def _exchange(self, kind: int, body: bytes, flags: int) -> Iterator[bytes]:
         self._sequence += 1
         self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
@@ -133,3 +145,17 @@ class TrafficSocket:
                         raise OSError(code, os.strerror(code) if code != errno.ENOENT else "unknown kind or none there")
                     return
                 yield payload
+                if not flags & (ACK | DUMP):
+                    return  # one answer, and no acknowledgement after it
+
+
+def link_attributes(index: int) -> dict[int, bytes]:
+    """Attributes of an interface of the calling thread's network namespace."""
+    with TrafficSocket() as netlink:
+        return netlink.link(index)
+
+
+def change_link(index: int, raw: bytes) -> None:
+    """Set attributes of an interface of the calling thread's network namespace."""
+    with TrafficSocket() as netlink:
+        netlink.change_link(index, raw)

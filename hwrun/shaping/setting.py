@@ -40,7 +40,7 @@ _LEAST_BPS, _MOST_BPS = 8, 30_000_000_000
 # TC_H_MAJ of the root: whoever finds it knows whose it is. The low bits say which offloads were on before, so that a
 # setting whose owner was killed can still be taken back whole.
 HANDLE_MAJOR = 0x4850
-OFFLOADS: tuple[Offload, ...] = ("tso", "gso")
+OFFLOADS: tuple[Offload, ...] = ("tso", "gso", "segs")
 _MOST_PATHS = 64
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.offloads import MOST_SEGMENTS
 from hwrun.shaping.claims import Claim, Side, claims_of, setting_of
 from hwrun.shaping.setting import FRAME_BYTES, LOSS_STEPS, Egress, Setting, loss_of
 
@@ -44,6 +45,7 @@ def lines(setting: Setting) -> tuple[str, ...]:
     device, root = f"dev {setting.interface}", f"{setting.major:x}:"
     found = [
         f"ethtool -K {setting.interface} tso off gso off",
+        f"ip link set {device} gso_max_segs 1",
         f"tc qdisc add {device} root handle {root} htb default 0",
     ]
     for number, path in enumerate(setting.paths, start=1):
@@ -60,9 +62,12 @@ def lines(setting: Setting) -> tuple[str, ...]:
 
 def removal_lines(setting: Setting) -> tuple[str, ...]:
     """The commands that take it back."""
-    back = " ".join(f"{name} on" for name in setting.restores)
-    restored = (f"ethtool -K {setting.interface} {back}",) if back else ()
-    return (f"tc qdisc del dev {setting.interface} root", *restored)
+    found = [f"tc qdisc del dev {setting.interface} root"]
+    if back := " ".join(f"{name} on" for name in setting.restores if name != "segs"):
+        found.append(f"ethtool -K {setting.interface} {back}")
+    if "segs" in setting.restores:
+        found.append(f"ip link set dev {setting.interface} gso_max_segs {MOST_SEGMENTS}")
+    return tuple(found)
 
 
 def _filter(claim: Claim, root: str) -> str:

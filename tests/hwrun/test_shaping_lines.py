@@ -12,28 +12,33 @@ from hwrun.shaping.tc_lines import lines, parse, removal_lines
 DURESS = Setting(
     interface="eth0",
     paths=(Path(Egress(rate_bps=5_000_000, delay_s=0.2, limit_packets=8690), (Peer("10.0.0.2", (7071,)),)),),
-    restores=("tso", "gso"),
+    restores=("tso", "gso", "segs"),
 )
 
 
 def test_the_papers_link_is_these_lines() -> None:
     assert lines(DURESS) == (
         "ethtool -K eth0 tso off gso off",
-        "tc qdisc add dev eth0 root handle 4853: htb default 0",
-        "tc class add dev eth0 parent 4853: classid 4853:1 htb rate 32gbit burst 1000000b cburst 1000000b quantum 1514",
-        "tc qdisc add dev eth0 parent 4853:1 handle 4863: netem limit 8690 delay 200ms rate 5mbit",
-        "tc filter add dev eth0 parent 4853: protocol ip prio 3 u32 match ip dst 10.0.0.2/32"
-        " match ip protocol 6 0xff match ip dport 7071 0xffff flowid 4853:1",
-        "tc filter add dev eth0 parent 4853: protocol ip prio 3 u32 match ip dst 10.0.0.2/32"
-        " match ip protocol 6 0xff match ip sport 7071 0xffff flowid 4853:1",
+        "ip link set dev eth0 gso_max_segs 1",
+        "tc qdisc add dev eth0 root handle 4857: htb default 0",
+        "tc class add dev eth0 parent 4857: classid 4857:1 htb rate 32gbit burst 1000000b cburst 1000000b quantum 1514",
+        "tc qdisc add dev eth0 parent 4857:1 handle 4867: netem limit 8690 delay 200ms rate 5mbit",
+        "tc filter add dev eth0 parent 4857: protocol ip prio 3 u32 match ip dst 10.0.0.2/32"
+        " match ip protocol 6 0xff match ip dport 7071 0xffff flowid 4857:1",
+        "tc filter add dev eth0 parent 4857: protocol ip prio 3 u32 match ip dst 10.0.0.2/32"
+        " match ip protocol 6 0xff match ip sport 7071 0xffff flowid 4857:1",
     )
-    assert removal_lines(DURESS) == ("tc qdisc del dev eth0 root", "ethtool -K eth0 tso on gso on")
+    assert removal_lines(DURESS) == (
+        "tc qdisc del dev eth0 root",
+        "ethtool -K eth0 tso on gso on",
+        "ip link set dev eth0 gso_max_segs 65535",
+    )
 
 
 def test_a_rate_alone_by_htb_needs_no_netem_and_has_little_free_credit() -> None:
     egress = Egress(rate_bps=100_000_000, limit_packets=100, limiter="htb")
     setting = Setting(interface="eth0", paths=(Path(egress, (Peer("fd00::2"),)),), except_ports=(22,))
-    assert lines(setting)[2:] == (
+    assert lines(setting)[3:] == (
         "tc class add dev eth0 parent 4850: classid 4850:1 htb rate 100mbit burst 5000b cburst 5000b quantum 1514",
         "tc qdisc add dev eth0 parent 4850:1 handle 4860: pfifo limit 100",
         "tc filter add dev eth0 parent 4850: protocol ipv6 prio 2 u32 match ip6 dst fd00::2/128"
@@ -92,7 +97,7 @@ def settings(draw: st.DrawFn) -> Setting:
         interface=draw(st.sampled_from(["eth0", "enp3s0", "wlan0", "eth0.7"])),
         paths=paths,
         except_ports=tuple(port for port in draw(ports) if port not in taken),
-        restores=draw(st.sampled_from([(), ("tso",), ("gso",), ("tso", "gso")])),
+        restores=draw(st.sampled_from([(), ("tso",), ("gso",), ("tso", "gso", "segs")])),
     )
 
 
@@ -110,13 +115,13 @@ def test_a_setting_is_what_its_filters_stand_for(setting: Setting) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({1: ""}, "got no line that adds a root"),
-        ({1: "tc qdisc add dev eth0 root handle 1: htb default 0"}, "its root is 1:, which is not hwrun's"),
+        ({2: ""}, "got no line that adds a root"),
+        ({2: "tc qdisc add dev eth0 root handle 1: htb default 0"}, "its root is 1:, which is not hwrun's"),
         ({0: "ethtool -K eth0 tso off"}, "got 'ethtool -K eth0 tso off', expected 'ethtool -K eth0 tso off gso off'"),
-        ({2: "rm -rf /"}, "got 'rm -rf /', expected 'tc class add"),
-        ({5: ""}, "its filters are not those that hwrun would set"),
+        ({3: "rm -rf /"}, "got 'rm -rf /', expected 'tc class add"),
+        ({6: ""}, "its filters are not those that hwrun would set"),
         (
-            {3: "tc qdisc add dev eth0 parent 4853:1 handle 4863: netem limit 8690 delay 200ms rate 5mbps"},
+            {3: "tc qdisc add dev eth0 parent 4857:1 handle 4867: netem limit 8690 delay 200ms rate 5mbps"},
             "got '5mbps'",
         ),
     ],

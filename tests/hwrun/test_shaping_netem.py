@@ -25,7 +25,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_what_is_set_by_netlink_is_read_back_and_tc_shows_the_same(found: dict[str, Any]) -> None:
     assert found["read_back"]
-    assert "qdisc netem 4863: parent 4853:1 limit 8690 delay 40ms rate 20Mbit" in found["tc"]
+    assert "qdisc netem 4867: parent 4857:1 limit 8690 delay 40ms rate 20Mbit" in found["tc"]
 
 
 def test_a_transfer_takes_the_rate_and_the_delay(found: dict[str, Any]) -> None:

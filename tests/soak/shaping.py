@@ -21,6 +21,7 @@ from hwrun.local.namespaces import availability
 from hwrun.offloads import is_on
 from hwrun.shaping import kernel
 from hwrun.shaping.keeper import keeper_of
+from hwrun.shaping.setting import OFFLOADS
 from tests.hwrun.shaping_guest import FAR, two_hosts
 from tests.hwrun.user_mode_linux import missing_programs, run_in_guest
 
@@ -36,7 +37,7 @@ _PATIENCE_S = 10.0
 def is_clean() -> bool:
     """Whether the interface is as the kernel made it, and nobody keeps it."""
     return (
-        kernel.read("eth0").is_default and keeper_of("eth0") is None and is_on("eth0", "tso") and is_on("eth0", "gso")
+        kernel.read("eth0").is_default and keeper_of("eth0") is None and all(is_on("eth0", name) for name in OFFLOADS)
     )
 
 
