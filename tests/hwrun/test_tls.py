@@ -10,13 +10,17 @@ import torch
 import trustme
 
 from hwrun.errors import BadUsageError, PeerGoneError, ProtocolError, TimedOutError
-from hwrun.wire import admission
+from hwrun.models.weights import WeightStore
+from hwrun.reference import References, compare
+from hwrun.wire import admission, tls
 from hwrun.wire.admission import Credentials, admit_peer, dial_peer
 from hwrun.wire.authentication import AuthenticationError, Purpose
 from hwrun.wire.frames import Kind
 from hwrun.wire.tcp import Address, BufferPool, Connection, dial, listen
 from hwrun.wire.tensors import incoming, outgoing
 from hwrun.wire.tls import CertificateError, TlsFiles, TlsStream, load_tls
+from hwrun.worker_client import WorkerClient, probe_over
+from tests.hwrun.test_worker import MODEL, RunningWorker, pipeline
 
 TOKEN = b"a token of sixteen bytes or more"
 
@@ -247,3 +251,28 @@ def test_files_that_cannot_be_used_are_named(lab, tmp_path):
     open_key.chmod(0o644)
     with pytest.raises(BadUsageError, match="chmod 600"):
         load_tls(TlsFiles(one.certificate, open_key, one.authority))
+
+
+def test_a_pipeline_and_a_probe_of_workers_with_tls_speak_nothing_else(lab, tmp_path, monkeypatch):
+    """Control, inputs, activations and a probe, each over TLS; only results within a host take a unix socket."""
+    shaken = []
+    original = tls._shaken
+    monkeypatch.setattr(tls, "_shaken", lambda *arguments: shaken.append(1) or original(*arguments))
+    store = WeightStore(tmp_path / "weights")
+    reference = References(store, threads=1, seed=0).of(MODEL, 1)
+    workers = [RunningWorker(tmp_path / name, credentials=credentials(lab[name])) for name in ("one", "two")]
+    try:
+        with pipeline(workers, (reference, store), tmp_path, input_at_sink=True) as running:
+            assert compare(running.prime(), reference.outputs).bitwise_equal
+        # Two control connections, the input's and the activations', both ends of each.
+        assert len(shaken) == 8
+        client = workers[0].client()
+        probed = probe_over(client, str(workers[1].data), "loopback", None, 0.2)
+        assert len(probed.rtt_samples_s) > 0
+        assert len(shaken) == 12
+        client.close()
+        with pytest.raises((ProtocolError, PeerGoneError)):
+            WorkerClient.dial("w", workers[0].control, Credentials(TOKEN))
+    finally:
+        for worker in workers:
+            worker.stop()

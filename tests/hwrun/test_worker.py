@@ -38,19 +38,20 @@ MODEL = "mobilenet_v2"
 
 
 class RunningWorker:
-    def __init__(self, folder, once=False):
+    def __init__(self, folder, once=False, credentials=CREDENTIALS):
+        self.credentials = credentials
         listeners = [listen(Address(host="127.0.0.1")) for _ in range(2)]
         self.control, self.data = (Address(*listener.getsockname()) for listener in listeners)
         self.log = []
         self.store = WeightStore(folder)
         self.worker = Worker(
-            *listeners, credentials=CREDENTIALS, store=self.store, threads=1, once=once, log=self.log.append
+            *listeners, credentials=credentials, store=self.store, threads=1, once=once, log=self.log.append
         )
         self.thread = threading.Thread(target=self.worker.serve)
         self.thread.start()
 
     def client(self):
-        return WorkerClient.dial("w", self.control, CREDENTIALS)
+        return WorkerClient.dial("w", self.control, self.credentials)
 
     def wait_for_log(self, words):
         deadline_s = time.monotonic() + 5
@@ -121,7 +122,7 @@ def pipeline(workers, reference_and_store, folder, split=10, limit_s=60, **chang
     for client, stage in zip(clients, stages, strict=True):
         client.supply(reference.digests[stage.first : stage.last], store)
     try:
-        ends = SocketEnds(LoopbackRoute(workers, folder), CREDENTIALS)
+        ends = SocketEnds(LoopbackRoute(workers, folder), workers[0].credentials)
         with Pipeline(
             clients, ends, deployment(reference, stages, **changes),
             time.monotonic() + limit_s,
