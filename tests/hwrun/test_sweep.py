@@ -42,6 +42,7 @@ from tests.hwrun import tiny_cifar10
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 120
+PLAN = "mobilenet_v2@toy[0:8]+toy[8:14]+toy[14:21]/b2/w-/tcp/f32"
 needs_namespaces = pytest.mark.skipif(availability().how == "none", reason=str(availability().reason))
 
 
@@ -526,4 +527,48 @@ def test_a_killed_orchestrator_takes_its_workers_along_and_its_sweep_is_resumed_
     assert after[: len(before)] == before
     assert len(after) == 8
     assert len({cell.cell_id for cell in after}) == 8
+    assert left_in(scratch) == []
+
+
+@pytest.mark.root
+@needs_namespaces
+def test_three_stages_cross_two_links_of_their_own(in_this_process, profiles, tmp_path):
+    folder = tmp_path / "run"
+    arguments = options(profiles, folder, "--link", "unshaped+far", "--plan", PLAN, "--emulate", "toy")
+    del arguments[arguments.index("--splits") : arguments.index("--splits") + 2]
+    code, _, err = swept(*arguments)
+    assert code == 0, err
+    (cell,) = read_run(folder).cells
+    assert cell.output_check.bitwise_equal
+    assert cell.hosts == ("A", "B", "C")
+    assert [measured.medium for measured in cell.links_measured] == ["veth", "relay"]
+    assert cell.latency_s() - 0.042 == pytest.approx(0.1, abs=0.05)
+    assert all(hop.send_bytes > 0 and hop.receive_bytes > 0 for hop in cell.buffers)
+    assert len(cell.buffers) == 2
+    for batch in cell.subruns[0].batches:
+        first, second, third = batch.stages
+        assert second.receive_end_s - first.send_start_s < 0.05
+        assert third.receive_end_s - second.send_start_s >= 0.1
+
+
+@pytest.mark.root
+@needs_namespaces
+def test_stages_that_call_one_another_cross_the_link_and_leave_nothing(profiles, scratch, tmp_path):
+    """RPC joins processes, so these are; results come back over the link, from one without blocks."""
+    folder = tmp_path / "run"
+    arguments = options(
+        profiles, folder, "--link", "far", "--link", "unshaped", "--backend", "rpc", "--sink", "first", splits="10"
+    )
+    with running_sweep(scratch, *arguments) as (process, children):
+        wait_until((folder / MANIFEST_NAME).exists, "the manifest")
+        children += psutil.Process(process.pid).children(recursive=True)
+        _, err = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, err
+        assert_all_end(children)
+    by_link = {cell.link_name: cell for cell in read_run(folder).cells}
+    for name, crossed_s in (("far", 0.2), ("unshaped", 0.0)):
+        cell = by_link[name]
+        assert cell.output_check.bitwise_equal
+        assert len(cell.subruns[0].batches[0].stages) == 2
+        assert cell.latency_s() - 0.042 == pytest.approx(crossed_s, abs=0.06)
     assert left_in(scratch) == []
