@@ -8,7 +8,6 @@ anything of it is parsed; a bad frame closes that connection alone, with a line 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import queue
 import socket
@@ -19,31 +18,24 @@ from collections.abc import Callable, Collection, Iterator
 
 import torch
 
-from hwrun.backends import memory, rpc
-from hwrun.backends.cold_tcp import ColdTcpInlet, ColdTcpOutlet
-from hwrun.backends.contract import Outlet
 from hwrun.backends.memory import MemoryExchange
-from hwrun.backends.tcp import TcpInlet, dial_outlet
 from hwrun.clock_state import clock_state
-from hwrun.compute_device import DeviceName, accelerator
+from hwrun.compute_device import DeviceName
 from hwrun.conditions import alike_versions, version_differences
+from hwrun.deployed_stages import DeployedStages
 from hwrun.doctor.gathering import gather
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
-from hwrun.models.weights import WeightStore, load_stage
-from hwrun.overlapped_stage import OverlappedStage
+from hwrun.models.weights import WeightStore
 from hwrun.probe import MAX_ECHO_S, answer_probe, run_probe
 from hwrun.records import Scalar
 from hwrun.sampling import Sampler, nvml_gpus
-from hwrun.serial_stage import SerialStage
 from hwrun.shaping.on_the_wire import from_wire
 from hwrun.shaping.session import ShapedSession
-from hwrun.stage import Stage
-from hwrun.stage_runner import ActivationCache, StageRunner
 from hwrun.steady import usable_cores
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials, admit_peer, dial_peer
 from hwrun.wire.authentication import Purpose
-from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH, decode_control, send_control
+from hwrun.wire.control import decode_control, send_control
 from hwrun.wire.data_path import receive_hello
 from hwrun.wire.frames import Kind
 from hwrun.wire.tcp import Address, BufferPool, Connection
@@ -97,22 +89,20 @@ class Worker:
         self._store = store
         self._threads = threads
         self._once = once
-        self._allowed = frozenset(allowed)
         self._conditions = dict(conditions or {})
-        self._exchange = exchange
-        self._device = device
-        self._rpc = rpc.RpcMember(trusts_network=trusts_network)
         self._log = log or _log_to_stderr
         self._pool = BufferPool()
-        self._activations = ActivationCache()
         self._sampler = Sampler(nvml_gpus())
         self._session = threading.Lock()
-        # Stages by position, all of one pipeline, and whose turn it is among emulated ones: a device computes one.
-        self._pipeline = ""
-        self._stages: dict[int, Stage] = {}
-        self._limits_bytes: dict[int, int] = {}
-        self._cold_inlets: dict[int, ColdTcpInlet] = {}
-        self._turn = threading.Lock()
+        self._stages = DeployedStages(
+            credentials=credentials,
+            store=store,
+            threads=threads,
+            allowed=allowed,
+            exchange=exchange,
+            device=device,
+            trusts_network=trusts_network,
+        )
         control_port = () if control_listener.family == socket.AF_UNIX else (control_listener.getsockname()[1],)
         self._shaping = ShapedSession(control_port)
         self._stop_requests: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -135,7 +125,7 @@ class Worker:
         with self._open_lock:
             for connection in self._open:
                 connection.shut_down()
-        self._tear_down()
+        self._stages.tear_down()
 
     def stop(self) -> None:
         """Make `serve` return; safe in a signal handler, where an Event could wait for itself."""
@@ -199,19 +189,8 @@ class Worker:
 
     def _take_data(self, connection: Connection) -> None:
         hello = receive_hello(connection, control.DataHello)
-        stage = self._stages.get(hello.position) if hello.pipeline == self._pipeline else None
-        if stage is None:
-            reason = f"stage {hello.position} of pipeline {hello.pipeline} is not deployed here"
-            send_control(connection, control.Failed(reason))
-            raise ProtocolError(f"data: {reason}")
-        # As many buffers as can wait and be worked on at once; they go with the connection, whose sizes are its own.
-        pool = BufferPool(kept=2 * MAX_QUEUE_DEPTH + 3)
-        inlet = TcpInlet(connection, pool, self._limits_bytes[hello.position])
         try:
-            if hello.position in self._cold_inlets:
-                self._cold_inlets[hello.position].add(inlet)
-            else:
-                stage.take_upstream(inlet)
+            self._stages.take_connection(hello, connection)
         except ProtocolError as error:
             send_control(connection, control.Failed(str(error)))
             raise
@@ -235,8 +214,7 @@ class Worker:
             )
             self._serve_orchestrator(connection)
         finally:
-            self._tear_down()
-            self._rpc.leave()
+            self._stages.leave()
             self._sampler.stop()
             self._unshape()
             self._session.release()
@@ -251,9 +229,7 @@ class Worker:
                 return  # the orchestrator is done, or gone: both end the session
             self._shaping.heard()
             if message.header.kind is Kind.DISPATCH:
-                if 0 not in self._stages:
-                    raise ProtocolError("dispatch: no first stage is deployed")
-                self._stages[0].dispatch(message.header.sequence)
+                self._stages.dispatch(message.header.sequence)
                 continue
             request = decode_control(message)
             self._pool.give(message.buffer)
@@ -286,10 +262,10 @@ class Worker:
             case control.DeployStage():
                 return self._deploy(request, connection)
             case control.Connect():
-                self._connect(request)
+                self._stages.connect(request)
                 return control.Done()
             case control.JoinRpc():
-                self._rpc.join(request.name, request.rank, request.size, request.rendezvous, request.address)
+                self._stages.join_group(request)
                 return control.Done()
             case control.ProbeLink():
                 stream = dial_peer(Address.parse(request.address), self._credentials, Purpose.PROBE)
@@ -307,7 +283,7 @@ class Worker:
                 finally:
                     probe.close()
             case control.Collect():
-                return self._deployed(request.pipeline, request.position).collect()
+                return self._stages.stage(request.pipeline, request.position).collect()
             case control.Watch():
                 return self._watch(request.ending)
             case control.AskFacts():
@@ -323,7 +299,7 @@ class Worker:
                 self._shaping.unshape()
                 return control.Done()
             case control.TearDown():
-                self._tear_down()
+                self._stages.tear_down()
                 return control.Done()
             case _:
                 raise ProtocolError(f"control: got {type(request).__name__}, expected a request")
@@ -349,113 +325,21 @@ class Worker:
             self._pool.give(message.buffer)
 
     def _deploy(self, request: control.DeployStage, connection: Connection) -> control.ControlMessage:
-        if not 0 < request.limit_bytes <= MAX_LIMIT_BYTES:
-            raise ProtocolError(f"deploy: got messages of {request.limit_bytes} bytes, at most {MAX_LIMIT_BYTES}")
-        if not 1 <= request.queue_depth <= MAX_QUEUE_DEPTH:
-            raise ProtocolError(f"deploy: got queue depth {request.queue_depth}, expected 1 to {MAX_QUEUE_DEPTH}")
-        if request.pipeline != self._pipeline or request.position in self._stages:
-            self._tear_down()
+        self._stages.make_room(request)
         kept_input: tuple[torch.Tensor, ...] | None = None
         if request.keeps_input:
             message = connection.receive(BufferPool(), request.limit_bytes)
             if message.header.kind is not Kind.INPUT:
                 raise ProtocolError(f"deploy: got a {message.header.kind.name} frame, expected INPUT")
             kept_input = incoming(message)
-
-        def load() -> torch.nn.Module:
-            return load_stage(request.model, request.first, request.last, request.digests, self._store, self._allowed)
-
-        runner = StageRunner(
-            load if request.last > request.first else None,
-            target_s=request.target_s,
-            compute_each=request.compute_each,
-            keeps_inputs=request.keeps_input,
-            # Results wait to be sent, are sent, and are computed, all at once.
-            device=accelerator(self._device, request.queue_depth + 2),
-            turn=self._turn,
-            cache=self._activations,
-            key=(request.model, request.first, request.last, request.digests, request.batch, request.seed),
-        )
-        runner.load()
-        self._pipeline = request.pipeline
-        self._limits_bytes[request.position] = request.limit_bytes
-        stage = self._stages[request.position] = self._stage(request, runner, kept_input, connection)
-        # Over TCP the stage before dials us.
-        place = (request.pipeline, request.position, request.limit_bytes)
-        if kept_input is None and request.backend == "memory":
-            stage.take_upstream(self._shared_memory().inlet(*place))
-        elif kept_input is None and request.backend == "rpc":
-            stage.take_upstream(self._rpc.inlet(*place))
-        elif kept_input is None and request.cold_input:
-            self._cold_inlets[request.position] = ColdTcpInlet()
-            stage.take_upstream(self._cold_inlets[request.position])
+        self._stages.deploy(request, kept_input, lambda reason: self._report(connection, request.pipeline, reason))
         return control.Done()
-
-    def _stage(
-        self,
-        request: control.DeployStage,
-        runner: StageRunner,
-        kept_input: tuple[torch.Tensor, ...] | None,
-        connection: Connection,
-    ) -> Stage:
-        def report(reason: str) -> None:
-            self._report(connection, request.pipeline, reason)
-
-        if request.workers == "serial":
-            return SerialStage(runner, kept_input=kept_input, threads=self._threads, on_failure=report)
-        return OverlappedStage(
-            runner,
-            kept_input=kept_input,
-            queue_depth=request.queue_depth,
-            threads=self._threads,
-            on_failure=report,
-        )
-
-    def _shared_memory(self) -> MemoryExchange:
-        if self._exchange is None:
-            raise HwrunError("backend memory: this worker is a process of its own; use workers of one process, or tcp")
-        return self._exchange
-
-    def _connect(self, request: control.Connect) -> None:
-        stage = self._deployed(request.pipeline, request.position)
-        stage.start(self._outlet(request.address, request.pipeline, request.position + 1, cold=request.cold))
-
-    def _outlet(self, address: str, pipeline: str, position: int, *, cold: bool) -> Outlet:
-        """The way to the next stage, by the backend that the address is of."""
-        if address.startswith(memory.SCHEME):
-            return self._shared_memory().outlet(address, pipeline, position)
-        if address.startswith(rpc.SCHEME):
-            return self._rpc.outlet(address, pipeline, position)
-        if cold:
-            return ColdTcpOutlet(lambda: dial_outlet(address, self._credentials, pipeline, position))
-        return dial_outlet(address, self._credentials, pipeline, position)
-
-    def _deployed(self, pipeline: str, position: int) -> Stage:
-        if pipeline != self._pipeline or position not in self._stages:
-            raise HwrunError(f"pipeline {pipeline}: no stage {position} of it is deployed here")
-        return self._stages[position]
 
     def _report(self, connection: Connection, pipeline: str, reason: str) -> None:
         self._log(f"pipeline {pipeline}: {reason}")
         # The orchestrator may be gone too; then there is nobody to tell.
         with contextlib.suppress(PeerGoneError):
             send_control(connection, control.StageFailed(pipeline=pipeline, reason=reason))
-
-    def _tear_down(self) -> None:
-        stages, self._stages = self._stages, {}
-        self._limits_bytes.clear()
-        self._cold_inlets.clear()
-        self._pipeline = ""
-        for stage in stages.values():
-            stage.cancel()
-        for position in sorted(stages, reverse=True):  # none is to see the one before it leave while it is at work
-            stages[position].stop()
-        if stages:
-            # A traced module holds itself in a circle, so its weights would stay until the collector happens to run:
-            # some forty deployments of vgg16 came to 3 GB.
-            stages.clear()
-            del stage
-            gc.collect()
 
     def _unshape(self) -> None:
         try:
