@@ -266,7 +266,7 @@ def _shaping(facts: HostFacts, purpose: Purpose) -> Iterator[Finding]:
                 check="offloads",
                 spoils=False,
                 what=f"{interface.name} hands on segments of up to 64 kB (tso, gso)",
-                why="netem delays and drops one as if it were a packet; hwrun shape keeps them at the MTU meanwhile, and tc"
+                why="netem delays and drops one as if it were a packet; hwrun shape keeps them at the MTU meanwhile, tc"
                 " typed by hand does not",
                 fix=f"sudo ethtool -K {interface.name} tso off gso off && sudo ip link set dev {interface.name}"
                 " gso_max_segs 1 (only beside tc of your own)",
