@@ -195,7 +195,7 @@ def ablation_figure(assessment: Assessment, identifier: str) -> Figure:
             charts.append(_dumbbells(rows, f"MAPE of {title}, %", f"{identifier}-{place}"))
     return Figure(
         tuple(charts),
-        (Key("circle", "predicted", "with the term"), Key("cross", "series s1", "without it")),
+        (Key("circle", "predicted", "with the term"), Key("cross", "series s3", "without it")),
         "Each over the cells that the term changes. A cross to the right of its dot: the term makes predictions"
         " better by that much; to the left: worse.",
     )  # fmt: skip
@@ -220,7 +220,7 @@ def baseline_figure(found: BasisScores, identifier: str) -> Figure:
     ]
     return Figure(
         (_dumbbells(rows, "MAPE, %", identifier),) if rows else (),
-        (Key("circle", "predicted", "this model"), Key("cross", "series s1", "the simpler one")),
+        (Key("circle", "predicted", "this model"), Key("cross", "series s3", "the simpler one")),
         "On the same cells.",
     )
 
@@ -233,7 +233,7 @@ def _dumbbells(rows: Sequence[tuple[str, float, float]], label: str, identifier:
     )
     for place, (name, dot, cross) in enumerate(rows):
         panel.line([(dot, -place), (cross, -place)], "miss")
-        panel.point(cross, -place, shape="cross", style="series s1", title=f"{name}, without: {cross:.3g} %")
+        panel.point(cross, -place, shape="cross", style="series s3", title=f"{name}, without: {cross:.3g} %")
         panel.point(dot, -place, shape="circle", style="predicted", title=f"{name}, with: {dot:.3g} %")
         panel.write(min(dot, cross), -place + 0.32, f"{name}: {dot:.3g} % → {cross:.3g} %")
     return panel.svg(label, identifier)
