@@ -17,7 +17,7 @@ Backend = Literal["tcp", "rpc", "memory"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 CalibrationTerm = Literal[
     "scale", "overhead", "launch", "copies", "contention", "framing", "sending", "receiving", "copying", "dispatch",
-    "handover", "returning", "rpc", "relay",
+    "handover", "returning", "rpc", "answers", "relay",
 ]  # fmt: skip
 CALIBRATION_TERMS: tuple[CalibrationTerm, ...] = get_args(CalibrationTerm)
 # Those of the link, which need no calibration.
@@ -114,7 +114,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `devices` are by name; `ANY_DEVICE` among them is every one that is not named, else those have the defaults.
     `framing_bytes` go with every message beside its tensors. A dispatch takes `dispatch_s` beside its control delay. A
     batch takes `rpc_round_trips` round trips of `rpc_s`
-    each beside the link's own. `intervals` are by a parameter's path (`devices.rpi4b.sending.message_s`), lower end
+    each beside the link's own, and its hop takes no other for `rpc_answers` round trips more: a call returns when its
+    answer is there. `intervals` are by a parameter's path (`devices.rpi4b.sending.message_s`), lower end
     first, and hold the true value with probability `interval_level`; `hashes` are of what it was fitted on, by name.
     """
 
@@ -126,6 +127,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     dispatch_s: float = 0.0
     rpc_round_trips: float = 0.0
     rpc_s: float = 0.0
+    rpc_answers: float = 0.0
     relay: Relay | None = None
     title: str = ""
     fitted_on: tuple[str, ...] = ()
@@ -137,7 +139,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         check_schema_version(self.schema_version)
         if not self.name:
             raise BadInputError("name: got none, expected that of the file without .json")
-        _check_not_negative(self, "framing_bytes", "dispatch_s", "rpc_round_trips", "rpc_s")
+        _check_not_negative(self, "framing_bytes", "dispatch_s", "rpc_round_trips", "rpc_s", "rpc_answers")
         if self.intervals and self.interval_level is None:
             raise BadInputError(
                 "interval_level: got none beside intervals, expected how probably they hold the true value, such as 0.9"
@@ -183,6 +185,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "handover": any(found.arriving_s or found.leaving_s for found in devices),
             "returning": any(found.returning != MessageCost() for found in devices),
             "rpc": self.rpc_round_trips > 0,
+            "answers": self.rpc_answers > 0,
             "relay": self.relay is not None,
         }
         return tuple(term for term in CALIBRATION_TERMS if says[term])
@@ -196,7 +199,8 @@ _OF_DEVICES: tuple[tuple[Term, str], ...] = (
     ("handover", "leaving_s"),
 )  # fmt: skip
 _OF_ALL: tuple[tuple[Term, str], ...] = (
-    ("framing", "framing_bytes"), ("dispatch", "dispatch_s"), ("rpc", "rpc_round_trips"), ("relay", "relay"),
+    ("framing", "framing_bytes"), ("dispatch", "dispatch_s"), ("rpc", "rpc_round_trips"), ("answers", "rpc_answers"),
+    ("relay", "relay"),
 )  # fmt: skip
 # What a prediction without a calibration has.
 NEUTRAL = Calibration(schema_version=SCHEMA_VERSION, name="none", backend="tcp")

@@ -97,7 +97,9 @@ def line_of(
     """
     none = np.zeros(len(stages_s))
     serial = workers == "serial"
-    senders_s, waits_s = transfers.sending_s + transfers.rpc_s, transfers.waits_s
+    # Serial workers wait for the answer themselves, and what they sent has arrived meanwhile.
+    senders_s = transfers.sending_s + transfers.rpc_s + transfers.answering_s
+    waits_s = transfers.delays_s + transfers.handover_s - (0.0 if serial else transfers.answering_s)
     receives, sends = bool(transfers.receiving_s.any()), bool(senders_s.any())
     names_of_hops = [hop.name for hop in hops]
     stage_behind = names_of_hops.index("relay" if "relay" in names_of_hops else "link1")

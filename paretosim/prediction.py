@@ -114,7 +114,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     batches, and infinite where batches arrive faster than they can leave. Percentiles exist in `open`. With a
     calibration, `stages_s` holds its terms, `sending_s` (round trips of RPC and copying among it) occupies a link too,
     and `receiving_s` is a station behind it. `handovers_s` hold nothing: what a batch waits at its dispatch, beside the
-    delay of each hop, and behind the last station. None where there is no such term.
+    delay of each hop, and behind the last station. `answering_s` occupies a link and no batch waits
+    for it. None where there is no such term.
     """
 
     split: int
@@ -138,6 +139,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     sending_s: tuple[float, ...] | None = None
     receiving_s: tuple[float, ...] | None = None
     handovers_s: tuple[float, ...] | None = None
+    answering_s: tuple[float, ...] | None = None
 
 
 class Recommended(msgspec.Struct, frozen=True):
@@ -233,6 +235,7 @@ def predict(setting: Setting) -> Prediction:
             sending_s=_unless_zero(transfers.sender_s, i),
             receiving_s=_unless_zero(transfers.receiving_s, i),
             handovers_s=_unless_zero(handovers_s, i),
+            answering_s=_unless_zero(transfers.answering_s, i),
         )
         for i, split in enumerate(splits.tolist())
     )

@@ -84,6 +84,8 @@ class Timed(Protocol):
     def receiving_s(self) -> tuple[float, ...] | None: ...
     @property
     def handovers_s(self) -> tuple[float, ...] | None: ...
+    @property
+    def answering_s(self) -> tuple[float, ...] | None: ...
 
 
 def weights(mode: Mode, row: Timed, objective: str) -> tuple[float, float]:
@@ -107,8 +109,8 @@ def weights(mode: Mode, row: Timed, objective: str) -> tuple[float, float]:
 
 
 def _slowest_s(row: Timed) -> float:
-    sent_s = row.sending_s or (0.0,) * len(row.links_s)
-    occupied = map(sum, zip(row.links_s, row.stalls_s, sent_s, strict=True))
+    none = (0.0,) * len(row.links_s)
+    occupied = map(sum, zip(row.links_s, row.stalls_s, row.sending_s or none, row.answering_s or none, strict=True))
     return max(*row.stages_s, *occupied, *(row.receiving_s or ()))
 
 

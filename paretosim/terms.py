@@ -82,7 +82,8 @@ class HopTerms(msgspec.Struct, frozen=True, kw_only=True):
 
     `sending_s` and `rpc_s` occupy the hop before the first byte, as `stalls_s` do, and so does `copying_s`, by which
     bytes go slower through the hosts' sockets than over the wire. `receiving_s` comes after the delay and is a station
-    of its own. Whatever the hop, a batch waits `handover_s` more without holding anything: on both hosts, from one
+    of its own. A call of RPC holds the hop for `answering_s` after the batch has gone on. Whatever the hop, a batch
+    waits `handover_s` more without holding anything: on both hosts, from one
     thread to another. `last_s`, (plans, 1), is the wait behind the last station: what is left of the result's way.
     """
 
@@ -93,6 +94,7 @@ class HopTerms(msgspec.Struct, frozen=True, kw_only=True):
     rpc_s: Array
     copying_s: Array
     receiving_s: Array
+    answering_s: Array
     handover_s: Array
     last_s: Array
 
@@ -104,12 +106,15 @@ class HopTerms(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def occupied_s(self) -> Array:
         """How long a batch occupies each hop."""
-        return self.serialisation_s + self.stalls_s + self.sender_s
+        return self.serialisation_s + self.stalls_s + self.sender_s + self.answering_s
 
     @property
     def waits_s(self) -> Array:
-        """What a batch waits through in all, (plans, hops + 1): behind each hop, and behind the last station."""
-        return np.hstack([self.delays_s + self.handover_s, self.last_s])
+        """What a batch waits through in all, (plans, hops + 1): behind each hop, and behind the last station.
+
+        It is gone from a hop before the answer is there, so that the wait behind one may be below zero.
+        """
+        return np.hstack([self.delays_s + self.handover_s - self.answering_s, self.last_s])
 
     def repeated(self, count: int) -> HopTerms:
         """The same for that many times as many plans."""
@@ -273,6 +278,9 @@ def crossing_terms(setting: Termed, crossings: Sequence[Crossing], *, hands_over
         rpc_s=np.stack([calls_s(c) * (c.hop.crossed & c.hop.forward) for c in crossings], axis=1),
         copying_s=np.maximum(0.0, through_s - wire_s),
         receiving_s=np.stack([_message_s(c.hop, c.receiver.receiving) for c in crossings], axis=1),
+        answering_s=np.stack(
+            [calibration.rpc_answers * c.rtt_s * (c.hop.crossed & c.hop.forward) for c in crossings], axis=1
+        ),
         handover_s=hands_over * np.stack([_handover_s(c, calibration.relay is not None) for c in crossings], axis=1),
         last_s=last_s[:, np.newaxis],
     )

@@ -22,8 +22,8 @@ from paretosim.show.prediction_json import calibration_object, terms_identity
 SCHEMA_VERSION = 1
 # What a row has in some modes, with some calibrations, or in some objectives only.
 OPTIONAL_FIELDS = (
-    "latency_from_start_s", "sending_s", "receiving_s", "handovers_s", "energy_j_per_image", "peak_memory_bytes",
-    "wire_bytes_per_image",
+    "latency_from_start_s", "sending_s", "receiving_s", "handovers_s", "answering_s", "energy_j_per_image",
+    "peak_memory_bytes", "wire_bytes_per_image",
 )  # fmt: skip
 _LINK_FIELDS = (
     "name", "rate_bps", "one_way_delay_s", "return_rate_bps", "return_delay_s", "header_bytes", "mss_bytes",

@@ -59,6 +59,7 @@ class PlacementRow(msgspec.Struct, frozen=True, kw_only=True):
     sending_s: tuple[float, ...] | None = None
     receiving_s: tuple[float, ...] | None = None
     handovers_s: tuple[float, ...] | None = None
+    answering_s: tuple[float, ...] | None = None
     energy_j_per_image: float | None = None
     peak_memory_bytes: int | None = None
     wire_bytes_per_image: float | None = None
@@ -124,6 +125,7 @@ def _hop_times(setting: PlacementSetting, transfers: HopTerms | None, last_s: fl
         "handovers_s": (dispatch_s, *row("handover_s"), last_s)
         if active & {"dispatch", "handover", "returning"}
         else None,
+        "answering_s": row("answering_s") if "answers" in active else None,
     }
 
 

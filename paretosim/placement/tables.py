@@ -162,8 +162,9 @@ def _bottleneck(row: PlacementRow) -> str:
 
 
 def _occupied_s(row: PlacementRow) -> list[float]:
-    sent_s = row.sending_s or (0.0,) * len(row.links_s)
-    return [sum(times) for times in zip(row.links_s, row.stalls_s, sent_s, strict=True)]
+    none = (0.0,) * len(row.links_s)
+    times = zip(row.links_s, row.stalls_s, row.sending_s or none, row.answering_s or none, strict=True)
+    return [sum(parts) for parts in times]
 
 
 def _ties(placement: Placement) -> list[Text]:

@@ -130,7 +130,7 @@ class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     `constant_s` is the sum of what no link has a say in: stages (those of `slowed` as they are alone), receiving,
     handing over, a master's hop and its delay. `slowest_constant_s` is the longest station of them that no transfer
-    slows down.
+    slows down. `answered`, (splits,), are round trips that hops are occupied for and batches do not wait.
     `unfit` are the splits left out because a device's memory does not hold them. `return_rate_bps` is that of the
     reverse direction where it does not follow the forward one.
     """
@@ -141,6 +141,7 @@ class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
     slowest_constant_s: Array
     slowed: tuple[StageResponse, ...]
     hops: tuple[HopResponse, ...]
+    answered: Array
     control_delay_s: float
     mode: Mode
     wmax_bytes: int
@@ -162,7 +163,8 @@ class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
         for hop in self.hops:
             waits = hop.waits[:1] if hop.waits.all() else hop.waits
             delays = delays + np.outer(waits, one_way_delay_s if hop.forward else return_delay_s)
-        return delays
+        # A hop is occupied until the answer is there, and the batch long gone.
+        return delays - np.outer(self.answered, one_way_delay_s + return_delay_s) if self.answered.any() else delays
 
     def contention_s(self, shares: Sequence[Array]) -> Array:
         """Σ κ·share over the stages of `slowed`, of their shares or of the shares' coefficients.
@@ -235,10 +237,13 @@ def link_response(setting: Setting, return_rate_bps: float | None = None) -> Lin
     link, tcp_state = link_in_effect(setting)
     calibration = terms_in_effect(setting)
     responses = []
+    answered = np.zeros(len(chosen))
     for place in of_link:
         hop = hops[place]
         called = np.where(hop.crossed & hop.forward, calibration.rpc_round_trips, 0.0)
         sent_s = called * calibration.rpc_s + transfers.sending_s[:, place]
+        answers = np.where(hop.crossed & hop.forward, calibration.rpc_answers, 0.0)
+        answered, called = answered + answers, called + answers
         waits = hop.crossed & ("delay" not in setting.without)
         copied = copied_s(setting, hop)
         responses.append(_hop_response(hop, link, tcp_state, waits, called=called, sent_s=sent_s, copied=copied))
@@ -250,6 +255,7 @@ def link_response(setting: Setting, return_rate_bps: float | None = None) -> Lin
         slowest_constant_s=stations[:, unslowed].max(axis=1, initial=0.0),
         slowed=tuple(slowed.values()),
         hops=tuple(responses),
+        answered=answered,
         control_delay_s=control_s(setting),
         mode=setting.mode,
         wmax_bytes=link.wmax_bytes,

@@ -261,7 +261,6 @@ def _passages(
         setting.link, control_s(setting), workers=setting.operation.workers,
     )  # fmt: skip
     tcp_state = "warm" if "slow-start" in setting.without else conditions.tcp_state
-    last_s = float(transfers.last_s[0, 0])
     wires = [
         _Wire(
             hop,
@@ -270,9 +269,8 @@ def _passages(
             trace=conditions.trace if hop.forward else None,
             sent_s=float(line.stalls_s[0, line.names.index(hop.name)]),
             copied_s=float(copied_s(setting, hop)[0]),
-            # A wire that is last hands the result over too; serial workers hand over themselves.
-            handover_s=float(transfers.handover_s[0, place])
-            + (last_s if hop.name == line.names[-1] and setting.operation.workers == "overlapped" else 0.0),
+            # What a line waits behind a hop beside the link's own delay: handing over, less the answer to a call.
+            handover_s=float(line.delays_s[0, line.names.index(hop.name)] - transfers.delays_s[0, place]),
             waits="delay" not in setting.without,
         )
         for place, hop in enumerate(hops)

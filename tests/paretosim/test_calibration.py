@@ -250,6 +250,16 @@ def test_rpc_waits_round_trips_before_it_sends(toy: Any) -> None:
     assert row.latency_s == pytest.approx(0.1 + 0.18 + 0.0128 + 0.05 + 0.4 + 0.00256 + 0.03)
 
 
+def test_a_call_holds_its_hop_until_the_answer_is_there(toy: Any) -> None:
+    link = toy.link(1e6, 0.3, return_delay_s=0.2)
+    setting = toy.setting(outputs=OUTPUTS, link=link, backend="rpc", calibration=_calibration(backend="rpc"))
+    held = msgspec.structs.replace(setting, calibration=_calibration(backend="rpc", rpc_answers=1))
+    row, before = predict(held).row(1), predict(setting).row(1)
+    assert row.latency_s == before.latency_s == pytest.approx(0.1 + 0.0128 + 0.3 + 0.4)
+    assert (before.bottleneck, row.bottleneck) == ("stage2", "link1")
+    assert row.period_s == pytest.approx(0.0128 + 0.5)
+
+
 def test_a_relay_is_one_more_hop(toy: Any) -> None:
     relay = Relay(rate_bps=1e6, delay_s=0.02)
     found = predict(
@@ -294,6 +304,7 @@ FULL: dict[str, Any] = {
     "dispatch_s": 0.006,
     "rpc_round_trips": 1.5,
     "rpc_s": 0.001,
+    "rpc_answers": 0.5,
     "relay": Relay(),
 }  # fmt: skip
 
@@ -319,6 +330,9 @@ def test_each_term_can_be_switched_off(toy: Any) -> None:
     full = msgspec.structs.replace(setting, calibration=calibration)
     for term in CALIBRATION_TERMS:
         without = predict(msgspec.structs.replace(full, without=(term,))).row(1)
+        if term == "answers":  # which hold a hop, and no batch waits for
+            assert (without.answering_s, predict(full).row(1).answering_s) == (None, pytest.approx((0.025, 0)))
+            continue
         assert without.latency_s != predict(full).row(1).latency_s
     off = predict(msgspec.structs.replace(full, without=CALIBRATION_TERMS))
     assert [row.latency_s for row in off.rows] == [row.latency_s for row in predict(setting).rows]

@@ -58,7 +58,11 @@ _OF_ACCELERATOR = (
     Parameter("pcie_bytes_per_s", "bytes/s", 1e-10, inverse=True),
 )
 _OF_ALL = (Parameter("dispatch_s", "s", 1e-4), Parameter("framing_bytes", "bytes", 100.0, most=1e3))
-_OF_RPC = (Parameter("rpc_round_trips", "", 1.0, most=20.0), Parameter("rpc_s", "s", 1e-3))
+_OF_RPC = (
+    Parameter("rpc_answers", "", 1.0, most=20.0),
+    Parameter("rpc_round_trips", "", 1.0, most=20.0),
+    Parameter("rpc_s", "s", 1e-3),
+)
 
 
 def parameters_of(observed: Observed) -> tuple[Parameter, ...]:

@@ -68,7 +68,7 @@ class _Chain:
 
     def transfer(self) -> Array:
         of = self.transfers
-        return np.asarray((of.occupied_s + of.delays_s + of.receiving_s)[:, self.link1])
+        return np.asarray((of.occupied_s - of.answering_s + of.delays_s + of.receiving_s)[:, self.link1])
 
     def arriving(self) -> Array:
         return np.full(len(self.stages.total_s), self.known[1].arriving_s)
