@@ -132,13 +132,15 @@ class PlannedCell(msgspec.Struct, frozen=True, kw_only=True):
     def pair_links(self) -> dict[tuple[str, str], Link]:
         """The link of each shaped pair of hosts, seen from the first of the pair.
 
+        Of hops to trailing stages that take no part too: they are probed as all others are.
+
         Raises
         ------
         BadUsageError : the two directions of one pair are asked to be of different links.
         """
         found: dict[tuple[str, str], Link] = {}
-        for crossing in self.crossings():
-            if crossing.link is None:
+        for crossing in (*self.hops, *self.crossings()):
+            if crossing.link is None or crossing.start == crossing.end:
                 continue
             there, back = (crossing.start, crossing.end), (crossing.end, crossing.start)
             known = found.get(there) or (found[back].reverse() if back in found else None)
