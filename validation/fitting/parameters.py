@@ -75,9 +75,10 @@ def parameters_of(observed: Observed) -> tuple[Parameter, ...]:
         elif any(d.accelerator for case in observed.cases for d in case.setting.devices if d.name == key):
             own += _OF_ACCELERATOR
         found += [_renamed(parameter, f"devices.{key}.{parameter.path}") for parameter in own]
-    if any(case.setting.backend == "rpc" for case in observed.cases):
-        found += _OF_RPC
-    return (*found[:2], *_OF_ALL[:1], *found[2:], *_OF_ALL[1:])
+    # How long a hop is held is seen before which of its ends takes part of that.
+    first, *more = _OF_RPC if any(case.setting.backend == "rpc" for case in observed.cases) else (None,)
+    early = _OF_ALL[:1] if first is None else (*_OF_ALL[:1], first)
+    return (*found[:2], *early, *found[2:], *more, *_OF_ALL[1:])
 
 
 def device_keys(observed: Observed) -> tuple[str, ...]:
