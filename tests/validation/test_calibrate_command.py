@@ -57,7 +57,10 @@ def test_the_hash_is_of_what_was_measured(
     ("changes", "difference"),
     [
         ({"sysctls": {"net.ipv4.tcp_no_metrics_save": "0"}}, "sysctl net.ipv4.tcp_no_metrics_save: 1 and 0"),
-        ({"testbed": {"kind": "local", "A.direct.congestion_control": "bbr"}}, "congestion_control: none and bbr"),
+        (
+            {"testbed": {"kind": "local", "A.direct.congestion_control": "bbr"}},
+            "direct.congestion_control: cubic and bbr",
+        ),
         ({"workers": ({"name": "one", "threads": 4},)}, "worker threads: 1 and 4"),
         ({"versions": {"python": "3.11", "torch": "9"}}, "version of torch: none and 9"),
     ],
@@ -69,8 +72,9 @@ def test_unlike_runs_are_refused_with_the_difference(
     difference: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    one = synthetic("one", modes=MODES)
-    two = synthetic("two", modes=MODES, manifest_changes={"run_id": "other", **changes})
+    cubic = {"testbed": {"kind": "local", "A.direct.congestion_control": "cubic"}}
+    one = synthetic("one", modes=MODES, manifest_changes=cubic)
+    two = synthetic("two", modes=MODES, manifest_changes={"run_id": "other", **cubic, **changes})
     code = main(["calibrate", str(one.write()), str(two.write()), "--profiles", str(one.profiles)])
     assert (code, difference in capsys.readouterr().err) == (2, True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +32,8 @@ Array = NDArray[np.float64]
 Known = Literal["probe", "fitted", "fixed"]
 DEFAULT_CONFIDENCE = 0.9
 _FEWEST_OBSERVATIONS = 4
+# A fit is worse without a parameter if its cost is so much higher, in units of squared chance: far beyond chance.
+_WORSE, _WORSE_BY = 1.2, 10.0
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ class _Search:
         """The parameters that are told apart, why each other one is not, and the optimum over the former."""
         fixed = dict.fromkeys(self._unfelt_copying(), "no link here is faster than copying as probed")
         free = [parameter for parameter in self._parameters if parameter.path not in fixed]
+        told: set[str] = set()  # correlated, and told apart all the same
         while True:
             if not free:
                 raise FitError("fit: no parameter is told apart by these cells; measure more splits, links or modes")
@@ -196,14 +199,30 @@ class _Search:
             found = unidentified(problem, log_slopes(problem, start))
             if found is None:
                 optimum = minimise(problem, [start])
-                found = unidentified(problem, optimum.log_slopes)
+                found = unidentified(problem, optimum.log_slopes, _places(free, told))
             if found is None:
                 optimum = minimise(problem, [optimum.values, *_random_starts(free, start, random)])
-                found = unidentified(problem, optimum.log_slopes)
+                found = unidentified(problem, optimum.log_slopes, _places(free, told))
                 if found is None:
                     return free, fixed, optimum
+            if found.correlated and self._is_needed(free, found.place, optimum):
+                told.add(free[found.place].path)
+                continue
             fixed[free[found.place].path] = _reason(free, found)
             del free[found.place]
+
+    def _is_needed(self, free: Sequence[Parameter], place: int, optimum: Optimum) -> bool:
+        """Whether nothing else fits as well without a parameter: it is told apart, however correlated it is."""
+        without = [parameter for number, parameter in enumerate(free) if number != place]
+        if not without:
+            return True
+        problem = self.problem(without)
+        cost = minimise(problem, [self._start(without), np.delete(optimum.values, place)]).cost
+        return cost > optimum.cost * _WORSE + _WORSE_BY
+
+
+def _places(free: Sequence[Parameter], told: Collection[str]) -> list[int]:
+    return [place for place, parameter in enumerate(free) if parameter.path in told]
 
 
 def _reason(free: Sequence[Parameter], found: Unidentified) -> str:

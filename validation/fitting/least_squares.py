@@ -11,7 +11,7 @@ of nothing, or a correlation above the limit, is a combination of parameters tha
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,19 +156,24 @@ def log_slopes(problem: Problem, values: Array) -> Array:
 
 @dataclass(frozen=True)
 class Unidentified:
-    """A parameter, by its place, that has to be fixed, and why; `others` are those it is not told apart from."""
+    """A parameter, by its place, to be fixed, and why; `others` are those it is not told apart from.
+
+    One that is `correlated` with another is nearly so, and may be needed all the same.
+    """
 
     place: int
     reason: str
     others: tuple[int, ...] = ()
+    correlated: bool = False
 
 
-def unidentified(problem: Problem, slopes: Array) -> Unidentified | None:
+def unidentified(problem: Problem, slopes: Array, told: Collection[int] | None = None) -> Unidentified | None:
     """The next parameter to fix, None where all are told apart. Of a combination it is the one that comes last.
 
     Parameters
     ----------
     slopes : `log_slopes` somewhere: at the optimum, or before there is one.
+    told : places of those that are correlated and told apart all the same; None where correlations do not count yet.
     """
     jacobian = slopes[problem.place] / problem.spread[:, np.newaxis]
     lengths = np.linalg.norm(jacobian, axis=0)
@@ -181,14 +186,16 @@ def unidentified(problem: Problem, slopes: Array) -> Unidentified | None:
         return Unidentified(len(lengths) - 1, "there are fewer observations than parameters")
     if singular[-1] < _NOTHING * singular[0]:
         return _combined(columns)
+    if told is None:
+        return None
     covariance = np.linalg.inv(columns.T @ columns)
     sizes = np.sqrt(np.diag(covariance))
     worst, pair = 0.0, (0, 0)
     for one, two in itertools.combinations(range(len(sizes)), 2):
         correlation = float(covariance[one, two] / (sizes[one] * sizes[two]))
-        if abs(correlation) > max(MOST_CORRELATED, worst):
+        if two not in told and abs(correlation) > max(MOST_CORRELATED, worst):
             worst, pair = abs(correlation), (one, two)
-    return Unidentified(pair[1], f"correlation {worst:.3f}", (pair[0],)) if worst else None
+    return Unidentified(pair[1], f"correlation {worst:.3f}", (pair[0],), correlated=True) if worst else None
 
 
 def _combined(columns: Array) -> Unidentified:
