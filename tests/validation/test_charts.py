@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from validation.report.charts import SHAPES, Panel, Scale, scale_over
@@ -37,6 +37,9 @@ def test_ticks_are_few_round_and_within(low: float, factor: float) -> None:
             assert leading <= {1.0, 2.0, 5.0}
 
 
+@example([1.0, 2.2e-311], False)  # a ratio beyond the largest float
+@example([1.7e308, 5e-324], False)  # and no room for a margin at either end
+@example([5e-324], True)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5), st.booleans())
 def test_a_scale_holds_all_its_values(values: list[float], whole: bool) -> None:
     scale = scale_over(values, whole=whole)

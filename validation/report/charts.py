@@ -8,6 +8,7 @@ where the pointer rests. Equal input gives equal bytes.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -35,7 +36,8 @@ class Scale:
     def at(self, value: float) -> float:
         """0 at the low end, 1 at the high end."""
         if self.logarithmic:
-            return math.log(value / self.low) / math.log(self.high / self.low)
+            # Differences of logarithms: ratios of values that are far apart leave the floats' range.
+            return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self, most: int = 6) -> tuple[float, ...]:
@@ -48,7 +50,7 @@ class Scale:
         """
         if self.logarithmic:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            fine = math.log10(self.high / self.low) < most / 3
+            fine = math.log10(self.high) - math.log10(self.low) < most / 3
             found = [digit * 10.0**decade for decade in decades for digit in ((1.0, 2.0, 5.0) if fine else (1.0,))]
             within = [tick for tick in found if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)]
             every = math.ceil(len(within) / most)
@@ -80,8 +82,8 @@ def scale_over(
     if logarithmic is None:
         logarithmic = low > 0 and high > LOGARITHMIC_FROM * low
     if logarithmic:
-        factor = (high / low) ** margin if high > low else 1.5
-        return Scale(low / factor, high * factor, logarithmic=True)
+        factor = math.exp(margin * (math.log(high) - math.log(low))) if high > low else 1.5
+        return Scale(max(low / factor, math.ulp(0.0)), min(high * factor, sys.float_info.max), logarithmic=True)
     pad = margin * (high - low) or margin * abs(high) or 1.0
     return Scale(low - pad, high + pad)
 
