@@ -116,9 +116,13 @@ def test_waiting_never_ends_early_and_a_time_that_has_passed_ends_at_once():
         end_s = time.monotonic() + duration_s
         wait_until(end_s, never)
         assert time.monotonic() >= end_s
-    start_s = time.monotonic()
-    wait_until(start_s - 1, never)
-    assert time.monotonic() - start_s < 0.1
+
+    def late_s() -> float:
+        start_s = time.monotonic()
+        wait_until(start_s - 1, never)
+        return time.monotonic() - start_s
+
+    assert min(late_s() for _ in range(5)) < 0.1  # any one may have to wait for a busy processor
 
 
 def test_waiting_is_given_up_when_cancelled():
