@@ -120,6 +120,7 @@ def test_a_token_that_others_may_read_is_not_handed_out(tmp_path, capsys):
 
 @pytest.fixture
 def settings(tmp_path):
+    """Of a worker that a test starts from its own process, and so has to wait for once it has ended."""
     return WorkerSettings(
         name="w",
         folder=str(tmp_path),
@@ -154,6 +155,7 @@ def test_a_running_worker_is_left_alone_and_what_differs_is_named(settings, slee
     finally:
         assert answer(Stop(settings)).what == "stopped"
     assert began(started.pid) is None
+    os.waitpid(started.pid, 0)
 
 
 def test_only_the_process_that_was_started_is_ended_never_another_that_has_its_number(settings, sleeper, tmp_path):
@@ -163,6 +165,7 @@ def test_only_the_process_that_was_started_is_ended_never_another_that_has_its_n
         started = answer(Start(settings, new_token().decode()))
         kept = msgspec.json.decode((tmp_path / "w.json").read_bytes())
         os.kill(started.pid, signal.SIGKILL)
+        os.waitpid(started.pid, 0)
         (tmp_path / "w.json").write_bytes(msgspec.json.encode({**kept, "pid": other.pid}))
         assert answer(Ask(settings)).pid is None
         assert answer(Stop(settings)).what == "was not running"
@@ -183,17 +186,19 @@ def test_a_worker_that_ignores_being_asked_is_ended_by_force(settings, monkeypat
     started = answer(Start(settings, new_token().decode()))
     assert answer(Stop(settings)).what == "stopped"
     assert began(started.pid) is None
+    os.waitpid(started.pid, 0)
 
 
 def test_a_worker_of_other_code_is_told_apart(settings, sleeper, monkeypatch):
     token = new_token().decode()
-    answer(Start(settings, token))
+    started = answer(Start(settings, token))
     try:
         own = resident.alike_versions()
         monkeypatch.setattr(resident, "alike_versions", lambda: {**own, "code": "another"})
         assert answer(Ask(settings)).differs == (f"code: it runs {own['code']}, installed is another",)
     finally:
         answer(Stop(settings))
+        os.waitpid(started.pid, 0)
 
 
 def test_what_is_no_request_is_refused():

@@ -23,6 +23,7 @@ from hwrun.local import testbed as local_testbed
 from hwrun.local.namespaces import Availability, availability
 from hwrun.local.testbed import Host, LocalTestbed
 from paretosim.link import Link
+from tests.hwrun.descendants import relays
 
 # What a busy machine may add to a message, seconds. A relay that ignores rate or delay is off by far more.
 NOISE_S = 0.030
@@ -90,10 +91,6 @@ def round_trip_s(out: socket.socket, there: socket.socket) -> float:
 
 def median_of(count: int, measure: Callable[[], float]) -> float:
     return statistics.median(measure() for _ in range(count))
-
-
-def relay_of(process: psutil.Process) -> list[psutil.Process]:
-    return [child for child in process.children(recursive=True) if "hwrun.local.relay" in child.cmdline()]
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
@@ -283,7 +280,7 @@ class TestLimitsAndLife:
         over = link(5e6, 0.1)
         with LocalTestbed(shaped=True) as testbed:
             testbed.shape({AB: over})
-            (relay,) = relay_of(psutil.Process())
+            (relay,) = relays(psutil.Process())
             relay.kill()
             calls: list[Callable[[], object]] = [
                 lambda: testbed.shape({AB: link(6e6, 0.1)}),
@@ -309,7 +306,7 @@ class TestLimitsAndLife:
             fail()
         (child,) = children
         assert child.returncode == -signal.SIGTERM
-        assert relay_of(psutil.Process()) == []
+        assert relays(psutil.Process()) == []
         testbed.close()
         with pytest.raises(HwrunError, match="is closed, expected open"):
             testbed.shape({})
@@ -341,7 +338,7 @@ class TestLimitsAndLife:
             assert parent.stdout.readline() == "ready\n"
             process = psutil.Process(parent.pid)
             assert wait_until(lambda: [c.name() for c in process.children()].count("sleep") == 2)
-            assert len(relay_of(process)) == 1
+            assert len(relays(process)) == 1
             children = process.children(recursive=True)
             parent.kill()
             parent.wait()
