@@ -12,11 +12,12 @@ from paretosim.decision.space import Alone, Choice, DecisionSpace
 from paretosim.decision.verdict import best_alone, decision_verdict
 from paretosim.objectives import Figures, Objective, costs_of, figure_text
 from paretosim.show.basis import devices_and_link
-from paretosim.show.columns import Column, aligned, fitting
+from paretosim.show.columns import NAMES, Column, aligned, fitting_named, too_narrow
 from paretosim.show.tables import calibration_lines, operation_lines, timing_lines
 from paretosim.show.verdict import split_runs
 from paretosim.units import format_bytes, format_number
 
+_ORDER = ("first", "second")
 _HEADINGS = {
     "latency": "latency\ns",
     "throughput": "throughput\nimages/s",
@@ -51,18 +52,16 @@ def choice_table(space: DecisionSpace, shown: list[Choice], width: int) -> Text:
         del places["window"]
     columns = [Column(heading=name, cells=cells[place]) for name, place in places.items()]
     columns.append(Column(heading="", cells=cells[3], align="left"))
-    columns.append(Column(heading="after block", cells=cells[4], align="left", priority=2))
+    columns.append(Column(heading=NAMES, cells=cells[4], align="left", priority=2))
     columns += [
         Column(heading=_heading(space, objective), cells=cells[6 + index])
         for index, objective in enumerate(space.objectives)
     ]
     columns.append(Column(heading="bottleneck", cells=cells[5], align="left", priority=1))
-    kept, left_out = fitting(columns, width)
+    kept, left_out = fitting_named(columns, width, [_ORDER[one.order] for one in alone])
     styles = ["green" if choice.on_front else "" if choice.row.fits else "red" for choice in shown]
     text = aligned(kept, ["dim"] * len(alone) + styles)
-    if left_out:
-        names = ", ".join(column.heading.replace("\n", " ") for column in left_out)
-        text.append(f"(too narrow for: {names}; widen the terminal, or use --csv)\n", "dim")
+    text.append(too_narrow(left_out), "dim")
     return text
 
 
@@ -128,7 +127,7 @@ def _cells(space: DecisionSpace, choice: Choice, best: dict[str, Choice | None])
 
 
 def _alone_cells(space: DecisionSpace, one: Alone) -> tuple[str, ...]:
-    name = f"{('first', 'second')[one.order]} alone: {one.baseline.device}"
+    name = f"{_ORDER[one.order]} alone: {one.baseline.device}"
     fits = "" if one.baseline.fits else "✗"
     return "–", str(one.batch), str(one.window), fits, name, "", *_figures(space, one.figures)
 

@@ -9,6 +9,8 @@ import msgspec
 from rich.text import Text
 
 GAP = 2
+# The heading of the column that names the lines of either device alone, too.
+NAMES = "after block"
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,30 @@ def fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], list[C
         kept.remove(least)
         left_out.append(least)
     return kept, left_out
+
+
+def fitting_named(
+    columns: Sequence[Column], width: int, short_names: Sequence[str]
+) -> tuple[list[Column], list[Column]]:
+    """As `fitting`; where the column of names has no room, the first column has short ones in its first lines.
+
+    The names are those of lines that are no splits (`short_names`, one for each), which "after block" has in full.
+    """
+    kept, left_out = fitting(columns, width)
+    if any(column.heading == NAMES for column in kept):
+        return kept, left_out
+    first = columns[0]
+    named = Column(heading=first.heading, cells=(*short_names, *first.cells[len(short_names) :]))
+    return fitting([named, *columns[1:]], width)
+
+
+def too_narrow(left_out: Sequence[Column]) -> str:
+    """A line that says which columns had no room, and who the lines without their names are; empty if all had."""
+    if not left_out:
+        return ""
+    names = ", ".join(column.heading.replace("\n", " ") for column in left_out)
+    alone = "; first, second: that device alone" if any(column.heading == NAMES for column in left_out) else ""
+    return f"(too narrow for: {names}; widen the terminal, or use --csv{alone})\n"
 
 
 def aligned(columns: Sequence[Column], styles: Sequence[str]) -> Text:

@@ -13,9 +13,9 @@ from paretosim.calibration import ANY_DEVICE
 from paretosim.device import Device
 from paretosim.prediction import Baseline, Prediction, Row, Setting
 from paretosim.profiles import identity
-from paretosim.show.columns import Column, aligned, fitting
+from paretosim.show.columns import NAMES, Column, aligned, fitting_named, too_narrow
 from paretosim.show.scatter import scatter
-from paretosim.show.verdict import verdict
+from paretosim.show.verdict import split_runs, verdict
 from paretosim.terms import Termed, terms_in_effect
 from paretosim.timing import EXTRAPOLATED_FROM, Timing
 from paretosim.units import format_bytes, format_duration, format_number, format_rate
@@ -159,7 +159,7 @@ def split_table(prediction: Prediction, width: int, more: Sequence[Column] = ())
     columns = [
         Column(heading="split", cells=cells[0]),
         Column(heading="", cells=cells[1], align="left"),
-        Column(heading="after block", cells=cells[2], align="left", priority=2),
+        Column(heading=NAMES, cells=cells[2], align="left", priority=2),
         Column(heading="latency\ns", cells=cells[3]),
         Column(heading="throughput\nimages/s", cells=cells[4]),
         Column(heading="bottleneck", cells=cells[5], align="left", priority=4),
@@ -183,11 +183,9 @@ def split_table(prediction: Prediction, width: int, more: Sequence[Column] = ())
         columns.insert(4, Column(heading="from start\ns", cells=cells[11]))
     behind = next(place for place, column in enumerate(columns) if column.heading == "bottleneck")
     columns[behind:behind] = more
-    kept, left_out = fitting(columns, width)
+    kept, left_out = fitting_named(columns, width, _ORDER)
     text = aligned(kept, ["dim"] * len(_ORDER) + [_style(row) for row in prediction.rows])
-    if left_out:
-        names = ", ".join(column.heading.replace("\n", " ") for column in left_out)
-        text.append(f"(too narrow for: {names}; widen the terminal, or use --csv)\n", "dim")
+    text.append(too_narrow(left_out), "dim")
     return text
 
 
@@ -241,7 +239,11 @@ def _memory_notes(prediction: Prediction) -> list[Text]:
         if over:
             needed = " to ".join(dict.fromkeys(map(format_bytes, (min(needs), max(needs)))))
             notes.append(
-                Text(f"✗ does not fit on {device.name} ({usable}): splits {over}, needing {needed}", style="red")
+                Text(
+                    f"✗ stage{index + 1} does not fit on {device.name} ({usable}): splits {split_runs(tuple(over))},"
+                    f" needing {needed}",
+                    style="red",
+                )
             )
         elif index == 0 or device != prediction.setting.devices[0]:
             notes.append(Text(f"memory of {device.name}: {usable}; every split fits", style="dim"))

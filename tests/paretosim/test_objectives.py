@@ -279,7 +279,10 @@ def test_in_a_notebook_a_space_shows_its_front_with_every_name_escaped(toy: Any)
 def test_a_narrow_terminal_leaves_columns_out_and_says_so(setting: Callable[..., Setting]) -> None:
     space = explore([setting()], ALL)
     table = choice_table(space, list(space.choices), 60).plain
-    assert "(too narrow for: after block, bottleneck; widen the terminal, or use --csv)" in table
+    assert (
+        "(too narrow for: after block, bottleneck; widen the terminal, or use --csv; first, second: that device alone)"
+        in table
+    )
 
 
 # --- the command ---
@@ -406,7 +409,7 @@ def test_moocore_is_imported_for_a_hypervolume_alone(asked: tuple[object, ...]) 
         (["--batch", "1,0"], "--batch: got 0, expected 1 or more"),
         (["--batch", "1,x"], "argument --batch: got '1,x', expected a whole number, or a list"),
         (["--window", "1,2"], "--window: has no meaning in mode paced"),
-        (["--mode", "closed", "--window", "1,0"], "got 0 batches, expected 1 to"),
+        (["--mode", "closed", "--window", "1,0"], "got a window of 0, expected 1 to"),
         (["--objectives", "speed"], "objectives: got 'speed', expected any of"),
         (["--objectives", "energy", "--plot", "a.svg"], "--plot: got one objective, energy, expected two or more"),
         (["--batch", "1,2", "--plot", "a.gif"], "--plot: got 'a.gif', expected a file ending in .svg"),

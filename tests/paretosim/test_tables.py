@@ -45,7 +45,7 @@ def test_what_rules_a_split_out_is_marked(toy: Any) -> None:
     text = _shown(predict(toy.setting(outputs=(50, 10), weights=1000, devices=devices)))
     assert "✗" in _line(text, "1")
     assert "✗" not in _line(text, "0")
-    assert "✗ does not fit on one (7.0 kB of 7.0 kB usable): splits [1, 2]" in text
+    assert "✗ stage1 does not fit on one (7.0 kB of 7.0 kB usable): splits 1–2, needing" in text
     assert "✗" in next(line for line in text.splitlines() if "first alone: one" in line)
     late = _shown(predict(toy.setting(outputs=(50, 10), max_latency_s=0.45)))
     assert "–" in _line(late, "1")
@@ -127,3 +127,20 @@ def test_any_width_shows_every_split_on_one_line_and_says_what_is_left_out(toy: 
     table = split_table(found, width).plain
     if width >= 60:
         assert max(len(line) for line in table.splitlines() if "too narrow" not in line) <= width
+
+
+def test_either_device_alone_is_named_where_there_is_no_room_for_its_name(toy: Any) -> None:
+    found = predict(toy.setting(outputs=(50, 10)))
+    wide, narrow = (split_table(found, width).plain for width in (160, 60))
+    assert [line.split()[0] for line in wide.splitlines()[2:4]] == ["–", "–"]
+    assert "first alone: one" not in narrow
+    assert [line.split()[0] for line in narrow.splitlines()[2:4]] == ["first", "second"]
+    assert "; first, second: that device alone)" in narrow
+    assert "that device alone" not in wide
+
+
+def test_each_stage_that_does_not_fit_says_which_it_is(toy: Any) -> None:
+    small = toy.device("one", memory_bytes=7_000)
+    text = _shown(predict(toy.setting(outputs=(50, 10), weights=1000, devices=(small, small))))
+    assert "✗ stage1 does not fit on one (7.0 kB of 7.0 kB usable): splits 1–2, needing 7.1 kB to 7.4 kB" in text
+    assert "✗ stage2 does not fit on one (7.0 kB of 7.0 kB usable): splits 0, needing 7.1 kB" in text
