@@ -262,7 +262,9 @@ def crossing_terms(setting: Termed, crossings: Sequence[Crossing], *, hands_over
     def calls_s(crossing: Crossing) -> float:
         return calibration.rpc_round_trips * (crossing.rtt_s + calibration.rpc_s)
 
-    wire_s = np.stack([serialisation_s(c.hop.payload_bytes, c.link) for c in crossings], axis=1)
+    wire_s = np.stack(
+        [serialisation_s(c.hop.payload_bytes, c.link) * (c.link.rate_bps < _MEMORY_BPS) for c in crossings], axis=1
+    )
     through_s = np.stack([_through_s(c.hop, c.sender, c.receiver) for c in crossings], axis=1)
     return HopTerms(
         serialisation_s=wire_s,

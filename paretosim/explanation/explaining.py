@@ -259,6 +259,8 @@ def _receiver(setting: Setting, chain: _Chain, j: int) -> str:
 
 def _on_wire(setting: Setting, hop: Hop, serialisation_s: float) -> list[tuple[str, str, float, Source]]:
     """Serialisation by what is serialised, at the link's rate, and what the window takes from that."""
+    if not serialisation_s:  # nothing crosses it, or memory and no wire
+        return [(hop.name, "payload", 0.0, "link")]
     link = link_of_hop(setting, hop)
     framing_bytes = terms_in_effect(setting).framing_bytes * bool(hop.crossed[0])
     size = int(hop.payload_bytes[0])

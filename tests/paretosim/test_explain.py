@@ -198,6 +198,13 @@ def test_a_shipped_model_turns_over_at_the_stated_rate() -> None:
         assert predict(msgspec.structs.replace(base, link=link)).row(13).bottleneck == binds
 
 
+def test_a_relay_in_memory_has_no_wire_that_takes_time(toy: Any) -> None:
+    calibration = msgspec.structs.replace(FULL, relay=Relay())
+    found = _explained(toy.setting(outputs=OUTPUTS, link=toy.link(1e6, 0.05), calibration=calibration), 1)
+    assert [t.seconds for t in found.terms if t.station == "relay" and t.term != "sending"] == [0.0]
+    assert found.row.links_s[1] == 0.0
+
+
 def test_serial_workers_are_told_apart_but_get_no_thresholds(toy: Any) -> None:
     setting = toy.setting(
         outputs=OUTPUTS, link=toy.link(1e6, 0.05), operation=Operation(workers="serial"), calibration=FULL
