@@ -55,9 +55,9 @@ class Mode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if isinstance(self.arrivals, Arrivals) != (self.name == "open"):
             got = "a rate" if isinstance(self.arrivals, Arrivals) else "no rate"
             raise BadInputError(f"mode {self.name}: got {got}, expected one in mode open, and there only")
-        for value in (self.window, self.batches):
+        for what, value in (("a window of {}", self.window), ("{} batches", self.batches)):
             if value is not None and not 1 <= value <= MAX_BATCHES:
-                raise BadInputError(f"mode {self.name}: got {value} batches, expected 1 to {MAX_BATCHES}")
+                raise BadInputError(f"mode {self.name}: got {what.format(value)}, expected 1 to {MAX_BATCHES}")
 
     def __str__(self) -> str:
         if self.window is not None:

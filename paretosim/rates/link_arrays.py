@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from paretosim.errors import BadInputError
 from paretosim.link import shaped
 from paretosim.prediction import Setting
 from paretosim.rates.link_response import link_response
@@ -43,8 +44,8 @@ def predict_links(
 
     Raises
     ------
-    BadInputError : a rate that is not above zero, a negative delay, one that is not finite; or no split fits.
-    ValueError : shapes that do not broadcast.
+    BadInputError : a rate that is not above zero, a negative delay, one that is not finite; shapes that do not
+        broadcast; or no split fits.
 
     >>> from paretosim import split_setting
     >>> rates, delays = np.array([5e6, 50e6, 500e6]), np.array([[0.0], [0.2]])
@@ -60,7 +61,14 @@ def predict_links(
         link.one_way_delay_s if one_way_delay_s is None else one_way_delay_s,
         link.return_delay_s if return_delay_s is None else return_delay_s,
     )
-    arrays = np.broadcast_arrays(*(np.asarray(values, dtype=np.float64) for values in given))
+    arrays = [np.asarray(values, dtype=np.float64) for values in given]
+    try:
+        arrays = list(np.broadcast_arrays(*arrays))
+    except ValueError as error:
+        shapes = ", ".join(str(values.shape) for values in arrays)
+        raise BadInputError(
+            f"links: got rates and delays of shapes {shapes}, expected ones that broadcast, such as (3,) and (2, 1)"
+        ) from error
     response = link_response(setting, return_rate_bps)
     found = sweep(response, *(values.ravel() for values in arrays))
     shape = (*arrays[0].shape, len(response.splits))

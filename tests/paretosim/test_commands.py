@@ -131,7 +131,7 @@ def test_profiles_given_on_the_command_line_come_first(command: Command, toy: An
         (("--batch", "-3"), "--batch: got -3"),
         (("--batch", "9" * 30), "batch: got 9999"),
         (("--window", "2"), "--window: has no meaning in mode paced, expected --mode closed"),
-        (("--mode", "closed", "--window", "0"), "mode closed: got 0 batches"),
+        (("--mode", "closed", "--window", "0"), "mode closed: got a window of 0, expected 1 to"),
         (("--mode", "closed", "--burst", "2"), "--burst: has no meaning in mode closed, expected --mode burst"),
         (("--mode", "burst", "--burst", "9" * 30), "expected 1 to 1048576"),
         (("--fps", "nan"), "--fps: got nan, expected a number above zero"),

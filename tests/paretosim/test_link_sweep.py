@@ -17,6 +17,7 @@ from paretosim.pareto import are_nondominated, is_nondominated
 from paretosim.prediction import Setting, predict
 from paretosim.profiles import ProfileStore
 from paretosim.rates import link_sweep
+from paretosim.rates.link_arrays import predict_links
 from paretosim.rates.link_response import link_response
 from paretosim.rates.link_sweep import contenders, sweep
 
@@ -186,3 +187,8 @@ def test_splits_that_do_not_fit_are_left_out(toy: Any) -> None:
 def test_links_that_are_none_are_refused(bad: tuple[float, float]) -> None:
     with pytest.raises(BadInputError, match="expected finite rates above zero"):
         sweep(link_response(shipped()), [1e6, bad[0]], [0.0, bad[1]])
+
+
+def test_links_of_shapes_that_do_not_broadcast_are_refused(toy: Any) -> None:
+    with pytest.raises(BadInputError, match=r"links: got rates and delays of shapes \(2,\), \(3,\), \(\), expected"):
+        predict_links(toy.setting(), np.array([1e6, 2e6]), np.zeros(3))

@@ -27,7 +27,7 @@ def test_parameters_have_the_papers_defaults_where_they_mean_something() -> None
         ({"name": "closed"}, "mode closed: got window None"),
         ({"name": "single", "batches": 8}, "mode single: got batches 8, expected them in mode burst only"),
         ({"name": "burst"}, "mode burst: got batches None"),
-        ({"name": "closed", "window": 0}, "mode closed: got 0 batches, expected 1 to 1048576"),
+        ({"name": "closed", "window": 0}, "mode closed: got a window of 0, expected 1 to 1048576"),
         ({"name": "burst", "batches": -1}, "mode burst: got -1"),
         ({"name": "burst", "batches": 10**30}, "expected 1 to 1048576"),
     ],
