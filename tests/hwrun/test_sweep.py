@@ -25,7 +25,7 @@ import pytest
 from msgspec import structs
 from safetensors.torch import save_file
 
-from hwrun import link_probes, sweep
+from hwrun import link_probes, sweep, worker_client
 from hwrun.cli import main
 from hwrun.local import testbed as local_testbed
 from hwrun.local import workers as local_workers
@@ -40,9 +40,12 @@ from hwrun.worker import Worker
 from hwrun.worker_client import WorkerClient
 from paretosim.profiles import ProfileStore
 from tests.hwrun import tiny_cifar10
+from tests.hwrun.descendants import relays, running
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 120
+# Well below what waiting for a batch that never comes takes: a cell's bound, three times, and its deployment's minute.
+AT_ONCE_S = 30
 PLAN = "mobilenet_v2@toy[0:8]+toy[8:14]+toy[14:21]/b2/w-/tcp/f32"
 needs_namespaces = pytest.mark.skipif(availability().how == "none", reason=str(availability().reason))
 
@@ -112,7 +115,9 @@ def in_this_process(scratch):
             patch.setenv(name, value)
         patch.setattr(tempfile, "tempdir", str(scratch))
         patch.setattr(local_workers, "LocalWorkers", ThreadedWorkers)
-        patch.setattr(link_probes, "ECHO_S", 0.4)  # what a sweep of sizes does with more time, test_probe.py has
+        # What a sweep of sizes and a long transfer do with more time, test_probe.py has.
+        patch.setattr(link_probes, "ECHO_S", 0.4)
+        patch.setattr(worker_client, "bulk_bytes", lambda link: 400_000)
         yield
 
 
@@ -376,16 +381,15 @@ def test_what_crosses_a_shaped_link_is_what_source_and_sink_say(in_this_process,
         crossed = expected[0] if "toy[0:10]" in cell.plan else expected[1]
         assert cell.link_measured.medium == "relay"
         assert cell.latency_s() - 0.042 == pytest.approx(0.1 * crossed, abs=0.05)
-        assert cell.link_measured.rtt_samples_s[0] == pytest.approx(0.2, abs=0.02)
+        assert min(cell.link_measured.rtt_samples_s) == pytest.approx(0.2, abs=0.02)
 
 
 @pytest.mark.root
 @needs_namespaces
 def test_cells_of_a_link_that_is_not_what_was_asked_are_refused_with_numbers_and_measured_when_it_is(
-    in_this_process, profiles, tmp_path, monkeypatch
+    in_this_process, profiles, tmp_path
 ):
     folder = tmp_path / "run"
-    monkeypatch.setattr("hwrun.worker_client.bulk_bytes", lambda link: 400_000)
     shapes_of = local_testbed.shapes_of
     with pytest.MonkeyPatch.context() as patch:
         late = {"one_way_delay_s": 0.06}
@@ -408,9 +412,8 @@ def test_cells_of_a_link_that_is_not_what_was_asked_are_refused_with_numbers_and
 @pytest.mark.root
 @needs_namespaces
 def test_cells_whose_link_had_changed_when_they_were_done_are_refused_and_keep_their_samples(
-    in_this_process, profiles, tmp_path, monkeypatch
+    in_this_process, profiles, tmp_path
 ):
-    monkeypatch.setattr("hwrun.worker_client.bulk_bytes", lambda link: 400_000)
     folder = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hwrun.bench.Bench.probe_after", lambda *_: "round trips take 300 ms")
@@ -429,19 +432,21 @@ def test_a_killed_relay_fails_its_cell_at_once_and_ends_the_sweep_which_is_resum
     in_this_process, profiles, scratch, tmp_path
 ):
     folder = tmp_path / "run"
+    killed_s = []
 
     def kill_relay():
         wait_until(lambda: lines(folder) >= 1, "the first cell")
         time.sleep(0.5)  # into the next one, which has a second of waiting for its batches
-        (relay,) = (c for c in psutil.Process().children(recursive=True) if "hwrun.local.relay" in c.cmdline())
+        (relay,) = relays(psutil.Process())
         relay.kill()
+        killed_s.append(time.monotonic())
 
     killer = threading.Thread(target=kill_relay)
     killer.start()
-    start_s = time.monotonic()
     code, _, err = swept(*options(profiles, folder, "--link", "far", repeats=10))
-    assert time.monotonic() - start_s < LIMIT_S / 2
+    ended_s = time.monotonic()
     killer.join()
+    assert ended_s - killed_s[0] < AT_ONCE_S
     assert code == 1
     assert "the packet relay" in err
     assert f"hwrun sweep --resume {folder}" in err
@@ -480,10 +485,12 @@ def test_a_killed_worker_fails_its_cell_and_the_sweep_goes_on_until_interrupted_
     in_this_process, profiles, scratch, tmp_path
 ):
     folder = tmp_path / "run"
-    with running_sweep(scratch, *options(profiles, folder, repeats=10)) as (process, children):
+    with running_sweep(scratch, *options(profiles, folder, repeats=5)) as (process, children):
         wait_until(lambda: lines(folder) >= 2, "the second cell")
+        time.sleep(0.1)  # into the next one, which has a quarter of a second of computing
         children += psutil.Process(process.pid).children(recursive=True)
-        next(child for child in children if "worker-B" in " ".join(child.cmdline())).kill()
+        (worker,) = running("worker-B", children)
+        worker.kill()
         killed_at = lines(folder)
         wait_until(lambda: lines(folder) >= killed_at + 3, "a cell after the worker's death")
         children += psutil.Process(process.pid).children(recursive=True)
@@ -503,8 +510,8 @@ def test_a_killed_worker_fails_its_cell_and_the_sweep_goes_on_until_interrupted_
     assert code == 0, err
     run = read_run(folder)
     assert run.cells[: len(before)] == before
-    assert len(run.cells) == 21  # one was tried twice
-    assert len(run.latest_cells()) == 20
+    assert len(run.cells) == 11  # one was tried twice
+    assert len(run.latest_cells()) == 10
     assert {cell.status for cell in run.latest_cells()} == {"done"}
 
 
@@ -545,10 +552,12 @@ def test_three_stages_cross_two_links_of_their_own(in_this_process, profiles, tm
     assert cell.latency_s() - 0.042 == pytest.approx(0.1, abs=0.05)
     assert all(hop.send_bytes > 0 and hop.receive_bytes > 0 for hop in cell.buffers)
     assert len(cell.buffers) == 2
+    hops_s = []
     for batch in cell.subruns[0].batches:
         first, second, third = batch.stages
-        assert second.receive_end_s - first.send_start_s < 0.05
+        hops_s.append(second.receive_end_s - first.send_start_s)
         assert third.receive_end_s - second.send_start_s >= 0.1
+    assert min(hops_s) < 0.05
 
 
 @pytest.mark.root
