@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,9 +64,8 @@ def test_predictions_over_a_shaped_link_pass(tcp_run: Path, capsys: pytest.Captu
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(read_bars(TCP_BARS))
     assert all(line.startswith("passed  ") for line in lines)
-    assert any(
-        line.startswith("passed  transfer_shaped_mape: 0.00") and line.endswith("at most 0.02") for line in lines
-    )
+    # How far below its bar it is depends on what else the machine does.
+    assert any(re.fullmatch(r"passed  transfer_shaped_mape: 0\.0\d+, at most 0\.02", line) for line in lines)
 
 
 def test_predictions_in_memory_pass(memory_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
