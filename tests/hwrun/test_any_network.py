@@ -26,16 +26,16 @@ from tests.hwrun import small_networks as small
 
 TORCHVISION = [
     ("densenet121", (3, 64, 64), 2, 39),
-    ("vit_b_16", (3, 64, 64), 2, 0),
-    ("swin_t", (3, 64, 64), 2, 0),
-    ("googlenet", (3, 64, 64), 2, 0),
-    ("efficientnet_b0", (3, 64, 64), 2, 0),
-    ("convnext_tiny", (3, 64, 64), 2, 0),
+    ("vit_b_16", (3, 32, 32), 2, 0),
+    ("swin_t", (3, 32, 32), 2, 0),
+    ("googlenet", (3, 32, 32), 2, 0),
+    ("efficientnet_b0", (3, 32, 32), 2, 0),
+    ("convnext_tiny", (3, 32, 32), 2, 0),
 ]
 CATALOGUE = [
-    ("mobilenet_v2", (3, 64, 64), 2, 0),
-    ("resnet18", (3, 64, 64), 2, 0),
-    ("resnet50", (3, 64, 64), 2, 2),
+    ("mobilenet_v2", (3, 32, 32), 2, 0),
+    ("resnet18", (3, 32, 32), 2, 0),
+    ("resnet50", (3, 32, 32), 2, 2),
     ("inception_v3", (3, 75, 75), 2, 3),
     ("alexnet", (3, 64, 64), 2, 0),
     ("vgg16", (3, 32, 32), 2, 0),
