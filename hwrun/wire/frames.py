@@ -26,6 +26,7 @@ decodes passes the most bytes it is ready to hold, so nothing is allocated on a 
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import struct
 from collections.abc import Sequence
@@ -45,6 +46,9 @@ _HEADER = struct.Struct(">4sBBHQQ")
 _TENSOR = struct.Struct(f">BBI2x{MAX_DIMENSIONS}Q")
 HEADER_BYTES = _HEADER.size
 TENSOR_HEADER_BYTES = _TENSOR.size
+# Every batch of a pipeline has the same tensor headers, which a sender then packs, and a receiver checks, once. At most
+# this many different ones are remembered, of MAX_TENSORS · TENSOR_HEADER_BYTES each at most, whatever a peer sends.
+_REMEMBERED = 64
 
 
 class Kind(enum.IntEnum):
@@ -110,8 +114,14 @@ def encode(kind: Kind, sequence: int = 0, specs: Sequence[TensorSpec] = (), payl
         raise ProtocolError(f"frame: got {len(specs)} tensors to send, expected at most {MAX_TENSORS}")
     if not specs:
         return _HEADER.pack(MAGIC, VERSION, kind, 0, sequence, payload_bytes or 0)
-    total_bytes = sum(spec.size_bytes for spec in specs)
-    parts = [_HEADER.pack(MAGIC, VERSION, kind, len(specs), sequence, total_bytes)]
+    headers, total_bytes = _tensor_headers(tuple(specs))
+    return _HEADER.pack(MAGIC, VERSION, kind, len(specs), sequence, total_bytes) + headers
+
+
+@functools.lru_cache(_REMEMBERED)
+def _tensor_headers(specs: tuple[TensorSpec, ...]) -> tuple[bytes, int]:
+    """The headers of tensors, and the bytes of their payload."""
+    parts = []
     for spec in specs:
         if len(spec.shape) > MAX_DIMENSIONS:
             raise ProtocolError(f"tensor: got {len(spec.shape)} dimensions to send, expected at most {MAX_DIMENSIONS}")
@@ -120,7 +130,7 @@ def encode(kind: Kind, sequence: int = 0, specs: Sequence[TensorSpec] = (), payl
         for place, dimension in enumerate(spec.order):
             order |= (dimension + 1) << 4 * (MAX_DIMENSIONS - 1 - place)
         parts.append(_TENSOR.pack(DTYPES.index(spec.dtype), len(spec.shape), order, *padded))
-    return b"".join(parts)
+    return b"".join(parts), sum(spec.size_bytes for spec in specs)
 
 
 def decode_header(raw: bytes | bytearray | memoryview, limit_bytes: int) -> Header:
@@ -162,6 +172,18 @@ def decode_tensor_headers(raw: bytes | bytearray | memoryview, header: Header) -
     ------
     ProtocolError : an unknown dtype, an impossible shape, or shapes that do not add up to the payload.
     """
+    specs, total_bytes = _tensor_specs(bytes(raw))
+    if total_bytes != header.payload_bytes:
+        raise ProtocolError(
+            f"frame {header.kind.name}: shapes say {total_bytes} bytes and the header {header.payload_bytes},"
+            " expected the same"
+        )
+    return specs
+
+
+@functools.lru_cache(_REMEMBERED)
+def _tensor_specs(raw: bytes) -> tuple[tuple[TensorSpec, ...], int]:
+    """What tensor headers say, and the bytes of the payload that they announce."""
     specs: list[TensorSpec] = []
     for dtype_number, dimensions, order_number, *sizes in _TENSOR.iter_unpack(raw):
         if dtype_number >= len(DTYPES):
@@ -174,13 +196,7 @@ def decode_tensor_headers(raw: bytes | bytearray | memoryview, header: Header) -
                 f"tensor: got dimensions {sizes} of which {dimensions} count; expected those above zero"
             )
         specs.append(TensorSpec(DTYPES[dtype_number], shape, _order(order_number, dimensions)))
-    total_bytes = sum(spec.size_bytes for spec in specs)
-    if total_bytes != header.payload_bytes:
-        raise ProtocolError(
-            f"frame {header.kind.name}: shapes say {total_bytes} bytes and the header {header.payload_bytes},"
-            " expected the same"
-        )
-    return tuple(specs)
+    return tuple(specs), sum(spec.size_bytes for spec in specs)
 
 
 def _order(number: int, dimensions: int) -> tuple[int, ...]:

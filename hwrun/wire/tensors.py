@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -16,14 +17,18 @@ def memory_order(tensor: torch.Tensor) -> tuple[int, ...] | None:
     >>> memory_order(torch.empty(2, 3, 4).permute(0, 2, 1))
     (0, 2, 1)
     """
-    strides: tuple[int, ...] = tensor.stride()
-    order = sorted(range(tensor.dim()), key=lambda dimension: (-strides[dimension], dimension))
+    return _order(tuple(tensor.shape), tensor.stride())
+
+
+@functools.lru_cache(64)
+def _order(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...] | None:
+    order = sorted(range(len(shape)), key=lambda dimension: (-strides[dimension], dimension))
     step = 1
     for dimension in reversed(order):
-        if tensor.shape[dimension] > 1:
+        if shape[dimension] > 1:
             if strides[dimension] != step:
                 return None
-            step *= tensor.shape[dimension]
+            step *= shape[dimension]
     return tuple(order)
 
 
@@ -34,9 +39,16 @@ def outgoing(tensors: Sequence[torch.Tensor]) -> tuple[tuple[TensorSpec, ...], t
     for tensor in tensors:
         order = None if tensor.is_contiguous() else memory_order(tensor)
         specs.append(TensorSpec(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), order or ()))
-        straight = tensor.permute(order) if order else tensor
-        payload.append(straight.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        straight = tensor.permute(order) if order else tensor.contiguous()
+        payload.append(_bytes_of(straight))
     return tuple(specs), tuple(payload)
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    """The memory of a tensor without gaps; every step through torch costs a message about a microsecond or two."""
+    if tensor.dtype is torch.bfloat16 or not tensor.numel():  # numpy has no such type; no cast of an empty view
+        return tensor.reshape(-1).view(torch.uint8).numpy().data
+    return tensor.numpy().data.cast("B")
 
 
 def incoming(message: Message) -> tuple[torch.Tensor, ...]:

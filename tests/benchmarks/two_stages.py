@@ -87,9 +87,13 @@ class TwoStages:
             full_s, period_s = (
                 statistics.median(getattr(r, n) for r in rounds) for n in ("full_latency_s", "period_s")
             )
+            alone, full = (
+                " + ".join(f"{statistics.median(values) * 1e3:.1f}" for values in zip(*of_rounds, strict=True))
+                for of_rounds in ([r.stages_alone_s for r in rounds], [r.stages_full_s for r in rounds])
+            )
             lines.append(
-                f"    {backend} {workers}: alone {single_s * 1e3:.1f} ms; window {WINDOW}: {full_s * 1e3:.1f} ms,"
-                f" {BATCH / period_s:.2f} images/s"
+                f"    {backend} {workers}: alone {single_s * 1e3:.1f} ms (computing {alone}); window {WINDOW}:"
+                f" {full_s * 1e3:.1f} ms (computing {full}), {BATCH / period_s:.2f} images/s"
             )
         return "\n".join(lines)
 
