@@ -18,15 +18,25 @@ from hwrun.backends.tcp import TcpInlet
 from hwrun.errors import PeerGoneError
 from hwrun.steady import pin_to_cores, usable_cores
 from hwrun.wire.frames import Kind
-from hwrun.wire.tcp import BufferPool, Connection
+from hwrun.wire.tcp import BufferPool, Connection, prepared
 
 LIMIT_BYTES = 256 * 2**20
 LENGTH = struct.Struct(">Q")
 ANSWER = b"!"
+_FRAMED = ("ours", "frames")
+_AS_OURS = (*_FRAMED, "bare", "echo")
 
 
-def without_nagle(stream: socket.socket) -> socket.socket:
-    """The socket, whose small messages wait for nothing."""
+def set_up(kind: str, stream: socket.socket) -> socket.socket:
+    """The socket as that transport has it.
+
+    Ours is as in a worker. What it is held against, bare and echo, gets the same, congestion control above all: the
+    difference is then what frames cost. The rest have the host's settings, as their users would, and no Nagle.
+    """
+    if kind in _AS_OURS:
+        prepared(stream)
+        if kind not in _FRAMED:  # they have no use for waits that end now and then
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bytes(struct.calcsize("@ll")))
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return stream
 
@@ -123,7 +133,7 @@ def join_rpc(name: str, rank: int, rendezvous: Path) -> None:
         rpc.init_rpc(name, rank=rank, world_size=2, rpc_backend_options=options)
 
 
-STREAMS = {"bare": bare, "ours": ours, "echo": echo, "frames": frames, "pickle": pickled}
+STREAMS = {"bare": bare, "bare, host's": bare, "ours": ours, "echo": echo, "frames": frames, "pickle": pickled}
 
 if __name__ == "__main__":
     kind, address, core = sys.argv[1:]
@@ -137,4 +147,4 @@ if __name__ == "__main__":
     if kind == "zeromq":
         zeromq(socket.socket(), address)
     host, _, port = address.rpartition(":")
-    STREAMS[kind](without_nagle(socket.create_connection((host, int(port)))))
+    STREAMS[kind](set_up(kind, socket.create_connection((host, int(port)))))

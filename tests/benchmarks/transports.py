@@ -2,7 +2,12 @@
 
 Every transport has a far end in a process of its own, on another core where there is one. Rounds go through all
 transports in turn, so that drift meets each alike. A message is timed from before it is sent until one byte of answer
-is here; goodput is its bytes over the median of that.
+is here; goodput is its bytes over the median of that. One message at a time, since an answer is the only proof that a
+message is whole at its far end, where it has become what its transport hands over: a tensor (ours, rpc, pickle), or
+bytes. All far ends have a worker's allocator, so that no transport pays for memory that it could have kept.
+
+The bare pair has our sockets' settings, so it says what frames cost; a second one and the others have the host's, its
+congestion control above all, since that is what they run with.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from hwrun.backends.tcp import TcpOutlet
 from hwrun.steady import pin_to_cores, steady_environment, usable_cores
 from hwrun.wire.frames import Kind
 from hwrun.wire.tcp import BufferPool, Connection
-from tests.benchmarks.transport_peer import ANSWER, LENGTH, join_rpc, take, without_nagle
+from tests.benchmarks.transport_peer import ANSWER, LENGTH, join_rpc, set_up, take
 
 # Activations of batch 8 in the paper's models, MB.
 SIZES_BYTES = (250_000, 2_400_000, 12_800_000, 102_760_448)
@@ -93,7 +98,8 @@ def transports() -> Transports:
             stack.callback(os.sched_setaffinity, 0, cores)
         senders: dict[str, Send] = {
             "ours": stack.enter_context(_ours()),
-            "bare": stack.enter_context(_bare()),
+            "bare": stack.enter_context(_bare("bare")),
+            "bare, host's": stack.enter_context(_bare("bare, host's")),
             "rpc": stack.enter_context(_rpc()),
             "zeromq": stack.enter_context(_zeromq()),
             "pickle": stack.enter_context(_pickled()),
@@ -128,7 +134,7 @@ def bare_s(size_bytes: int) -> float:
     """Median seconds of a bare message of that size."""
     tensor = torch.randn(size_bytes // 4)
     times_s: list[float] = []
-    with _bare() as send:
+    with _bare("bare") as send:
         for _ in range(30):
             start_s = time.perf_counter()
             send(tensor)
@@ -156,7 +162,7 @@ def _far(kind: str, address: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _stream(kind: str) -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server, _far(kind, f"127.0.0.1:{server.getsockname()[1]}"):
-        stream = without_nagle(server.accept()[0])
+        stream = set_up(kind, server.accept()[0])
         with stream:
             yield stream
 
@@ -178,8 +184,8 @@ def _ours() -> Iterator[Send]:
 
 
 @contextlib.contextmanager
-def _bare() -> Iterator[Send]:
-    with _stream("bare") as stream:
+def _bare(kind: str) -> Iterator[Send]:
+    with _stream(kind) as stream:
 
         def send(tensor: torch.Tensor) -> None:
             data = tensor.numpy().data.cast("B")

@@ -4,6 +4,7 @@ import socket
 import struct
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -237,6 +238,23 @@ def test_tcp_tells_of_itself_and_nagle_is_off():
     assert info["cwnd"] > 0
     assert info["congestion_control"]
     assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    near.close()
+    far.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_nothing_paces_what_stays_within_one_machine(host):
+    available = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
+    if "cubic" not in available:
+        pytest.skip("this kernel has no cubic")
+    try:
+        listener = listen(Address(host=host))
+    except BadUsageError:
+        pytest.skip(f"this host has no {host}")
+    with listener:
+        near = dial(Address(*listener.getsockname()[:2]))
+        far = prepared(listener.accept()[0])
+    assert tcp_info(near)["congestion_control"] == tcp_info(far)["congestion_control"] == "cubic"
     near.close()
     far.close()
 
