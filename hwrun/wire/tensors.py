@@ -48,7 +48,7 @@ def _bytes_of(tensor: torch.Tensor) -> memoryview:
     """The memory of a tensor without gaps; every step through torch costs a message about a microsecond or two."""
     if tensor.dtype is torch.bfloat16 or not tensor.numel():  # numpy has no such type; no cast of an empty view
         return tensor.reshape(-1).view(torch.uint8).numpy().data
-    return tensor.numpy().data.cast("B")
+    return tensor.detach().numpy().data.cast("B")
 
 
 def incoming(message: Message) -> tuple[torch.Tensor, ...]:
