@@ -43,13 +43,16 @@ class Queued(msgspec.Struct, frozen=True):
     percentiles_s: Array | None = None
 
 
+def intervals_s(line: Line, operation: Operation) -> Array:
+    """How often each station can take a batch in a line that is never short of them, (plans, stations)."""
+    if operation.workers == "serial":
+        return serial_workers.intervals_s(line.serial_stations(operation)).T
+    return recursion.intervals_s(line.services_s + line.stalls_s, line.delays_s, _slots(line, operation))
+
+
 def saturated_period_s(line: Line, operation: Operation) -> tuple[Array, NDArray[np.intp]]:
     """Interval (plans,) of a line that is never short of batches, and the station that sets it."""
-    if operation.workers == "serial":
-        intervals = serial_workers.intervals_s(line.serial_stations(operation)).T
-    else:
-        occupied_s = line.services_s + line.stalls_s
-        intervals = recursion.intervals_s(occupied_s, line.delays_s, _slots(line, operation))
+    intervals = intervals_s(line, operation)
     return intervals.max(axis=1), significant(intervals).argmax(axis=1)  # the first of equals
 
 

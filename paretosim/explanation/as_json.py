@@ -43,7 +43,7 @@ def as_object(prediction: Prediction, explanation: Explanation) -> dict[str, Any
             "second": explanation.second,
             "second_s": explanation.second_s,
             "slack_s": explanation.slack_s,
-            "changes": None if changes is None else [msgspec.to_builtins(change) for change in changes],
+            "changes": [msgspec.to_builtins(change) for change in changes],
             "sentences": sentences(explanation),
         },
     }

@@ -2,24 +2,25 @@
 
 A station's time is affine in the inverse of a link's rate, and in a device's block times, between the points where a
 round of slow start stops stalling, the window starts to cap the rate, or a transfer gets longer than the computing
-beside it. So the point at which another station binds is computed exactly, from the ends of those pieces. In the
-size of a message it is a staircase of segments, and found among whole bytes.
+beside it. So the point at which another station binds is computed exactly, from the ends of those pieces
+(`crossing.py`, also where full buffers hold stations up). In the size of a message it is a staircase of segments, and
+found among whole bytes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
 
 from paretosim.chain import Hop, stage_times_s
+from paretosim.explanation.crossing import fewer_bytes, first_crossing
 from paretosim.line import Line, line_of
 from paretosim.mode import Arrivals
 from paretosim.prediction import Prediction, Row, Setting
+from paretosim.queueing import intervals_s
 from paretosim.terms import (
     HopTerms,
     StageTerms,
@@ -30,7 +31,6 @@ from paretosim.terms import (
     hops_of_setting,
     link_in_effect,
     link_of_hop,
-    services_in_order,
     stage_terms,
     terms_in_effect,
 )
@@ -88,7 +88,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     `binds` is the station of the longest time, t* = `slowest_s`, `second` the next one, None where there is none.
     `limit` is what sets the interval between batches: that station, the window, arrivals, or the batch itself where
-    there is but one at a time. `changes` are None where the intervals are not those of stations alone.
+    there is but one at a time.
     """
 
     setting: Setting
@@ -101,7 +101,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     second: str | None
     second_s: float
     limit: Literal["station", "window", "arrivals", "batch"]
-    changes: tuple[Change, ...] | None
+    changes: tuple[Change, ...]
 
     @property
     def interval_s(self) -> float:
@@ -129,10 +129,17 @@ class _Chain(msgspec.Struct, frozen=True):
     stages: StageTerms
     transfers: HopTerms
 
-    def services(self) -> tuple[Array, tuple[str, ...]]:
-        """Service times of all stations in chain order, and their names."""
-        services_s, names = services_in_order(self.stages.total_s, self.transfers, self.hops)
-        return services_s[0], names
+    def line(self, setting: Setting) -> Line:
+        """Its stations in chain order."""
+        return line_of(
+            self.stages.total_s, self.transfers, self.hops, setting.link, control_s(setting),
+            workers=setting.operation.workers,
+        )  # fmt: skip
+
+    def intervals_s(self, setting: Setting) -> Array:
+        """(stations,) how often each can take a batch, what holds it up included."""
+        found: Array = intervals_s(self.line(setting), setting.operation)[0]
+        return found
 
 
 def explain(prediction: Prediction, split: int) -> Explanation:
@@ -144,10 +151,7 @@ def explain(prediction: Prediction, split: int) -> Explanation:
     """
     setting, row = prediction.setting, prediction.row(split)
     chain = _chain(setting, split)
-    line = line_of(
-        chain.stages.total_s, chain.transfers, chain.hops, setting.link, control_s(setting),
-        workers=setting.operation.workers,
-    )  # fmt: skip
+    line = chain.line(setting)
     times = (line.services_s + line.stalls_s)[0]
     unloaded = float(line.unloaded_s[0])
     # What binds is what the prediction says; with serial workers and buffers it is not always the longest time.
@@ -165,7 +169,7 @@ def explain(prediction: Prediction, split: int) -> Explanation:
         second=None if second is None else line.names[second],
         second_s=0.0 if second is None else float(times[second]),
         limit=_limit(setting, row, float(times[binding]), unloaded),
-        changes=_changes(setting, split, chain) if setting.operation.is_plain else None,
+        changes=_changes(setting, split, chain, binding),
     )
 
 
@@ -287,10 +291,9 @@ def _stations(setting: Setting, line: Line, times: Array, binding_s: float) -> t
     return tuple(found)
 
 
-def _changes(setting: Setting, split: int, chain: _Chain) -> tuple[Change, ...]:
+def _changes(setting: Setting, split: int, chain: _Chain, binding: int) -> tuple[Change, ...]:
     """Each quantity that can make another station bind, alone."""
-    services, names = chain.services()
-    binding = int(services.argmax())
+    names, holding = chain.line(setting).names, held_up(setting)
     found: list[Change] = []
 
     def add(quantity: Quantity, now: float, crossing: tuple[float, int] | None, *, above: bool) -> None:
@@ -307,21 +310,24 @@ def _changes(setting: Setting, split: int, chain: _Chain) -> tuple[Change, ...]:
 
         def at_rate(inverse: float, field: str = field) -> Array:
             link = msgspec.structs.replace(setting.link, **{field: 1 / inverse})
-            return _chain(msgspec.structs.replace(setting, link=link), split).services()[0]
+            moved = msgspec.structs.replace(setting, link=link)
+            return _chain(moved, split).intervals_s(moved)
 
         own = names[binding].split(".")[0] in [chain.hops[j].name for j in hops]
-        end = 1 / FASTEST_BPS if own else 1 / SLOWEST_BPS
         breaks = [u for j in hops for u in _breaks(setting, chain, j)]
-        crossing = _crossing(at_rate, 1 / now, end, breaks, binding)
-        add(field, now, None if crossing is None else (1 / crossing[0], crossing[1]), above=own)
-    if names[binding] in ("link1", "relay", "link1.receive", "relay.receive"):
+        # A stage that waits for a link may be held up less at a higher rate.
+        for above in (True, False) if holding else (own,):
+            crossing = first_crossing(at_rate, 1 / now, 1 / (FASTEST_BPS if above else SLOWEST_BPS), breaks, binding)
+            add(field, now, None if crossing is None else (1 / crossing[0], crossing[1]), above=above)
+    # What a message does not leave in full buffers comes in whole messages: no line, nor one that only falls.
+    if not holding and names[binding] in ("link1", "relay", "link1.receive", "relay.receive"):
         framing_bytes = terms_in_effect(setting).framing_bytes
         size = next(int(hop.payload_bytes[0]) for hop in chain.hops if hop.forward)
 
         def at_size(message_bytes: int) -> Array:
-            return _chain(setting, split, message_bytes=message_bytes).services()[0]
+            return _chain(setting, split, message_bytes=message_bytes).intervals_s(setting)
 
-        least = _fewer_bytes(at_size, framing_bytes, size, binding)
+        least = fewer_bytes(at_size, framing_bytes, size, binding)
         if least is not None:
             add("message_bytes", size - framing_bytes, (least[0] - framing_bytes, least[1]), above=False)
     for k in range(2):
@@ -330,15 +336,20 @@ def _changes(setting: Setting, split: int, chain: _Chain) -> tuple[Change, ...]:
 
         def at_factor(factor: float, k: int = k) -> Array:
             factors = (factor, 1.0) if k == 0 else (1.0, factor)
-            return _chain(setting, split, factors=factors).services()[0]
+            return _chain(setting, split, factors=factors).intervals_s(setting)
 
         scaled = float(chain.stages.blocks_s[0, k] + chain.stages.scale_s[0, k])
         fixed = sum(float(x[0, k]) for x in (chain.stages.overhead_s, chain.stages.launch_s, chain.stages.copies_s))
         breaks = [(float(x) - fixed) / scaled for x in chain.transfers.serialisation_s[0]]
         own = names[binding] == f"stage{k + 1}"
-        crossing = _crossing(at_factor, 1.0, 0.0 if own else FACTOR, breaks, binding)
+        crossing = first_crossing(at_factor, 1.0, 0.0 if own else FACTOR, breaks, binding)
         add("stage1_factor" if k == 0 else "stage2_factor", 1.0, crossing, above=not own)
     return tuple(found)
+
+
+def held_up(setting: Setting) -> bool:
+    """Whether stations wait for one another's buffers, so that an interval is more than a station's own time."""
+    return setting.operation.workers == "serial" or setting.operation.slots is not None
 
 
 def _breaks(setting: Setting, chain: _Chain, j: int) -> list[float]:
@@ -354,46 +365,3 @@ def _breaks(setting: Setting, chain: _Chain, j: int) -> list[float]:
         found += [link.rtt_s / ((window - 1) * bits / count) for window in windows.tolist() if window > 1]
     alone_s = chain.stages.total_s - chain.stages.contention_s
     return [*found, *map(float, alone_s[0] / bits)]
-
-
-def _crossing(
-    times_at: Callable[[float], Array], start: float, end: float, breaks: Sequence[float], binding: int
-) -> tuple[float, int] | None:
-    """The first point from `start` on towards `end` at which another station takes as long, and which; None without.
-
-    `times_at` is affine between `breaks`.
-    """
-    low, high = sorted((start, end))
-    points = sorted({start, end, *(p for p in breaks if low < p < high)}, reverse=end < start)
-    before = times_at(points[0])
-    for one, two in pairwise(points):
-        after = times_at(two)
-        gap_one, gap_two = before[binding] - before, after[binding] - after
-        falls = np.flatnonzero(gap_two < 0)
-        if len(falls):
-            shares = gap_one[falls] / (gap_one[falls] - gap_two[falls])
-            first = int(shares.argmin())
-            return one + float(shares[first]) * (two - one), int(falls[first])
-        before = after
-    return None
-
-
-def _fewer_bytes(times_at: Callable[[int], Array], least: int, now: int, binding: int) -> tuple[int, int] | None:
-    """The most bytes with which another station takes longer, and which; None where none does."""
-
-    def other(size: int) -> int | None:
-        times = times_at(size)
-        slowest = int(times.argmax())
-        return None if times[slowest] <= times[binding] else slowest
-
-    low, high = least, now
-    then = other(low)
-    if then is None:
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        if (found := other(middle)) is None:
-            high = middle
-        else:
-            low, then = middle, found
-    return low, then

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from paretosim.explanation.explaining import Change, Explanation
+from paretosim.explanation.explaining import Change, Explanation, held_up
 from paretosim.show.columns import Column, aligned
 from paretosim.show.tables import calibration_lines, timing_lines
 from paretosim.units import format_bytes, format_duration, format_number, format_rate
@@ -95,15 +95,10 @@ def steady_timeline(explanation: Explanation, width: int) -> Text:
 def sentences(explanation: Explanation) -> list[str]:
     """What binds, by how much, and what would have to change for something else to."""
     found = [_what_binds(explanation)]
-    if explanation.changes is None:
-        found.append(
-            "What would have to change is worked out for overlapped workers with unbounded buffers only; here stations"
-            " hold each other up."
-        )
-        return found
     found += [_in_words(explanation, change) for change in explanation.changes]
     if not explanation.changes:
-        found.append("No change of one rate, message or stage alone makes another station bind.")
+        what = "rate or stage" if held_up(explanation.setting) else "rate, message or stage"
+        found.append(f"No change of one {what} alone makes another station bind.")
     return found
 
 
@@ -131,12 +126,16 @@ def _what_binds(explanation: Explanation) -> str:
 
 def _in_words(explanation: Explanation, change: Change) -> str:
     binds, value, then = explanation.binds, change.threshold, change.then
+    # Where stations hold each other up, the one that binds need not be the longest by itself.
+    is_it, being_it, does = (
+        ("binds", "binding", "does") if held_up(explanation.setting) else ("is the longest", "being the longest", "is")
+    )
     if change.quantity in ("rate_bps", "return_rate_bps"):
         way = "rate" if change.quantity == "rate_bps" else "return rate"
         amount = f"a {way} of {_rate(value)} (now {_rate(change.now)})"
         if change.direction == "above":
-            return f"{binds} stops being the longest above {amount}; then {then} is."
-        return f"Below {amount}, {then} is the longest."
+            return f"{binds} stops {being_it} above {amount}; then {then} {does}."
+        return f"Below {amount}, {then} {is_it}."
     if change.quantity == "message_bytes":
         return (
             f"{binds} stops being the longest when the message of link1 shrinks to {format_bytes(value)}"
@@ -145,9 +144,9 @@ def _in_words(explanation: Explanation, change: Change) -> str:
     stage = change.quantity.removesuffix("_factor")
     factor = f"{format_number(value, 4)} times as long"
     if change.direction == "below":
-        return f"{binds} stops being the longest when the blocks of {stage} take less than {factor}; then {then} is."
-    return f"{stage} is the longest when its blocks take more than {factor}." if then == stage else (
-        f"When the blocks of {stage} take more than {factor}, {then} is the longest."
+        return f"{binds} stops {being_it} when the blocks of {stage} take less than {factor}; then {then} {does}."
+    return f"{stage} {is_it} when its blocks take more than {factor}." if then == stage else (
+        f"When the blocks of {stage} take more than {factor}, {then} {is_it}."
     )  # fmt: skip
 
 

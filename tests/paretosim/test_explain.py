@@ -119,7 +119,6 @@ def test_what_binds_and_by_how_much(toy: Any) -> None:
     found = _explained(toy.setting(outputs=OUTPUTS, link=toy.link(1e6, 0.05)), 1)
     assert (found.binds, found.second, found.limit) == ("stage2", "stage1", "station")
     assert (found.slowest_s, found.second_s, found.slack_s) == pytest.approx((0.4, 0.1, 0.3))
-    assert found.changes is not None
     changes = {change.quantity: change for change in found.changes}
     assert changes["rate_bps"].threshold == pytest.approx(12800 / 0.4)
     assert changes["rate_bps"].then == "link1"
@@ -130,7 +129,6 @@ def test_what_binds_and_by_how_much(toy: Any) -> None:
 
 def test_a_link_stops_binding_with_fewer_bytes(toy: Any) -> None:
     found = _explained(toy.setting(outputs=OUTPUTS, link=toy.link(1e4)), 1)  # 1.28 s for 1600 bytes
-    assert found.changes is not None
     changes = {change.quantity: change for change in found.changes}
     assert (changes["message_bytes"].threshold, changes["message_bytes"].then) == (499, "stage2")  # 500 take 0.4 s
     assert changes["rate_bps"].threshold == pytest.approx(12800 / 0.4)
@@ -158,19 +156,25 @@ def test_the_window_arrivals_or_one_batch_may_bind(toy: Any) -> None:
 @given(
     st.floats(3.5, 7.5), st.sampled_from([0.0, 0.003, 0.2]), st.sampled_from(["warm", "cold"]),
     st.sampled_from([None, FULL]), st.sampled_from(ENDS), st.integers(0, 2), st.booleans(),
+    st.sampled_from(
+        [
+            Operation(), Operation(slots=0), Operation(slots=1), Operation(workers="serial"),
+            Operation(workers="serial", send_buffer_bytes=700, receive_buffer_bytes=900),
+        ]
+    ),
 )  # fmt: skip
 def test_beyond_a_stated_threshold_another_station_binds(
     toy: Any, exponent: float, delay: float, tcp_state: Any, calibration: Calibration | None, ends: dict[str, Any],
-    split: int, capped: bool,
+    split: int, capped: bool, operation: Operation,
 ) -> None:  # fmt: skip
     link = toy.link(
         10**exponent, delay, return_delay_s=delay / 2, header_bytes=90, wmax_bytes=30_000 if capped else 10**9
     )
     setting = toy.setting(
-        outputs=OUTPUTS, inputs=5000, link=link, tcp_state=tcp_state, calibration=calibration, **ends
+        outputs=OUTPUTS, inputs=5000, link=link, tcp_state=tcp_state, calibration=calibration,
+        operation=operation, **ends,
     )  # fmt: skip
     found = _explained(setting, split)
-    assert found.changes is not None
     for change in found.changes:
         if change.quantity == "message_bytes":
             continue  # by hand above: a model's own cuts are not of any number of bytes
@@ -190,7 +194,6 @@ def test_beyond_a_stated_threshold_another_station_binds(
 def test_a_shipped_model_turns_over_at_the_stated_rate() -> None:
     words: dict[str, Any] = {"delay": "20ms", "tcp_state": "cold"}
     found = explain(predict_splits("vgg16", bw="50mbit", **words), 13)
-    assert found.changes is not None
     change = next(change for change in found.changes if change.quantity == "rate_bps")
     base = found.setting
     for factor, binds in ((1 + 1e-6, "stage1"), (1 - 1e-6, "link1")):
@@ -205,7 +208,18 @@ def test_a_relay_in_memory_has_no_wire_that_takes_time(toy: Any) -> None:
     assert found.row.links_s[1] == 0.0
 
 
-def test_serial_workers_are_told_apart_but_get_no_thresholds(toy: Any) -> None:
+def test_what_serial_workers_wait_for_is_part_of_what_binds(toy: Any) -> None:
+    # 0.1 s, a message of x, 0.4 s, no buffers: the first is held 0.1 s + x, the second x + 0.4 s.
+    operation = Operation(workers="serial", send_buffer_bytes=0, receive_buffer_bytes=0)
+    found = _explained(toy.setting(outputs=OUTPUTS, link=toy.link(1e5, 0.0), operation=operation), 1)
+    changes = {change.quantity: change for change in found.changes}
+    assert found.binds == "stage2"
+    assert (changes["stage1_factor"].threshold, changes["stage1_factor"].then) == (pytest.approx(4), "stage1")
+    assert "rate_bps" not in changes  # both wait for the same message, whatever its rate
+    assert "stage1 binds when its blocks take more than 4 times as long." in sentences(found)
+
+
+def test_serial_workers_are_told_apart(toy: Any) -> None:
     setting = toy.setting(
         outputs=OUTPUTS, link=toy.link(1e6, 0.05), operation=Operation(workers="serial"), calibration=FULL
     )
@@ -213,8 +227,6 @@ def test_serial_workers_are_told_apart_but_get_no_thresholds(toy: Any) -> None:
     stations = {t.term: t.station for t in found.terms if t.term in ("sending", "receiving", "RPC round trips")}
     assert stations["RPC round trips"] == "stage1"
     assert [s.station for s in found.stations] == ["stage1", "link1", "master", "relay", "stage2"]
-    assert found.changes is None
-    assert "overlapped workers" in sentences(found)[1]
 
 
 def test_the_terminal_shows_terms_both_timelines_and_what_binds(toy: Any) -> None:
