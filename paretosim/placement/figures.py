@@ -122,5 +122,8 @@ def _draw_alone(axes: Axes, placement: Placement) -> list[tuple[float, float]]:
             label="one device alone, no link",
         )  # fmt: skip
     for device, point in alone.items():
-        axes.annotate(device, point, textcoords="offset points", xytext=(7, -3), fontsize=7)
+        # Above: what crosses a link takes longer, so points of the front are often just right of it.
+        axes.annotate(
+            device, point, textcoords="offset points", xytext=(0, 7), fontsize=7, horizontalalignment="center"
+        )
     return list(alone.values())
