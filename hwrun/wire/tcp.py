@@ -321,28 +321,45 @@ class Connection:
         PeerGoneError : the other side closed, or this one was shut down.
         TimedOutError : a frame that has begun does not go on; or nothing came within the socket's time limit.
         """
+        message = self.begin(pool, limit_bytes)
+        self.complete(message)
+        return message
+
+    def begin(self, pool: BufferPool, limit_bytes: int) -> Message:
+        """The next frame as soon as its headers are here; its buffer is taken, and filled by `complete`.
+
+        What has to be known of a frame, and views of its buffer, can be made in between, while its bytes are on their
+        way. Parameters and errors are those of `receive`.
+        """
         begun = self._some(self._room, _NEVER)
         if begun < HEADER_BYTES:
             self._fill(self._room[begun:], time.monotonic() + _FRAME_GRACE_S)
         start_s = time.monotonic()
         header = decode_header(self._header, limit_bytes)
-        if not header.payload_bytes and not header.tensors:
-            return Message(header, (), (), _NOTHING, start_s, start_s)
-        end_s = start_s + _FRAME_GRACE_S + header.payload_bytes / _LEAST_BYTES_PER_S
-        specs: tuple[TensorSpec, ...] = ()
-        offsets: tuple[int, ...] = ()
-        if header.tensors:
-            raw = bytearray(header.tensors * TENSOR_HEADER_BYTES)
-            self._fill(memoryview(raw), end_s)
-            specs = decode_tensor_headers(raw, header)
-            offsets, room_bytes = _places(specs)
-            buffer = pool.take(room_bytes)
-            for spec, offset in zip(specs, offsets, strict=True):
-                self._fill(buffer[offset : offset + spec.size_bytes], end_s)
+        if not header.tensors:
+            return Message(header, (), (), pool.take(header.payload_bytes), start_s, start_s)
+        raw = bytearray(header.tensors * TENSOR_HEADER_BYTES)
+        self._fill(memoryview(raw), _end_s(header, start_s))
+        specs = decode_tensor_headers(raw, header)
+        offsets, room_bytes = _places(specs)
+        return Message(header, specs, offsets, pool.take(room_bytes), start_s, start_s)
+
+    def complete(self, message: Message) -> None:
+        """Receive the payload of a frame that `begin` returned.
+
+        Raises
+        ------
+        PeerGoneError, TimedOutError : as `receive`.
+        """
+        if not message.header.payload_bytes:
+            return
+        end_s = _end_s(message.header, message.start_s)
+        if message.specs:
+            for spec, offset in zip(message.specs, message.offsets, strict=True):
+                self._fill(message.buffer[offset : offset + spec.size_bytes], end_s)
         else:
-            buffer = pool.take(header.payload_bytes)
-            self._fill(buffer, end_s)
-        return Message(header, specs, offsets, buffer, start_s, time.monotonic())
+            self._fill(message.buffer, end_s)
+        message.end_s = time.monotonic()
 
     def _fill(self, view: memoryview, end_s: float) -> None:
         """Receive all of `view` by `end_s` of the monotonic clock."""
@@ -379,6 +396,11 @@ class Connection:
         """Shut down and release the socket; only once no thread uses it."""
         self.shut_down()
         self.socket.close()
+
+
+def _end_s(header: Header, start_s: float) -> float:
+    """When a frame that began at `start_s` has to be whole."""
+    return start_s + _FRAME_GRACE_S + header.payload_bytes / _LEAST_BYTES_PER_S
 
 
 def _places(specs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], int]:
