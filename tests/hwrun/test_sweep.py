@@ -41,6 +41,7 @@ from hwrun.worker_client import WorkerClient
 from paretosim.profiles import ProfileStore
 from tests.hwrun import tiny_cifar10
 from tests.hwrun.descendants import relays, running
+from tests.soak.kills import SWEEP
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 120
@@ -141,7 +142,7 @@ def options(profiles, folder, *more, splits="10,14", mode="single", repeats=1):
 def running_sweep(scratch, *arguments):
     """A sweep as a process, and a list to note its descendants in."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "hwrun.cli", "sweep", *arguments],
+        [sys.executable, "-c", SWEEP, *arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -30,7 +30,7 @@ MOMENTS_S = (0.0, 12.0)
 _PAUSE_S = (0.0, 3.0)
 _LIMIT_S = 180.0
 # As the command, but that a probe does not take seconds: there is one at each start.
-_SWEEP = (
+SWEEP = (
     "import sys, hwrun.link_probes as probes; probes.ECHO_S = 0.2; from hwrun.cli import main; sys.exit(main(['sweep',"
     " *sys.argv[1:]]))"
 )
@@ -131,7 +131,7 @@ class Torment:
 
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-c", _SWEEP, *options],
+            [sys.executable, "-c", SWEEP, *options],
             env=os.environ | {"TMPDIR": str(self._scratch)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
