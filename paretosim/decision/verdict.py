@@ -7,6 +7,7 @@ from paretosim.objectives import costs_of, figure_text
 from paretosim.pareto import is_nondominated
 from paretosim.resolution import WORTHWHILE_GAIN
 from paretosim.show.verdict import is_overhead_bound
+from paretosim.timing import EXTRAPOLATED_FROM
 
 
 def decision_verdict(space: DecisionSpace) -> str:
@@ -54,12 +55,22 @@ def _against_first_alone(space: DecisionSpace) -> list[str]:
 
 def _doubts(space: DecisionSpace) -> list[str]:
     said = []
-    extrapolated = sorted({p.setting.batch for p in space.predictions if "extrapolated" in p.timing_kinds})
-    if extrapolated and len({p.setting.batch for p in space.predictions}) > 1:
+    several = len({p.setting.batch for p in space.predictions}) > 1
+    ways: dict[bool, set[int]] = {False: set(), True: set()}
+    for prediction in space.predictions:
+        for timing, kind in zip(prediction.setting.timings, prediction.timing_kinds, strict=True):
+            if several and kind == "extrapolated":
+                ways[EXTRAPOLATED_FROM in timing.conditions].add(prediction.setting.batch)
+    if ways[False]:
         said.append(
-            f"Timings at batch {', '.join(map(str, extrapolated))} are extrapolated: from a single profiled size every"
+            f"Timings at batch {_listed(ways[False])} are extrapolated: from a single profiled size every"
             " image takes as long in any batch, so what batches gain or lose in computing is not in them; profile"
             " these sizes to know."
+        )
+    if ways[True]:
+        said.append(
+            f"Timings at batch {_listed(ways[True])} are extrapolated along the line through the nearest two profiled"
+            " sizes; profile these sizes to know."
         )
     if any(objective.name == "energy" for objective in space.objectives):
         said.append("Energy is that of both devices, idle time included; what radio or NIC add is not in it.")
@@ -72,6 +83,10 @@ def _doubts(space: DecisionSpace) -> list[str]:
         f"The stage times are {' and '.join(sorted(kinds))} with {error:.1%} error; choices closer than that are not"
         " told apart.",
     ]
+
+
+def _listed(batches: set[int]) -> str:
+    return ", ".join(map(str, sorted(batches)))
 
 
 def best_alone(space: DecisionSpace, order: int) -> list[int]:

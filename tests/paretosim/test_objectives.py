@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from paretosim.decision.hypervolume import hypervolume
 from paretosim.decision.space import MAX_CHOICES, across, explore
 from paretosim.decision.tables import choice_table
+from paretosim.decision.verdict import decision_verdict
 from paretosim.device import Device
 from paretosim.energy import energy_j
 from paretosim.errors import BadInputError, UnlikeConditionsError
@@ -28,7 +29,9 @@ from paretosim.mode import Mode
 from paretosim.objectives import OBJECTIVES, costs_of, objectives_named
 from paretosim.pareto import is_nondominated
 from paretosim.prediction import Setting, predict
-from paretosim.profiles import read_profile, write_profile
+from paretosim.profiles import ProfileStore, read_profile, write_profile
+from paretosim.setting_words import split_setting
+from paretosim.timing import BatchTiming, BlockTiming
 
 Command = Callable[..., tuple[int, str, str]]
 ALL = tuple(objective.name for objective in OBJECTIVES)
@@ -445,3 +448,21 @@ def test_a_model_that_fits_nowhere_says_where_it_lacks_what(
     rows = json.loads(command(*asked, "--batch", "8,16", "--json")[1])["rows"]
     assert all(not row["fits"] and not row["on_front"] for row in rows)
     assert all(row["why_not"].startswith("stage1 needs") for row in rows)
+
+
+def test_batches_beyond_several_profiled_ones_are_not_said_to_come_from_one() -> None:
+    store = ProfileStore()
+    one = store.timing("rpi4b", "resnet18")
+    (entry,) = one.batches
+    half = BatchTiming(batch=4, blocks=tuple(BlockTiming(name=b.name, value_s=b.seconds * 0.6) for b in entry.blocks))
+    several = msgspec.structs.replace(one, batches=(half, entry))
+    verdicts = []
+    for timing in (one, several):
+        settings = [
+            split_setting("resnet18", batch=batch, extrapolate=True, timings={"rpi4b": timing}) for batch in (8, 16)
+        ]
+        verdicts.append(decision_verdict(explore(settings, ["latency", "throughput"])))
+    assert "Timings at batch 16 are extrapolated: from a single profiled size" in verdicts[0]
+    assert "line through" not in verdicts[0]
+    assert "Timings at batch 16 are extrapolated along the line through the nearest two profiled sizes" in verdicts[1]
+    assert "single profiled size" not in verdicts[1]
