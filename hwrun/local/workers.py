@@ -41,6 +41,8 @@ from paretosim.link import Link
 
 # Importing torch takes seconds on a busy machine.
 _START_LIMIT_S = 60.0
+# From when the kernel closes a dying process's sockets until it can be waited for, on a machine that is busy.
+_DYING_S = 1.0
 
 
 @dataclass
@@ -151,7 +153,14 @@ class LocalWorkers:
         return tuple(running.process.pid for running in self._running.values())
 
     def deaths(self) -> str:
-        """Which workers have ended though nobody asked them to, and how; empty where none has."""
+        """Which workers have ended though nobody asked them to, and how; empty where none has.
+
+        A dying process's connections end before it does, so one whose connection is gone is given a moment.
+        """
+        for running in self._running.values():
+            if running.client.gone is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.process.wait(_DYING_S)
         ended = {name: running.process.poll() for name, running in self._running.items()}
         return "; ".join(
             f"worker {name} was killed by signal {-code}" if code < 0 else f"worker {name} ended with code {code}"

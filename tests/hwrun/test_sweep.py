@@ -65,7 +65,8 @@ class ThreadedProcess:
 
     def wait(self, timeout=None):
         self._thread.join(timeout)
-        assert not self._thread.is_alive()
+        if self._thread.is_alive():
+            raise subprocess.TimeoutExpired("worker", timeout)
         return 0
 
 
@@ -514,6 +515,13 @@ def test_a_killed_worker_fails_its_cell_and_the_sweep_goes_on_until_interrupted_
     assert len(run.cells) == 11  # one was tried twice
     assert len(run.latest_cells()) == 10
     assert {cell.status for cell in run.latest_cells()} == {"done"}
+
+
+def test_a_worker_that_is_still_dying_when_its_connection_is_gone_is_told_as_dead():
+    workers = LocalWorkers.__new__(LocalWorkers)
+    process = subprocess.Popen(["sh", "-c", "sleep 0.1; kill -9 $$"])
+    workers._running = {"B": local_workers._Running(process, SimpleNamespace(gone="Connection reset by peer"))}
+    assert workers.deaths() == "worker B was killed by signal 9"
 
 
 def test_a_killed_orchestrator_takes_its_workers_along_and_its_sweep_is_resumed_without_a_cell_twice(
