@@ -100,29 +100,29 @@ def are_nondominated(*costs: ArrayLike) -> NDArray[np.bool_]:
     return ~dominated
 
 
-def representatives(costs: ArrayLike) -> NDArray[np.intp]:
-    """For each row, the place of one that is no worse in any column and that only its equals are as good as.
+def representatives(no_worse: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """For each of n things, the place of one that is no worse and that nothing else stands for; its own, if none is.
 
-    Of equal rows the first. Whatever grows with all costs is then no larger for the representative.
+    Of things that are no worse than each other the first stands for the rest. In a relation that is transitive but for
+    roundings everything is stood for by what is said to be no worse than it itself.
 
     Parameters
     ----------
-    costs : (n, m), every column minimised.
+    no_worse : (n, n), [a, b] where a is no worse than b.
 
     Returns
     -------
     (n,) places; a representative's is its own.
 
-    >>> representatives([[1.0, 4.0], [2.0, 4.0], [3.0, 1.0], [1.0, 4.0]]).tolist()
+    >>> costs = np.array([[1.0, 4.0], [2.0, 4.0], [3.0, 1.0], [1.0, 4.0]])
+    >>> representatives((costs[:, np.newaxis] <= costs).all(axis=2)).tolist()
     [0, 0, 2, 0]
     """
-    values = np.asarray(costs, dtype=np.float64)
-    places = np.arange(len(values))
-    no_worse = np.all(values[:, np.newaxis] <= values, axis=2)
+    places = np.arange(len(no_worse))
     stands_for = no_worse & (~no_worse.T | (places[:, np.newaxis] < places))
-    stood_for = stands_for.any(axis=0)
-    # Transitive and never circular, so what is stood for is so by one that is not.
-    return np.where(stood_for, (stands_for & ~stood_for[:, np.newaxis]).argmax(axis=0), places)
+    # Never circular, so where it is transitive, what is stood for is so by one that is not.
+    stands_for &= ~stands_for.any(axis=0)[:, np.newaxis]
+    return np.where(stands_for.any(axis=0), stands_for.argmax(axis=0), places)
 
 
 def knee(latencies: ArrayLike, throughputs: ArrayLike) -> int:

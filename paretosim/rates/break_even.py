@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from paretosim.errors import BadInputError
 from paretosim.pareto import are_nondominated
 from paretosim.pipeline import in_mode
+from paretosim.rates.contenders import contenders
 from paretosim.rates.link_response import LinkResponse, StageResponse
-from paretosim.rates.link_sweep import Sweep, contenders, sweep
+from paretosim.rates.link_sweep import Sweep, sweep
 
 Array = NDArray[np.float64]
 _Scalar = TypeVar("_Scalar", np.int64, np.bool_)
@@ -98,8 +99,9 @@ def break_even(
     if not all(0 <= delay < np.inf for delay in delays):
         raise BadInputError(f"delays: got {delays} s, expected finite times of 0 or more")
     edges = _refined(response, _station_edges(response, 1 / high_bps, 1 / low_bps, sum(delays)), delays)
-    cuts = _apart(np.concatenate([edges, _crossings(response, edges, delays)]))
-    middles = sweep(response, 1 / _middles(cuts), *delays)
+    ruled_by = contenders(response)
+    cuts = _apart(np.concatenate([edges, _crossings(response, ruled_by, edges, delays)]))
+    middles = sweep(response, 1 / _middles(cuts), *delays, ruled_by=ruled_by)
     edges_bps = 1 / cuts[::-1]
     edges_bps[[0, -1]] = low_bps, high_bps  # to the last bit
     best = [response.splits[places][::-1] for places in best_places(middles)]
@@ -226,9 +228,8 @@ def _refined(response: LinkResponse, edges: Array, delays: tuple[float, float]) 
     return _apart(np.concatenate([edges, *crossings]))
 
 
-def _crossings(response: LinkResponse, edges: Array, delays: tuple[float, float]) -> Array:
+def _crossings(response: LinkResponse, ruled_by: NDArray[np.intp], edges: Array, delays: tuple[float, float]) -> Array:
     """U at which two splits change places in latency or period, or become or cease to be equal."""
-    ruled_by = contenders(response)
     places = np.arange(len(ruled_by))
     own, rest = places[ruled_by == places], places[ruled_by != places]
     middles = _middles(edges)

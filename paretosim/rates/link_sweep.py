@@ -1,12 +1,11 @@
 """Latency, period and front of every split on as many links as fit in memory.
 
 A front needs every split compared with every other, and a million links of forty splits are too many for that. But
-most comparisons are settled before any link is known: a split that computes no longer, in total and in its longer
-stage (or in each, where transfers slow them down), and sends no more over any hop, is no worse on any link
-(docs/model.md, "Many links"). Only the splits for which there is no such other, the contenders, are compared in pairs;
-each of the rest is compared with one contender that is no worse, and is on the front where it is exactly as good and
-that one is. None of this is taken on trust: where rounding has made it better than its contender, all splits are
-compared. So the fronts are exactly those of `pareto.is_nondominated`.
+most comparisons are settled before any link is known, as some splits are no worse than others on any link
+(`contenders`). Only those that no other one settles, the contenders, are compared in pairs; each of the rest is
+compared with one contender that is no worse, and is on the front where it is exactly as good and that one is. None of
+this is taken on trust: where rounding has made it better than its contender, all splits are compared. So the fronts are
+exactly those of `pareto.is_nondominated`.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from paretosim.errors import BadInputError
-from paretosim.pareto import are_nondominated, representatives
+from paretosim.pareto import are_nondominated
 from paretosim.pipeline import in_mode
+from paretosim.rates.contenders import contenders
 from paretosim.rates.link_response import LinkResponse
 
 Array = NDArray[np.float64]
@@ -45,6 +45,7 @@ def sweep(
     *,
     chunk_links: int = CHUNK_LINKS,
     out: Sweep | None = None,
+    ruled_by: NDArray[np.intp] | None = None,
 ) -> Sweep:
     """Objectives and fronts of every split on every link.
 
@@ -58,6 +59,7 @@ def sweep(
         are held.
     out : results of an earlier sweep of as many links and splits, to be overwritten instead of allocated: touching
         new memory for a million links takes about as long as working them out.
+    ruled_by : `contenders` of the response, where they are known already.
 
     Raises
     ------
@@ -79,7 +81,7 @@ def sweep(
     latency_s, period_s, on_front = out.latency_s.T, out.period_s.T, out.on_front.T
     if not latency_s.shape == period_s.shape == on_front.shape == shape:
         raise BadInputError(f"out: got arrays of shape {out.latency_s.shape}, expected {shape[::-1]}")
-    ruled = contenders(response)
+    ruled_by = contenders(response) if ruled_by is None else ruled_by
     for start in range(0, shape[1], chunk_links):
         part = slice(start, start + chunk_links)
         rate, delay, back = (values[part] for values in links)
@@ -88,23 +90,8 @@ def sweep(
         latency, period = in_mode(unloaded, slowest, response.mode)
         if period is not slowest:  # in `paced` they are in their places already
             latency_s[:, part], period_s[:, part] = latency, period
-        _mark_fronts(on_front[:, part], latency, period, ruled)
+        _mark_fronts(on_front[:, part], latency, period, ruled_by)
     return out
-
-
-def contenders(response: LinkResponse) -> NDArray[np.intp]:
-    """For each split, the place of a contender that is no worse on any link; a contender's own place for itself.
-
-    A split is no worse on any link if none of its quantities is larger: both stages' sum, the longer stage, the bytes
-    of each hop, and each stage that transfers slow down. Of splits with the same quantities the first is the contender.
-
-    Returns
-    -------
-    (splits,) places.
-    """
-    payloads = [hop.payload_bytes for hop in response.hops]
-    slowed = [stage.alone_s for stage in response.slowed]
-    return representatives(np.stack([response.constant_s, response.slowest_constant_s, *payloads, *slowed], axis=1))
 
 
 def _mark_fronts(on_front: NDArray[np.bool_], latency: Array, period: Array, ruled_by: NDArray[np.intp]) -> None:

@@ -72,6 +72,7 @@ def random_calibration(draw: Random, backend: Any = "tcp") -> Calibration:
         dispatch_s=draw.uniform(0, 0.01),
         rpc_round_trips=draw.uniform(0.1, 3),
         rpc_s=draw.uniform(0, 0.02),
+        rpc_answers=draw.uniform(0.1, 2),
         relay=Relay(rate_bps=draw.choice([None, 10 ** draw.uniform(4, 9)]), delay_s=draw.choice([0.0, 0.03])),
     )  # fmt: skip
 
