@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import msgspec
@@ -65,7 +66,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self.parameter_bytes + self.buffer_bytes
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """A network as a chain of blocks; split s puts the first s of them on the first device."""
 
     schema_version: int
@@ -92,4 +93,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def cut_bytes(self) -> tuple[int, ...]:
         """Bytes per sample across each of the N + 1 cuts: the input at 0, the output of block s − 1 at s."""
+        return self._cut_bytes
+
+    @functools.cached_property
+    def _cut_bytes(self) -> tuple[int, ...]:  # asked for several times by everything that is predicted
         return (self.input.sample_bytes, *(block.output_bytes for block in self.blocks))

@@ -32,9 +32,9 @@ def all_stages_memory_bytes(model: Model, batch: int) -> NDArray[np.int64]:
     cuts = batch * np.array(model.cut_bytes(), dtype=np.int64)
     weights = np.array([0, *(block.weight_bytes for block in model.blocks)], dtype=np.int64).cumsum()
     peaks = batch * np.array([block.peak_activation_bytes for block in model.blocks], dtype=np.int64)
+    # Row by row the highest peak from that block on; what stands before a row's own block is no stage.
+    highest = np.maximum.accumulate(np.triu(np.broadcast_to(peaks, (blocks, blocks))), axis=1)
     found = np.zeros((blocks + 1, blocks + 1), dtype=np.int64)
-    for first in range(blocks):
-        highest = np.maximum.accumulate(peaks[first:])
-        found[first, first + 1 :] = weights[first + 1 :] - weights[first] + highest + cuts[first] + cuts[first + 1 :]
+    found[:-1, 1:] = np.triu(weights[1:] - weights[:-1, np.newaxis] + highest + cuts[:-1, np.newaxis] + cuts[1:])
     found[np.diag_indices(blocks + 1)] = 2 * cuts
     return found

@@ -121,7 +121,7 @@ def representatives(no_worse: NDArray[np.bool_]) -> NDArray[np.intp]:
     places = np.arange(len(no_worse))
     stands_for = no_worse & (~no_worse.T | (places[:, np.newaxis] < places))
     # Never circular, so where it is transitive, what is stood for is so by one that is not.
-    stands_for &= ~stands_for.any(axis=0)[:, np.newaxis]
+    stands_for &= ~stands_for.any(axis=0, keepdims=True).T
     return np.where(stands_for.any(axis=0), stands_for.argmax(axis=0), places)
 
 

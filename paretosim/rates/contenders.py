@@ -111,9 +111,8 @@ def _are_no_slower(response: LinkResponse, growth: Sequence[Array]) -> NDArray[n
     """
     nothing = np.zeros(len(response.splits))
     stages = [StageResponse(0.0, response.slowest_constant_s, nothing, ()), *response.slowed]
-    return np.logical_and.reduce(
-        [np.logical_or.reduce([_is_no_longer(one, other, growth) for other in stages]) for one in stages]
-    )
+    among = [np.logical_or.reduce([_is_no_longer(one, other, growth) for other in stages]) for one in stages]
+    return np.asarray(np.logical_and.reduce(among))
 
 
 def _is_no_longer(one: StageResponse, other: StageResponse, growth: Sequence[Array]) -> NDArray[np.bool_]:
@@ -123,7 +122,7 @@ def _is_no_longer(one: StageResponse, other: StageResponse, growth: Sequence[Arr
     falls no more after that.
     """
     if one is other:  # no more is sent, so no transfer beside it is longer
-        return one.alone_s[:, np.newaxis] <= one.alone_s
+        return np.asarray(one.alone_s[:, np.newaxis] <= one.alone_s)
     own_s = one.alone_s[:, np.newaxis]
     gained_s = other.alone_s + other.kappa * other.shared_s - (own_s + one.kappa * one.shared_s[:, np.newaxis])
     for place in one.beside:

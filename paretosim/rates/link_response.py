@@ -21,6 +21,7 @@ which are equal on paper are equal to the last bit.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import msgspec
@@ -48,6 +49,9 @@ from paretosim.terms import (
 from paretosim.transfer_time import TcpState, segments, slow_start_rounds
 
 Array = NDArray[np.float64]
+
+# A few arrays of so many numbers fit in a core's own cache.
+CACHED_NUMBERS = 2**15
 
 
 class HopResponse(msgspec.Struct, frozen=True):
@@ -97,11 +101,12 @@ class HopResponse(msgspec.Struct, frozen=True):
 
     def copied_occupied_s(self, rtt_s: Array) -> Array:
         """Seconds that a batch occupies the hop where its sockets set the pace, (splits, links), without sending."""
-        slowest = np.divide(self.copied_s, self.wire_bits, out=np.zeros(len(self.bits)), where=self.wire_bits > 0)
+        wire_bits = self.wire_bits[:, np.newaxis]
+        slowest = np.divide(self.copied_s[:, np.newaxis], wire_bits, out=np.zeros(wire_bits.shape), where=wire_bits > 0)
         with np.errstate(divide="ignore", invalid="ignore"):  # what sockets take no time for
-            rows = np.searchsorted(self.thresholds_bits, np.nan_to_num(rtt_s / slowest[:, np.newaxis]), side="left")
+            rows = np.searchsorted(self.thresholds_bits, np.nan_to_num(rtt_s / slowest), side="left")
         bits, round_trips = (np.take_along_axis(of, rows, axis=1) for of in (self.bits, self.round_trips))
-        return np.asarray(bits * slowest[:, np.newaxis] + round_trips * rtt_s)
+        return np.asarray(bits * slowest + round_trips * rtt_s)
 
     def _add_calibrated(self, rtt_s: Array, out: Array) -> None:
         if self.copied_s.any():  # occupancy never falls when u grows
@@ -123,6 +128,14 @@ class StageResponse(msgspec.Struct, frozen=True):
     alone_s: Array
     shared_s: Array
     beside: tuple[int, ...]
+
+    def share_s(self, part: slice, transfers_s: Sequence[Array]) -> Array:
+        """What the stage shares with all transfers beside it, (splits of the part, links), from those of each hop."""
+        alone_s = self.alone_s[part, np.newaxis]
+        shares = [np.minimum(alone_s, transfers_s[place]) for place in self.beside]
+        if not shares or self.shared_s.any():
+            shares.insert(0, np.broadcast_to(self.shared_s[part, np.newaxis], transfers_s[0].shape))
+        return np.asarray(functools.reduce(np.add, shares))
 
 
 class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,19 +206,21 @@ class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
                 np.maximum(slowest_s, occupied, out=slowest_s)
                 unloaded_s += occupied
         if self.slowed:
-            shares = [self._share_s(stage, own) for stage in self.slowed]
-            for stage, share in zip(self.slowed, shares, strict=True):
-                np.maximum(slowest_s, stage.alone_s[:, np.newaxis] + stage.kappa * share, out=slowest_s)
-            unloaded_s += self.contention_s(shares)
+            self._add_contention(own, unloaded_s, slowest_s)
         unloaded_s += self.delays_s(one_way_delay_s, return_delay_s)
 
-    def _share_s(self, stage: StageResponse, own: Sequence[Array]) -> Array:
-        """What a stage shares with all transfers beside it, (splits, links), from the hops' u of shape (links,)."""
-        alone_s = stage.alone_s[:, np.newaxis]
-        share = np.repeat(stage.shared_s[:, np.newaxis], len(own[0]), axis=1)
-        for place in stage.beside:
-            share += np.minimum(alone_s, np.multiply.outer(self.hops[place].wire_bits, own[place]))
-        return share
+    def _add_contention(self, own: Sequence[Array], unloaded_s: Array, slowest_s: Array) -> None:
+        """Add to L₀ and t* what transfers take from the stages beside them, from the hops' u of shape (links,)."""
+        at_once = max(1, CACHED_NUMBERS // max(1, unloaded_s.shape[1]))
+        for first in range(0, len(unloaded_s), at_once):
+            part = slice(first, first + at_once)
+            transfers_s = [np.multiply.outer(hop.wire_bits[part], u) for hop, u in zip(self.hops, own, strict=True)]
+            shares = [stage.share_s(part, transfers_s) for stage in self.slowed]
+            for stage, share in zip(self.slowed, shares, strict=True):
+                slowed_s = stage.kappa * share
+                slowed_s += stage.alone_s[part, np.newaxis]
+                np.maximum(slowest_s[part], slowed_s, out=slowest_s[part])
+            unloaded_s[part] += self.contention_s(shares)
 
 
 def link_response(setting: Setting, return_rate_bps: float | None = None) -> LinkResponse:
