@@ -1,4 +1,8 @@
-"""The receiving end of one transport, a process of its own: takes each message whole and answers it with one byte."""
+"""The receiving end of one transport, a process of its own: takes each message whole and answers it with one byte.
+
+The answer goes out as soon as the message is what its transport hands over, and its memory is given back, or freed,
+after it: a stage does so once it has computed.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +71,9 @@ def ours(stream: socket.socket) -> NoReturn:
     inlet = TcpInlet(Connection(stream, "bench"), BufferPool(kept=4), LIMIT_BYTES)
     with contextlib.suppress(PeerGoneError):
         while True:
-            inlet.receive().release()
+            arrival = inlet.receive()
             stream.sendall(ANSWER)
+            arrival.release()
     sys.exit(0)
 
 
@@ -100,8 +105,9 @@ def pickled(stream: socket.socket) -> NoReturn:
         while len(data) < size:
             chunk = stream.recv(size - len(data))
             data += chunk
-        pickle.loads(data)
+        tensor = pickle.loads(data)
         stream.sendall(ANSWER)
+        del tensor
 
 
 def zeromq(_: socket.socket, endpoint: str) -> NoReturn:
@@ -112,8 +118,9 @@ def zeromq(_: socket.socket, endpoint: str) -> NoReturn:
     replier = context.socket(zmq.REP)
     replier.connect(endpoint)
     while True:
-        replier.recv(copy=False)
+        frame = replier.recv(copy=False)
         replier.send(ANSWER)
+        del frame
 
 
 def take(tensor: torch.Tensor) -> None:
