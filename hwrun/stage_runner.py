@@ -97,6 +97,11 @@ def _size_bytes(tensors: Sequence[torch.Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
+def _is_unwritten(copy: torch.Tensor, original: torch.Tensor) -> bool:
+    """Whether a fresh copy that a module was given is as it was: never written to, as torch counts it, nor unlike."""
+    return not copy.is_inference() and copy._version == 0 and torch.equal(copy, original)
+
+
 class StageRunner:
     """Runs batches of one stage.
 
@@ -130,6 +135,8 @@ class StageRunner:
         self._target_s = target_s
         self._compute_each = compute_each
         self._keeps_inputs = keeps_inputs
+        # Whether the module was seen to: its input then needs no copy, which took 2.9 of a batch's 4 ms of waiting.
+        self._leaves_inputs = False
         self._device = device if target_s is None else None
         self._turn = turn or threading.Lock()
         self._cache = cache
@@ -152,8 +159,14 @@ class StageRunner:
         """
         self.load()
         # A stage may begin with an in-place operation; copying is the dispatcher's doing, not the stage's.
-        if self._keeps_inputs and self._module is not None:
-            inputs = tuple(tensor.clone() for tensor in inputs)
+        if not self._keeps_inputs or self._module is None or self._leaves_inputs:
+            return self._run(inputs, is_cancelled)
+        copies = tuple(tensor.clone() for tensor in inputs)
+        result = self._run(copies, is_cancelled)
+        self._leaves_inputs = all(map(_is_unwritten, copies, inputs))
+        return result
+
+    def _run(self, inputs: tuple[torch.Tensor, ...], is_cancelled: Callable[[], bool]) -> StageResult:
         if self._device is not None and self._module is not None:
             start_s = time.monotonic()
             tensors, times = self._device.run(self._module, inputs)

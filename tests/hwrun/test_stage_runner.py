@@ -77,6 +77,46 @@ def test_a_host_slower_than_the_target_is_flagged():
     assert runner(Slow, target_s=0.001, compute_each=True).run(BATCH, never).overrun
 
 
+class Given(torch.nn.Module):
+    """Notes which memory it was given, and does as told with it."""
+
+    def __init__(self, work):
+        super().__init__()
+        self.work = work
+        self.given = []
+
+    def forward(self, x):
+        self.given.append(x.data_ptr())
+        return (self.work(x),)
+
+
+def test_a_kept_input_is_copied_until_the_module_was_seen_to_leave_it():
+    module = Given(lambda x: x * 2)
+    stage = runner(lambda: module, keeps_inputs=True)
+    results = [stage.run(BATCH, never).tensors[0] for _ in range(3)]
+    assert module.given[0] != BATCH[0].data_ptr()
+    assert module.given[1:] == [BATCH[0].data_ptr()] * 2
+    assert all(torch.equal(result, BATCH[0] * 2) for result in results)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda x: x.add_(1),
+        lambda x: x.view(-1).relu_().view(2, 3),  # changes no number of this batch, but of another
+        lambda x: x.data.add_(1),  # which torch does not count
+    ],
+)
+def test_a_kept_input_that_the_module_writes_to_is_copied_for_every_batch(work):
+    kept = (BATCH[0].clone(),)
+    module = Given(work)
+    stage = runner(lambda: module, keeps_inputs=True)
+    results = [stage.run(kept, never).tensors[0] for _ in range(3)]
+    assert kept[0].data_ptr() not in module.given
+    assert torch.equal(kept[0], BATCH[0])
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
 def test_an_empty_stage_hands_on_what_it_gets_and_takes_no_time():
     result = runner(None, target_s=0.0).run(BATCH, never)
     assert result.tensors is BATCH
