@@ -27,6 +27,8 @@ Term = CalibrationTerm | LinkTerm
 TERMS: tuple[Term, ...] = (*CALIBRATION_TERMS, *LINK_TERMS)
 
 SCHEMA_VERSION = 2
+# The fields that hold parameters, which intervals can be of.
+_PARAMETERS = ("devices", "framing_bytes", "dispatch_s", "rpc_round_trips", "rpc_s", "rpc_answers", "relay")
 # The key of every device that a calibration does not name: what emulated devices taught of their host holds for all.
 ANY_DEVICE = "*"
 
@@ -149,13 +151,51 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for path, (low, high) in self.intervals.items():
             if not -math.inf < low <= high < math.inf:
                 raise BadInputError(f"intervals.{path}: got {low} to {high}, expected two finite ends, the lower first")
+            if not low <= (value := self.value_at(path)) <= high:
+                raise BadInputError(
+                    f"intervals.{path}: got {low} to {high}, expected one that holds the value, {value}"
+                )
 
     def of(self, device: str) -> DeviceTerms:
         """The terms of that device: its own, else those of any device, else the defaults."""
         return self.devices.get(device) or self.devices.get(ANY_DEVICE) or DeviceTerms()
 
+    def steps_to(self, path: str) -> tuple[str, ...]:
+        """The names on a parameter's path; a device's own may hold dots."""
+        for device in sorted(self.devices, key=len, reverse=True):
+            of_device = f"devices.{device}."
+            if path.startswith(of_device):
+                return ("devices", device, *path.removeprefix(of_device).split("."))
+        return tuple(path.split("."))
+
+    def value_at(self, path: str) -> float:
+        """The parameter at a path such as `devices.rpi4b.gamma`.
+
+        Raises
+        ------
+        BadInputError : nothing is there, or nothing that is a number.
+        """
+        steps = self.steps_to(path)
+        found: Any = self if steps[0] in _PARAMETERS else None
+        for name in steps:
+            if isinstance(found, dict):
+                found = found.get(name)
+            else:
+                found = getattr(found, name) if name in getattr(found, "__struct_fields__", ()) else None
+        if not isinstance(found, int | float):
+            raise BadInputError(
+                f"intervals.{path}: got no number there, expected the path of a parameter that has one, such as"
+                " devices.rpi4b.gamma"
+            )
+        return float(found)
+
+    def _field_of(self, path: str) -> str:
+        """The field of a device's terms, or of the calibration, that a path leads to or through."""
+        first, *more = self.steps_to(path)
+        return more[1] if first == "devices" else first
+
     def without(self, *terms: Term) -> Calibration:
-        """This calibration with those terms off.
+        """This calibration with those terms off, and with the intervals of what is left.
 
         Raises
         ------
@@ -166,7 +206,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         own: dict[str, Any] = {field: getattr(neutral, field) for term, field in _OF_DEVICES if term in terms}
         whole: dict[str, Any] = {field: getattr(NEUTRAL, field) for term, field in _OF_ALL if term in terms}
         devices = {name: msgspec.structs.replace(found, **own) for name, found in self.devices.items()}
-        return msgspec.structs.replace(self, devices=devices, **whole)
+        bare = msgspec.structs.replace(self, devices=devices, intervals={}, **whole)
+        off = {*own, *whole}
+        left = {path: ends for path, ends in self.intervals.items() if self._field_of(path) not in off}
+        return msgspec.structs.replace(bare, intervals=left)
 
     def active_terms(self) -> tuple[CalibrationTerm, ...]:
         """Those that say something, in the order of `CALIBRATION_TERMS`."""

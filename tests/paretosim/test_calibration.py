@@ -450,6 +450,50 @@ def test_a_parameter_out_of_range_is_refused(noun: Any, fields: dict[str, float]
         noun(**fields)
 
 
+@pytest.mark.parametrize(
+    ("path", "ends", "said"),
+    [
+        (
+            "devices.two.gamma",
+            (1.0, 2.0),
+            r"devices\.two\.gamma: got no number there, expected the path of a parameter",
+        ),
+        ("devices.one.copying_bytes_per_s", (1.0, 2.0), "got no number there"),  # infinitely fast
+        ("devices.one", (1.0, 2.0), "got no number there"),
+        ("name", (1.0, 2.0), "got no number there"),
+        ("schema_version", (1.0, 2.0), "got no number there"),  # a number, and no parameter
+        ("framing_bytes.more", (1.0, 2.0), "got no number there"),
+        ("relay.rate_bps", (1.0, 2.0), "got no number there"),
+        (
+            "devices.one.gamma",
+            (1.3, 1.4),
+            r"devices\.one\.gamma: got 1\.3 to 1\.4, expected one that holds the value, 1\.2",
+        ),
+    ],
+)
+def test_a_file_whose_interval_is_not_of_a_parameter_or_does_not_hold_it_is_not_read(
+    tmp_path: Path, path: str, ends: tuple[float, float], said: str
+) -> None:
+    sound = _calibration(
+        devices={"one": DeviceTerms(gamma=1.2)}, interval_level=0.9, intervals={"devices.one.gamma": (1.2, 1.3)}
+    )
+    file = tmp_path / "mine.json"
+    write_profile(file, sound)
+    assert ProfileStore().calibration(str(file)) == sound
+    written = msgspec.json.decode(file.read_bytes())
+    file.write_bytes(msgspec.json.encode({**written, "intervals": {path: ends}}))
+    with pytest.raises(ProfileError, match=rf"mine\.json: intervals\..*{said}"):
+        ProfileStore().calibration(str(file))
+
+
+def test_a_term_that_is_off_has_no_interval() -> None:
+    calibration = _calibration(
+        devices={"one": DeviceTerms(gamma=1.2, overhead_s=0.01)}, relay=Relay(delay_s=0.1), interval_level=0.9,
+        intervals={"devices.one.gamma": (1.1, 1.3), "devices.one.overhead_s": (0.0, 0.1), "relay.delay_s": (0.0, 1.0)},
+    )  # fmt: skip
+    assert calibration.without("scale", "relay").intervals == {"devices.one.overhead_s": (0.0, 0.1)}
+
+
 def test_a_calibration_is_read_by_name_and_by_path(tmp_path: Path, profiles: Path) -> None:
     calibration = _calibration(
         **FULL, interval_level=0.9, intervals={"devices.one.gamma": (1.1, 1.3)}, hashes={"run": "ab"}

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from paretosim.calibration import ANY_DEVICE, Calibration, DeviceTerms, MessageCost
-from paretosim.errors import BadInputError
 from paretosim.mode import Mode
 from paretosim.prediction import predict
 from paretosim.uncertainty.calibration_error import drawn_calibrations
@@ -56,17 +55,6 @@ def test_a_devices_name_may_hold_dots() -> None:
     (drawn,) = drawn_calibrations(dotted, 1, np.random.default_rng(0))
     assert drawn.of("orin.8gb").sending.message_s != 0.5
     assert drawn.of("orin").gamma != 3.0
-
-
-def test_an_interval_must_be_of_a_parameter_and_hold_its_value() -> None:
-    for intervals, said in (
-        ({"devices.two.gamma": (1.0, 2.0)}, r"intervals\.devices\.two\.gamma: got no number there"),
-        ({"devices.one.sending.bytes_per_s": (1.0, 2.0)}, "got no number there, expected the path of a parameter"),
-        ({"name": (1.0, 2.0)}, "got no number there"),
-        ({"devices.one.gamma": (1.3, 1.4)}, r"got 1\.3 to 1\.4, expected one that holds the value, 1\.2"),
-    ):
-        with pytest.raises(BadInputError, match=said):
-            drawn_calibrations(msgspec.structs.replace(FITTED, intervals=intervals), 2, np.random.default_rng(0))
 
 
 def test_intervals_go_through_a_prediction(toy: Any) -> None:
