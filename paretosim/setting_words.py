@@ -186,6 +186,11 @@ def link_in_words(
     ------
     BadInputError : no such preset, not a rate or a time, or both a delay and a round trip.
     """
+    if delay is not None and rtt is not None:
+        raise BadInputError(
+            f"{spelling('delay')} and {spelling('rtt')}: got both a one-way delay and a round trip, expected one of"
+            " them"
+        )
     default = store.link(DEFAULT_LINK)
     if link is None:
         base = default

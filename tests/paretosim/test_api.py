@@ -150,7 +150,7 @@ def test_a_timing_may_be_a_file(toys: dict[str, Any], tmp_path: Path) -> None:
         ({"bw": 5e6}, BadInputError, "bw: got 5000000.0, expected text with a unit, such as '5mbit'"),
         ({"bw": "5mbps"}, BadInputError, "bw: got '5mbps', which tc reads as megabytes"),
         ({"delay": 0.2}, BadInputError, "delay: got 0.2, expected text with a unit"),
-        ({"delay": "1s", "rtt": "2s"}, BadInputError, "got both a one-way delay and a round trip"),
+        ({"delay": "1s", "rtt": "2s"}, BadInputError, "^delay and rtt: got both a one-way delay and a round trip"),
         ({"max_latency": "-1s"}, BadInputError, "max_latency: got '-1s', expected a value that is not negative"),
         ({"mode": "fast"}, BadInputError, "mode: got 'fast', expected one of single, paced"),
         ({"splits": "outer"}, BadInputError, "splits: got 'outer', expected one of all, interior"),

@@ -123,7 +123,7 @@ def test_profiles_given_on_the_command_line_come_first(command: Command, toy: An
         (("--delay", "-1ms"), "--delay: got '-1ms', expected a value that is not negative, such as 200ms"),
         (("--delay=-1ms",), "--delay: got '-1ms', expected a value that is not negative"),
         (("--delay", "nan"), "--delay: got 'nan', expected a number and a unit"),
-        (("--delay", "1ms", "--rtt", "1ms"), "delay: got both a one-way delay and a round trip"),
+        (("--delay", "1ms", "--rtt", "1ms"), "--delay and --rtt: got both a one-way delay and a round trip"),
         (("--rtt", ""), "--rtt: got ''"),
         (("--link", "nosuch"), "link: got 'nosuch', expected one of ethernet-100m"),
         (("--link", "5mbit,"), "link delay: got ''"),
