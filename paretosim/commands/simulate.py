@@ -16,9 +16,10 @@ from paretosim.commands.split_options import (
     setting_of,
 )
 from paretosim.errors import BadInputError
+from paretosim.link import Link
 from paretosim.mode import ALL_MODE_NAMES, DEFAULT_BURST_BATCHES
 from paretosim.setting_words import DEFAULT_LINK
-from paretosim.simulation.link_trace import read_link_trace
+from paretosim.simulation.link_trace import LinkTrace, read_link_trace
 from paretosim.simulation.simulating import Conditions, Simulation, simulate
 
 DEFAULT_BATCHES = 100
@@ -34,7 +35,10 @@ def configure(parser: ArgumentParser) -> None:
     add_delay_options(network, tcp_states=("warm", "cold", "idle"))
     network.add_argument("--bw", metavar="RATE", help="rate both ways as tc reads it, such as 5mbit")
     network.add_argument(
-        "--trace", type=Path, metavar="CSV", help="time, rate and delay of the way forward, as they change"
+        "--trace",
+        type=Path,
+        metavar="CSV",
+        help="time, rate and delay of the way forward, as they change; the way back and headers are the link's",
     )
     add_load_options(parser, splits=False, modes=ALL_MODE_NAMES)
     add_operation_options(parser)
@@ -67,13 +71,18 @@ def _simulated(arguments: Namespace) -> Simulation:
     tcp_state, batches = arguments.tcp_state, arguments.batches
     if arguments.mode != "burst":
         arguments.batches = None  # every simulation is a finite run; that is not the mode's
+    if arguments.trace is not None and arguments.bw is not None:
+        raise BadInputError(
+            "--bw: sets the rate forward, and so does --trace; expected one of them: --link (a preset or RATE,DELAY)"
+            " says what a trace leaves open, the way back and headers"
+        )
     settle(arguments)
     # The connection's memory exists in simulations only; a setting knows warm and cold.
     arguments.tcp_state = "warm" if tcp_state == "idle" else tcp_state
     setting = setting_of(arguments)
     if arguments.mode == "burst":
         batches = setting.mode.batches or DEFAULT_BURST_BATCHES
-    trace = None if arguments.trace is None else read_link_trace(arguments.trace, setting.link)
+    trace = None if arguments.trace is None else _trace(arguments, setting.link)
     conditions = Conditions(
         batches=DEFAULT_BATCHES if batches is None else batches,
         jitter=arguments.jitter,
@@ -81,6 +90,11 @@ def _simulated(arguments: Namespace) -> Simulation:
         tcp_state=tcp_state,
     )
     return simulate(setting, arguments.split, conditions)
+
+
+def _trace(arguments: Namespace, link: Link) -> LinkTrace:
+    given = [option for option in ("--delay", "--rtt") if getattr(arguments, option[2:]) is not None]
+    return read_link_trace(arguments.trace, link, forward_given=" and ".join(given))
 
 
 def _write_timeline(simulation: Simulation, path: Path) -> None:

@@ -80,11 +80,15 @@ class LinkTrace(msgspec.Struct, frozen=True, kw_only=True):
         return max([*arrivals, end_s + self.delays_s[last]])
 
 
-def read_link_trace(path: Path, link: Link) -> LinkTrace:
+def read_link_trace(path: Path, link: Link, *, forward_given: str = "") -> LinkTrace:
     """The trace in a CSV of time, rate and delay, with an optional heading.
 
     Plain numbers are seconds, bits per second and seconds; `100ms`, `5mbit` are read as tc does. Without the third
     column, the delay is that of `link`. Lines that start with # are left out.
+
+    Parameters
+    ----------
+    forward_given : the option that set a delay for the way forward, if one did: a third column would override it.
 
     Raises
     ------
@@ -104,6 +108,11 @@ def read_link_trace(path: Path, link: Link) -> LinkTrace:
         where = f"{path}, line {number}"
         if len(cells) not in (2, 3):
             raise BadInputError(f"{where}: got {len(cells)} columns, expected time, rate and delay")
+        if len(cells) == 3 and forward_given:
+            raise BadInputError(
+                f"{forward_given}: sets the delay forward, and so does {where}; expected one of them: without that"
+                " column every row has the link's delay"
+            )
         time_s = _value(cells[0], where, "time")
         rate_bps = _value(cells[1], where, "rate")
         delay_s = _value(cells[2], where, "delay") if len(cells) == 3 else link.one_way_delay_s

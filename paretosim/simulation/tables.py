@@ -23,7 +23,10 @@ def _lines(simulation: Simulation) -> list[Text]:
     one, two = setting.devices
     rate = f"{format_rate(link.rate_bps)} and {format_duration(link.one_way_delay_s)} forward"
     if conditions.trace is not None:
-        rate = f"forward by a trace of {len(conditions.trace.times_s)} rows"
+        rate = (
+            f"forward by a trace of {len(conditions.trace.times_s)} rows, {format_rate(link.return_rate_bps)} and"
+            f" {format_duration(link.return_delay_s)} back, headers of {link.header_bytes} bytes"
+        )
     figures = latency_figures(simulation)
     per_s = throughput_per_s(simulation)
     clock = ", from the start of stage 1" if setting.operation.clock == "stage1" else ""

@@ -275,6 +275,27 @@ class TestCommand:
             assert code == 0
             assert len(json.loads(out)["rows"]) == 5
 
+    def test_what_sets_the_way_forward_beside_a_trace_is_refused(self, command: Command, tmp_path: Path) -> None:
+        delayed, plain = tmp_path / "delayed.csv", tmp_path / "plain.csv"
+        delayed.write_text("0,1mbit,10ms\n")
+        plain.write_text("0,1mbit\n")
+        for options, said in (
+            (
+                ("--trace", plain, "--bw", "5mbit"),
+                "--bw: sets the rate forward, and so does --trace; expected one of them",
+            ),
+            (("--trace", delayed, "--delay", "5ms"), f"--delay: sets the delay forward, and so does {delayed}, line 1"),
+            (("--trace", delayed, "--rtt", "5ms"), "--rtt: sets the delay forward"),
+        ):
+            code, out, err = command(*SIMULATE, *options)
+            assert (code, out, err.count("\n")) == (2, "", 1)
+            assert said in err
+        code, out, _ = command(*SIMULATE, "--trace", plain, "--rtt", "50ms", "--json")
+        assert (code, json.loads(out)["trace"]["delays_s"]) == (0, [0.025])
+        code, out, _ = command(*SIMULATE, "--trace", delayed, "--link", "5mbit,0s")
+        assert code == 0
+        assert "forward by a trace of 1 rows, 5mbit and 100us back, headers of 66 bytes" in out
+
     @pytest.mark.parametrize(
         ("options", "said"),
         [
