@@ -28,6 +28,7 @@ from tests.benchmarks.seconds import Seconds, runs_s
 
 LINKS, PAIRS = 1_000_000, 9
 PEAK_BAR_BYTES = 2**30
+BREAK_EVEN_BAR_S = 5e-3
 ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -76,21 +77,21 @@ def _sweep(tcp_state: TcpState, bar: float) -> SweepResult:
 
 def break_even_rates() -> Seconds:
     """The slowest of all shipped models, pairs of devices with timings of them, modes and states of TCP."""
-    return _slowest_of(dict(_break_even_tasks(calibrated=False)), "", bar_s=5e-3)
+    return _slowest_of(dict(_break_even_tasks(calibrated=False)), "")
 
 
 def calibrated_break_even_rates() -> Seconds:
-    """The same with every term of a calibration on, in twice the time: with contention every split is a contender."""
-    return _slowest_of(dict(_break_even_tasks(calibrated=True)), ", all terms of a calibration", bar_s=10e-3)
+    """The same with every term of a calibration on."""
+    return _slowest_of(dict(_break_even_tasks(calibrated=True)), ", all terms of a calibration")
 
 
-def _slowest_of(tasks: dict[str, Callable[[], object]], with_what: str, bar_s: float) -> Seconds:
+def _slowest_of(tasks: dict[str, Callable[[], object]], with_what: str) -> Seconds:
     # The quickest of a few runs finds the slowest task; that one is then timed as often as a median needs.
     slowest = max(tasks, key=lambda name: min(runs_s(tasks[name], 3)))
     return Seconds(
         f"break-even rates{with_what}, the slowest of {len(tasks)} models, pairs, modes and states ({slowest})",
         runs_s(tasks[slowest], 31),
-        bar_s=bar_s,
+        bar_s=BREAK_EVEN_BAR_S,
     )
 
 
