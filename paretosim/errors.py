@@ -19,5 +19,9 @@ class ProfileError(BadInputError):
     """A profile file is unreadable, half-written or fails its schema; names file, field, value and expectation."""
 
 
+class BadArrayError(BadInputError, ValueError):
+    """An array of another shape, with NaN or without numbers; a ValueError too, as NumPy raises for such."""
+
+
 class UnlikeConditionsError(BadInputError):
     """Two things that describe different conditions were about to be joined."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paretosim.errors import BadArrayError
+
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
     from numpy.typing import ArrayLike, NDArray
 
@@ -24,12 +26,16 @@ def is_nondominated(costs: ArrayLike) -> NDArray[np.bool_]:
     -------
     (n,) mask.
 
+    Raises
+    ------
+    BadArrayError : not that shape, not numbers, or NaN among them.
+
     >>> is_nondominated([[1.0, 4.0], [2.0, 4.0], [3.0, 1.0], [1.0, 4.0]]).tolist()
     [True, False, True, True]
     """
-    values = np.asarray(costs, dtype=np.float64)
+    values = _numbers(costs, "costs")
     if values.ndim != 2 or np.isnan(values).any():
-        raise ValueError(f"costs: got shape {values.shape}, expected (n, m) without NaN")
+        raise BadArrayError(f"costs: got shape {values.shape}, expected (n, m) without NaN")
     mask = np.ones(len(values), dtype=np.bool_)
     if values.shape[1] == 0:
         return mask  # nothing to differ in
@@ -81,14 +87,18 @@ def are_nondominated(*costs: ArrayLike) -> NDArray[np.bool_]:
     -------
     (points, problems) mask; column p is `is_nondominated` of column p of each.
 
+    Raises
+    ------
+    BadArrayError : not that shape, not alike, or NaN among them.
+
     >>> are_nondominated([[1.0, 1.0], [2.0, 1.0]], [[4.0, 4.0], [3.0, 4.5]]).tolist()
     [[True, True], [True, False]]
     """
-    values = [np.asarray(cost, dtype=np.float64) for cost in costs]
+    values = [_numbers(cost, "costs") for cost in costs]
     shape = values[0].shape
     if len(shape) != 2 or any(cost.shape != shape or np.isnan(cost).any() for cost in values):
         shapes = " and ".join(str(cost.shape) for cost in values)
-        raise ValueError(f"costs: got shapes {shapes}, expected (points, problems) for each, alike and without NaN")
+        raise BadArrayError(f"costs: got shapes {shapes}, expected (points, problems) for each, alike and without NaN")
     dominated = np.zeros(shape, dtype=np.bool_)
     for i in range(shape[0] - 1):
         no_worse, no_better = values[0][i] <= values[0][i + 1 :], values[0][i] >= values[0][i + 1 :]
@@ -132,9 +142,20 @@ def knee(latencies: ArrayLike, throughputs: ArrayLike) -> int:
 
     Parameters
     ----------
-    latencies, throughputs : (n,) points of a front, in any order.
+    latencies, throughputs : (n,) points of a front, one or more, in any order.
+
+    Raises
+    ------
+    BadArrayError : not that shape, not alike, or NaN among them.
     """
-    points = np.stack([np.asarray(latencies, dtype=np.float64), np.asarray(throughputs, dtype=np.float64)], axis=1)
+    given = [_numbers(latencies, "latencies"), _numbers(throughputs, "throughputs")]
+    shape = given[0].shape
+    if len(shape) != 1 or 0 in shape or given[1].shape != shape or np.isnan(given).any():
+        raise BadArrayError(
+            f"latencies and throughputs: got shapes {shape} and {given[1].shape}, expected (n,) for both, one point or"
+            " more, without NaN"
+        )
+    points = np.stack(given, axis=1)
     span = np.ptp(points, axis=0)
     if (span == 0).any():  # all at one point: nothing to trade
         return int(np.argmin(points[:, 0]))
@@ -143,6 +164,13 @@ def knee(latencies: ArrayLike, throughputs: ArrayLike) -> int:
     # distance to its chord is |y − x| / √2; ten digits, for points on the chord up to rounding.
     distance = np.round(np.abs(y - x), 10)
     return min(range(len(points)), key=lambda i: (-distance[i], points[i, 0], i))
+
+
+def _numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise BadArrayError(f"{what}: cannot be read as an array of numbers: {error}") from error
 
 
 def knees(latencies: ArrayLike, throughputs: ArrayLike, on_front: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paretosim.pareto import is_nondominated, knee, knees
+from paretosim.errors import BadInputError
+from paretosim.pareto import are_nondominated, is_nondominated, knee, knees
 
 # Few distinct values, so that ties in one or in all columns are common.
 COSTS = st.integers(1, 3).flatmap(
@@ -51,9 +52,29 @@ def test_of_finite_rows_one_is_always_kept() -> None:
 
 
 @pytest.mark.parametrize("costs", [[[float("nan"), 1.0]], [1.0, 2.0], np.zeros((2, 2, 2))])
-def test_nan_and_other_shapes_are_refused(costs: Any) -> None:
-    with pytest.raises(ValueError, match=r"expected \(n, m\) without NaN"):
+@pytest.mark.parametrize("kind", [BadInputError, ValueError])
+def test_nan_and_other_shapes_are_refused(costs: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=r"expected \(n, m\) without NaN"):
         is_nondominated(costs)
+
+
+@pytest.mark.parametrize("costs", [[[1.0, 2.0], [1.0]], [["a", "b"]], None, [[1j]]])
+def test_what_is_no_array_of_numbers_is_refused(costs: Any) -> None:
+    with pytest.raises(BadInputError, match="costs: "):
+        is_nondominated(costs)
+
+
+@pytest.mark.parametrize(
+    ("latencies", "throughputs"), [([], []), ([1.0, 2.0], [1.0]), ([[1.0]], [[1.0]]), ([float("nan"), 1.0], [1.0, 2.0])]
+)
+def test_points_that_are_no_front_have_no_knee(latencies: Any, throughputs: Any) -> None:
+    with pytest.raises(BadInputError, match=r"expected \(n,\) for both, one point or more, without NaN"):
+        knee(latencies, throughputs)
+
+
+def test_problems_of_other_shapes_are_refused() -> None:
+    with pytest.raises(BadInputError, match="alike and without NaN"):
+        are_nondominated([[1.0]], [[1.0, 2.0]])
 
 
 def test_the_knee_of_one_point_is_that_point() -> None:
