@@ -6,10 +6,14 @@ import functools
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
-from hwrun.wire.frames import TensorSpec
-from hwrun.wire.tcp import Message
+from hwrun.wire.frames import DTYPES, TensorSpec
+from hwrun.wire.tcp import BufferPool, Message
+
+# numpy has no bfloat16: such a tensor is first seen as numbers of the same length.
+_NUMPY = {name: np.dtype("int16" if name == "bfloat16" else name) for name in DTYPES}
 
 
 def memory_order(tensor: torch.Tensor) -> tuple[int, ...] | None:
@@ -72,38 +76,30 @@ def _bytes_of(tensor: torch.Tensor) -> memoryview:
 def incoming(message: Message) -> tuple[torch.Tensor, ...]:
     """Tensors that are views of the message's buffer: valid until it goes back to its pool."""
     return tuple(
-        _laid_out(
-            torch.frombuffer(
-                message.buffer,
-                dtype=getattr(torch, spec.dtype),
-                count=spec.size_bytes // _item_bytes(spec),
-                offset=offset,
-            ),
-            spec,
-        )
-        for spec, offset in zip(message.specs, message.offsets, strict=True)
+        _viewed(message.buffer, spec, offset) for spec, offset in zip(message.specs, message.offsets, strict=True)
     )
 
 
 def as_delivered(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """The tensors as the next stage gets them, in memory of their own, without a wire between."""
     specs, payload = outgoing(tensors)
-    return tuple(
-        _laid_out(torch.frombuffer(view, dtype=tensor.dtype).clone(), spec)
-        for tensor, spec, view in zip(tensors, specs, payload, strict=True)
-    )
+    delivered = []
+    for spec, view in zip(specs, payload, strict=True):
+        buffer = BufferPool().take(view.nbytes)
+        buffer[:] = view
+        delivered.append(_viewed(buffer, spec, 0))
+    return tuple(delivered)
 
 
-def _laid_out(flat: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
-    if not spec.order:
-        return flat.reshape(spec.shape)
-    places = [spec.order.index(dimension) for dimension in range(len(spec.order))]
-    return flat.reshape([spec.shape[dimension] for dimension in spec.order]).permute(places)
-
-
-def _item_bytes(spec: TensorSpec) -> int:
-    dtype: torch.dtype = getattr(torch, spec.dtype)
-    return dtype.itemsize
+def _viewed(buffer: memoryview, spec: TensorSpec, offset: int) -> torch.Tensor:
+    """The tensor at that place of a buffer: laid out by numpy, whose views cost a third of torch's."""
+    if spec.order:
+        in_memory = np.ndarray([spec.shape[d] for d in spec.order], _NUMPY[spec.dtype], buffer, offset)
+        array = in_memory.transpose([spec.order.index(dimension) for dimension in range(len(spec.order))])
+    else:
+        array = np.ndarray(spec.shape, _NUMPY[spec.dtype], buffer, offset)
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if spec.dtype == "bfloat16" else tensor
 
 
 def share_memory(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> bool:
