@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -88,12 +89,25 @@ def costs_of(figures: Sequence[Figures], objectives: Sequence[Objective]) -> NDA
     ).reshape(len(figures), len(objectives))
 
 
-def figure_text(objective: Objective, value: float) -> str:
-    """A value of an objective for people, with its unit."""
+def figure_text(objective: Objective, value: float, digits: int = 3) -> str:
+    """A value of an objective for people, with its unit; sizes to the byte beyond three digits."""
     if objective.name == "latency":
-        return format_duration(value, digits=3, gap=" ")
+        return format_duration(value, digits=digits, gap=" ")
     if objective.name == "throughput":
-        return f"{format_number(value, 3)} images/s"
+        return f"{format_number(value, digits)} images/s"
     if objective.name == "energy":
-        return f"{format_number(value, 3)} J an image"
-    return format_bytes(value) + (" an image" if objective.name == "bytes" else "")
+        return f"{format_number(value, digits)} J an image"
+    size = format_bytes(value) if digits <= 3 else f"{format_number(value, 15)} B"
+    return size + (" an image" if objective.name == "bytes" else "")
+
+
+def contrast(objective: Objective, one: float, other: float) -> str:
+    """Two values of an objective for people: with as many digits as tell them apart, or as equal.
+
+    >>> contrast(OBJECTIVES[0], 1.5, 1.75), contrast(OBJECTIVES[0], 1.5601, 1.5602), contrast(OBJECTIVES[0], 1.5, 1.5)
+    ('1.5 s against 1.75 s', '1.5601 s against 1.5602 s', '1.5 s for both')
+    """
+    if math.isclose(one, other, rel_tol=1e-9):
+        return f"{figure_text(objective, one)} for both"
+    texts = ([figure_text(objective, value, digits) for value in (one, other)] for digits in range(3, 12))
+    return next(f"{first} against {second}" for first, second in texts if first != second)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paretosim.decision.space import DecisionSpace
-from paretosim.objectives import costs_of, figure_text
+from paretosim.objectives import contrast, costs_of
 from paretosim.pareto import is_nondominated
 from paretosim.resolution import WORTHWHILE_GAIN
 from paretosim.show.verdict import is_overhead_bound
@@ -44,7 +44,7 @@ def _against_first_alone(space: DecisionSpace) -> list[str]:
         values = [objective.of(one.figures) for one in alone]
         theirs = max(values) if objective.maximised else min(values)
         gain = mine / theirs if objective.maximised else theirs / mine
-        said = f"{objective.name} {figure_text(objective, mine)} against {figure_text(objective, theirs)}"
+        said = f"{objective.name} {contrast(objective, mine, theirs)}"
         (better if gain >= WORTHWHILE_GAIN else worse).append(said)
     where = f"{name} alone{' at its best batch and window' if len(space.predictions) > 1 else ''}"
     if not better:

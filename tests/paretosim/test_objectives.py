@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -26,7 +28,7 @@ from paretosim.device import Device
 from paretosim.energy import energy_j
 from paretosim.errors import BadInputError, UnlikeConditionsError
 from paretosim.mode import Mode
-from paretosim.objectives import OBJECTIVES, costs_of, objectives_named
+from paretosim.objectives import OBJECTIVES, Objective, contrast, costs_of, objectives_named
 from paretosim.pareto import is_nondominated
 from paretosim.prediction import Setting, predict
 from paretosim.profiles import ProfileStore, read_profile, write_profile
@@ -448,6 +450,29 @@ def test_a_model_that_fits_nowhere_says_where_it_lacks_what(
     rows = json.loads(command(*asked, "--batch", "8,16", "--json")[1])["rows"]
     assert all(not row["fits"] and not row["on_front"] for row in rows)
     assert all(row["why_not"].startswith("stage1 needs") for row in rows)
+
+
+@given(
+    st.sampled_from(OBJECTIVES), st.floats(1e-6, 1e12), st.sampled_from([0.0, 1e-12, 2e-9, 1e-6, 1e-4, 1e-3, 0.1, 2.0])
+)
+def test_two_values_are_told_apart_or_said_to_be_equal(objective: Objective, value: float, more: float) -> None:
+    values = (value, value * (1 + more))
+    if objective.name in ("memory", "bytes"):  # to the byte
+        values = (1e9 + round(value), (1e9 + round(value)) + round(value * more))
+    said = contrast(objective, *values)
+    first, against, second = said.partition(" against ")
+    if math.isclose(*values, rel_tol=1e-9):
+        assert said.endswith(" for both")
+    else:
+        assert against
+        assert first != second
+
+
+def test_a_device_alone_that_is_as_good_is_said_to_be(setting: Callable[..., Setting], toy: Any) -> None:
+    times = (1.0, 0.56)
+    for rate_bps, expected in ((1e15, "latency 1.56 s for both"), (1e6, r"latency 1.560\d+ s against 1.56 s")):
+        said = decision_verdict(explore([setting(times, times, link=toy.link(rate_bps))], ["latency"]))
+        assert re.match(f"No better than one alone: {expected}", said)
 
 
 def test_batches_beyond_several_profiled_ones_are_not_said_to_come_from_one() -> None:
