@@ -220,3 +220,16 @@ def test_list_names_a_broken_profile(command: Command, profiles: Path) -> None:
     code, _, err = command("list")
     assert code == 2
     assert "links/mine.json: not whole JSON" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--max-latency", "1us"), "No split meets latency ≤ 1 us"), (("--rate", "1000"), "No split keeps up with 1000")],
+)
+def test_that_no_split_will_do_is_an_answer(command: Command, options: tuple[str, ...], said: str) -> None:
+    mode = ("--mode", "open") if "--rate" in options else ()
+    recommended = _json(command, *mode, *options)["recommended"]
+    assert recommended.pop("verdict").startswith(said)
+    assert set(recommended.values()) == {None}
+    code, out, _ = command(*PREDICT, *mode, *options)
+    assert (code, f"Verdict: {said}" in out, "K knee: no split qualifies" in out) == (0, True, True)

@@ -223,6 +223,10 @@ def test_what_no_plan_meets_is_said_with_what_comes_nearest(command: Command) ->
     code, out, _ = command(*PLAN, "--pin", "1:3", "--pin", "2:1")
     assert code == 0
     assert "Verdict: No placement is possible: what stands in the way is pins and forbids." in out
+    found = _json(command, "--pin", "1:3", "--pin", "2:1")
+    said = found["recommended"].pop("verdict")
+    assert (found["rows"], found["obstacle"], set(found["recommended"].values())) == ([], "pins and forbids", {None})
+    assert said.startswith("No placement is possible: what stands in the way is pins and forbids.")
     _, out, _ = command(*PLAN, "--pin", "1:3", "--pin", "2:1", "--csv")
     assert out == "plan,latency_s,throughput_per_s\n"
 
