@@ -13,9 +13,12 @@ Process = Generator[simpy.Event, Any, None]
 
 def overlapped(
     services: Sequence[Sequence[float]], delays: Sequence[float], arrivals: Sequence[float],
-    slots: Sequence[int | None], window: int | None, control_delay: float,
+    slots: Sequence[int | None], window: int | None, control_delay: float, held: Sequence[float] | None = None,
 ) -> list[tuple[float, float, float]]:  # fmt: skip
-    """(dispatched, started at station 0, returned) of each batch; `services[n][j]`."""
+    """(dispatched, started at station 0, returned) of each batch; `services[n][j]`.
+
+    A station serves no other for `held[j]` after a batch has gone on.
+    """
     environment = simpy.Environment()
     count, batches = len(delays), len(arrivals)
     queues = [simpy.Store(environment) for _ in range(count)]
@@ -52,6 +55,8 @@ def overlapped(
             if j > 0 and (own := places[j - 1]) is not None:
                 yield own.put(1)
             environment.process(after(delays[j], batch, j + 1))
+            if held is not None:
+                yield environment.timeout(held[j])
 
     environment.process(source())
     for j in range(count):
