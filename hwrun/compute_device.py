@@ -113,7 +113,7 @@ class _Cuda:
         torch.backends.cudnn.allow_tf32 = False
 
     def event(self) -> Event:
-        event: Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event: Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         return event
 
     def synchronize(self) -> None:

@@ -215,7 +215,7 @@ class RpcMember:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of Gloo's being deprecated inside torch itself
-                rpc.init_rpc(name, rank=rank, world_size=size, rpc_backend_options=options)  # type: ignore[no-untyped-call]
+                rpc.init_rpc(name, rank=rank, world_size=size, rpc_backend_options=options)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         except (RuntimeError, ValueError) as error:
             self.leave()
             raise HwrunError(f"backend rpc: the group did not come together: {str(error).splitlines()[0]}") from error
