@@ -178,8 +178,8 @@ class Bench:
             self._testbed.counters(reset=True)
             watching = Watching([self._workers.client(host) for host in dict.fromkeys(cell.stage_hosts)])
             with _LoadSampler() as load:
-                shared = len(set(cell.stage_hosts)) < len(cell.stage_hosts)
-                runs = feed(pipeline, cell.mode, self._settings.batches, stages_share_a_host=shared)
+                slowed = self._plan.slowed_from_behind(cell)
+                runs = feed(pipeline, cell.mode, self._settings.batches, slowed_from_behind=slowed)
             found.load, found.watched = tuple(load.samples), watching.end()
             found.relay = dict(self._testbed.counters())
             collected = pipeline.collect()

@@ -6,19 +6,18 @@ clock. Tests feed lines that compute their times instead of waiting for them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from hwrun.errors import BadUsageError, HwrunError
 from paretosim.mode import MODE_NAMES, Mode
 
-# A saturated pipeline's period is at its least when doubling the window improves it by no more than this.
-PERIOD_TOLERANCE = 0.01
 # Paced batches come at this share of the saturated rate, so that they do not queue.
 PACE = 0.95
 WARMUP_BATCHES = 2
-# Completions that one window is judged by, at least; in whole rounds of the window.
-TRIAL_BATCHES = 4
+# The first window that is tried: two stages and the link between them are three stations, and one batch waits.
+FIRST_WINDOW = 4
 MAX_WINDOW = 256
 SubRunName = Literal["single", "saturated", "paced", "closed", "burst"]
 
@@ -60,14 +59,15 @@ class NotSaturatedError(HwrunError):
     """No window within bounds saturated the pipeline."""
 
 
-def feed(line: Line, mode: Mode, batches: int, *, stages_share_a_host: bool = False) -> tuple[FedRun, ...]:
+def feed(line: Line, mode: Mode, batches: int, *, slowed_from_behind: bool = False) -> tuple[FedRun, ...]:
     """Feed a warmed-up, empty line in `mode`; the sub-runs, in order.
 
     Parameters
     ----------
     batches : measured batches a sub-run, at least; `burst` has its own number.
-    stages_share_a_host : so that a batch is slowed by those behind it. A window is then kept full until the last
-        measured batch is back; those under way by then are in no statistic.
+    slowed_from_behind : a batch is slowed by those behind it, as where stages share a host, or compute for real beside
+        one another. A window is then kept full until the last measured batch is back; those under way by then are in
+        no statistic.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def feed(line: Line, mode: Mode, batches: int, *, stages_share_a_host: bool = Fa
     NotSaturatedError : in `paced`, where no window up to MAX_WINDOW saturates.
     """
     check_feedable(mode)
-    feeder = _Feeder(line, keeps_full=stages_share_a_host)
+    feeder = _Feeder(line, keeps_full=slowed_from_behind)
     if mode.name == "single":
         return (_single(feeder, batches),)
     if mode.name == "closed":
@@ -85,9 +85,12 @@ def feed(line: Line, mode: Mode, batches: int, *, stages_share_a_host: bool = Fa
         assert mode.batches is not None
         return (_burst(feeder, mode.batches),)
     saturated = _saturated(feeder, batches)
-    completions = [fed.returned_s for fed in saturated.batches]
-    period_s = (completions[-1] - completions[0]) / (len(completions) - 1)
-    return saturated, _paced(feeder, period_s / PACE, batches)
+    return saturated, _paced(feeder, _period_s(saturated.batches) / PACE, batches)
+
+
+def _period_s(taken: Sequence[Fed]) -> float:
+    """Mean interval of completions."""
+    return (taken[-1].returned_s - taken[0].returned_s) / (len(taken) - 1)
 
 
 def check_feedable(mode: Mode) -> None:
@@ -114,8 +117,12 @@ def fed_batches(mode: Mode, batches: int) -> int:
     if mode.name == "burst":
         assert mode.batches is not None
         return WARMUP_BATCHES + mode.batches
-    trials = 2 * (1 + TRIAL_BATCHES)  # windows 1 and 2 are tried in any case; the last one's count as measured
-    return trials - TRIAL_BATCHES + batches + WARMUP_BATCHES + batches
+    return WARMUP_BATCHES + saturating_batches(FIRST_WINDOW, batches) + WARMUP_BATCHES + batches
+
+
+def saturating_batches(window: int, batches: int) -> int:
+    """How many measured batches tell whether a window saturates: those asked for, and a whole round of it at least."""
+    return max(batches, window + 1)
 
 
 class _Feeder:
@@ -191,28 +198,31 @@ def _burst(feeder: _Feeder, batches: int) -> FedRun:
 
 
 def _saturated(feeder: _Feeder, batches: int) -> FedRun:
-    """Double the window, without emptying the line, until the period no longer falls.
+    """Double the window, each time on the empty line, until a batch always waits for the slowest station.
 
-    The period at window w is max(t*, L₀/w). If it does not fall from w to 2w by more than the tolerance, then
-    L₀/w cannot have been above t* by more than it either: two small windows that look alike are saturated.
-    Batches that only settled or tried a window are kept as warm-up.
+    The period at window w is max(t*, L₀/w), and the first batch of an empty line, which none is ahead of, takes L₀. By
+    Little's law w batches under way and one out every period p stay w·p each, L₀ of it in stations and on links; so
+    (w·p − L₀)/p of them wait at any time. Where that is one or more, the slowest station never runs out of work, and
+    p is t*: L₀/w would leave none waiting. What slows the first batch only makes the window larger than it had to be.
+    Batches of smaller windows are kept as warm-up.
     """
-    window = 1
+    window = FIRST_WINDOW
     warmup: list[Fed] = []
-    previous_s: float | None = None
     while window <= MAX_WINDOW:
-        settling = feeder.keep(window, window)
-        trial = feeder.keep(window, _in_rounds(TRIAL_BATCHES, window))
-        period_s = (trial[-1].returned_s - settling[-1].returned_s) / len(trial)
-        if previous_s is not None and period_s > previous_s * (1 - PERIOD_TOLERANCE):
-            more = max(batches - len(trial), feeder.under_way)
-            return FedRun("saturated", (*warmup, *settling), (*trial, *feeder.run_full(window, more)), window=window)
-        warmup += [*settling, *trial]
-        previous_s = period_s
+        taken = feeder.run_full(window, WARMUP_BATCHES + saturating_batches(window, batches))
+        alone_s = taken[0].returned_s - taken[0].dispatched_s
+        warmup += taken[:WARMUP_BATCHES]
+        measured = taken[WARMUP_BATCHES:]
+        # Where the window does not fill the line, a mean interval is right only over whole rounds (`_closed`).
+        period_s = _period_s(measured[: (len(measured) - 1) // window * window + 1])
+        if (window - 1) * period_s >= alone_s:
+            return FedRun("saturated", tuple(warmup), tuple(measured), window=window)
+        warmup += measured
         window *= 2
     raise NotSaturatedError(
-        f"saturated: the period still falls at window {MAX_WINDOW} (to {previous_s:.6g} s); expected it to settle."
-        " The delay is too long for so short stages: use mode closed, a lower --speed, or a shorter delay"
+        f"saturated: at window {MAX_WINDOW} a batch takes {alone_s:.6g} s and one returns every {period_s:.6g} s;"
+        " expected one of them to wait at any time. The delay is too long for so short stages: use mode closed, a lower"
+        " --speed, or a shorter delay"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which cells a sweep has, in which order, and which would take too long. Pure: arithmetic on values."""
+"""Which cells a sweep has, and in which order. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from typing import Literal
 import msgspec
 
 from hwrun.errors import BadUsageError
-from hwrun.feeding import fed_batches
 from hwrun.records import BackendName, WorkerKind, cell_id
-from paretosim.block import Model
 from paretosim.errors import UnknownNameError
 from paretosim.link import HEADER_BYTES_SHAPED, Link, parse_link
 from paretosim.mode import Mode
 from paretosim.plan import Plan, Stage
 from paretosim.profiles import ProfileStore, nearest
-from paretosim.units import format_duration
 
 UNSHAPED = "unshaped"
 Source = Literal["stage1", "sink"]
@@ -266,9 +263,14 @@ def plan_cells(
     backends: Sequence[str] = ("tcp",),
     tcp_states: Sequence[TcpState] = ("warm",),
 ) -> tuple[PlannedCell, ...]:
-    """Every combination once a repeat: repeats one after the other, each in a random order of its own.
+    """Every combination once a repeat, in blocks of random order.
 
-    So drift of the machine meets every split alike, and a sweep that is cut short has whole repeats.
+    Repeats come one after the other. In each the models are in a random order, in a model its plans are, and what is
+    measured of one plan (links, modes, backends, kinds of workers, TCP states) is in a random order too. Links and
+    backends are compared within minutes; splits, which a front is made of, within the time of one model, each in a
+    place of its own every repeat: drift of the machine meets every split alike. A model's weights and a stage's
+    activation are made once a block instead of once a cell, and a sweep that is cut short has whole repeats, and whole
+    models of the one that was under way.
 
     Parameters
     ----------
@@ -279,15 +281,20 @@ def plan_cells(
     ------
     BadUsageError : `hosts` or links do not fit a plan.
     """
-    order = random.Random(seed)
-    cells: list[PlannedCell] = []
-    for repeat in range(repeats):
-        round_of_cells = [
+
+    def measured_of(plan: Plan, repeat: int) -> list[PlannedCell]:
+        own = hosts_of(plan, hosts, known_hosts)
+        placed = [
+            (mode, msgspec.structs.replace(plan, window=mode.window, backend=backend))
+            for mode in modes
+            for backend in backends
+        ]
+        return [
             PlannedCell(
-                plan=(placed := msgspec.structs.replace(plan, window=mode.window, backend=backend)),
+                plan=placed_plan,
                 mode=mode,
                 link_name=asked.name,
-                links=asked.of(placed, own := hosts_of(plan, hosts, known_hosts), source, sink),
+                links=asked.of(placed_plan, own, source, sink),
                 hosts=own,
                 source=source,
                 sink=sink,
@@ -295,15 +302,21 @@ def plan_cells(
                 tcp_state=tcp_state,
                 repeat=repeat,
             )
-            for plan in plans
+            for mode, placed_plan in placed
             for asked in links
-            for mode in modes
-            for backend in backends
             for kind in workers
             for tcp_state in tcp_states
         ]
-        order.shuffle(round_of_cells)
-        cells += round_of_cells
+
+    order = random.Random(seed)
+    models = list(dict.fromkeys(plan.model for plan in plans))
+    cells: list[PlannedCell] = []
+    for repeat in range(repeats):
+        for model in order.sample(models, len(models)):
+            of_model = [plan for plan in plans if plan.model == model]
+            for plan in order.sample(of_model, len(of_model)):
+                of_plan = measured_of(plan, repeat)
+                cells += order.sample(of_plan, len(of_plan))
     for cell in cells:
         cell.pair_links()  # raises where a pair of hosts would need two different links
     return tuple(cells)
@@ -338,60 +351,3 @@ def hosts_of(plan: Plan, hosts: Sequence[str] | None, known: Sequence[str] = str
 def cells_identity(cells: Sequence[PlannedCell]) -> str:
     """A hash of which cells a sweep has, in their order."""
     return hashlib.sha256(" ".join(cell.cell_id for cell in cells).encode()).hexdigest()[:16]
-
-
-def time_floor_s(cell: PlannedCell, model: Model, targets_s: tuple[float, ...] | None, batches: int) -> float:
-    """Seconds that the cell takes at least, by bytes over rate, delays and emulated stage times alone.
-
-    Parameters
-    ----------
-    targets_s : of each stage, 0 for an empty one; None where stages compute and nothing is known.
-    batches : measured batches a sub-run.
-    """
-    alone_s, slowest_s = rhythm_s(cell, model, targets_s)
-    count = fed_batches(cell.mode, batches)
-    if cell.mode.name == "single":
-        return count * alone_s
-    return alone_s + (count - 1) * slowest_s
-
-
-def rhythm_s(cell: PlannedCell, model: Model, stages_s: Sequence[float] | None) -> tuple[float, float]:
-    """Seconds of a lone batch, and of the slowest host or link, by stage times, bytes over rate and delays alone.
-
-    Parameters
-    ----------
-    stages_s : time of each stage, 0 for an empty one; None where nothing is known of them.
-    """
-    busy_s: dict[str, float] = {}  # stages on one host take turns
-    for host, stage_s in zip(cell.stage_hosts, stages_s or (), strict=False):
-        busy_s[host] = busy_s.get(host, 0.0) + stage_s
-    link_s: list[float] = []
-    delay_s = 0.0
-    for size, crossing in zip(_crossed_bytes(cell, model), cell.crossings(), strict=True):
-        if crossing.link is not None:
-            link_s.append(size * 8 / crossing.link.rate_bps)
-            delay_s += crossing.link.one_way_delay_s
-    return sum(busy_s.values()) + sum(link_s) + delay_s, max((*busy_s.values(), *link_s), default=0.0)
-
-
-def _crossed_bytes(cell: PlannedCell, model: Model) -> list[int]:
-    """Bytes of a batch over each of the cell's crossings."""
-    cuts = [size * cell.plan.batch for size in model.cut_bytes()]
-    hosts = cell.stage_hosts
-    sizes = [cuts[stage.last] for stage, a, b in zip(cell.stages, hosts, hosts[1:], strict=False) if a != b]
-    if cell.source == "sink" and cell.sink_host != hosts[0]:
-        sizes.insert(0, cuts[0])
-    if hosts[-1] != cell.sink_host:
-        sizes.append(cuts[-1])
-    return sizes
-
-
-def too_long(floor_s: float, limit_s: float) -> tuple[str, str] | None:
-    """Reason and remedy where a cell cannot be done in `limit_s`, else None."""
-    if floor_s <= limit_s:
-        return None
-    return (
-        f"its bytes, delays and stage times alone take {format_duration(round(floor_s, 1))},"
-        f" more than --max-cell-time {format_duration(limit_s)}",
-        f"resume with --max-cell-time {format_duration(float(-(-floor_s // 10) * 10))} or more, or leave the split out",
-    )

@@ -12,12 +12,10 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 from hwrun.errors import BadUsageError
-from hwrun.feeding import MAX_WINDOW, PACE, PERIOD_TOLERANCE, TRIAL_BATCHES, WARMUP_BATCHES, fed_batches
 from hwrun.probe import ECHO_S, PINGS, bulk_bytes
-from hwrun.sweep_cells import Crossing, PlannedCell, rhythm_s
+from hwrun.sweep_cells import Crossing, PlannedCell
 from hwrun.sweep_plan import SweepPlan
 from paretosim.link import Link
-from paretosim.mode import Mode
 
 # Deploying, priming, comparing and collecting: 0.2 to 0.5 s on two x86 cores, emulated stages that were cached.
 _CELL_S = 0.4
@@ -56,33 +54,7 @@ def estimate(plan: SweepPlan, cells: Sequence[PlannedCell]) -> Estimate:
 
 def cell_s(plan: SweepPlan, cell: PlannedCell) -> float:
     """Seconds that one cell may take, its links' probes not counted."""
-    alone_s, slowest_s = rhythm_s(cell, plan.models[cell.plan.model], plan.expected_stages_s(cell))
-    return _CELL_S + feeding_s(cell.mode, alone_s, slowest_s, plan.settings.batches)
-
-
-def feeding_s(mode: Mode, alone_s: float, slowest_s: float, batches: int) -> float:
-    """Seconds that `feed` takes with a line that a lone batch crosses in `alone_s`, one every `slowest_s` at best.
-
-    >>> feeding_s(Mode.named("single"), 1.0, 0.5, 4)  # two to warm up and four that are measured
-    6.0
-    """
-    if mode.name == "burst":
-        warmup_s = WARMUP_BATCHES * alone_s
-        return warmup_s + alone_s + (fed_batches(mode, batches) - WARMUP_BATCHES - 1) * slowest_s
-    if mode.name != "paced":
-        # As many as the window lets through in the time of one.
-        period_s = max(slowest_s, alone_s / (mode.window or 1))
-        return alone_s + (fed_batches(mode, batches) - 1) * period_s
-    saturated_s, period_s, window = 0.0, float("inf"), 1
-    while window <= MAX_WINDOW:
-        previous_s, period_s = period_s, max(slowest_s, alone_s / window)
-        rounds = -(-TRIAL_BATCHES // window) * window
-        saturated_s += (window + rounds) * period_s
-        if period_s > previous_s * (1 - PERIOD_TOLERANCE):
-            saturated_s += max(batches - rounds, window) * period_s
-            break
-        window *= 2
-    return saturated_s + alone_s + (WARMUP_BATCHES + batches) * slowest_s / PACE
+    return _CELL_S + plan.floor_s(cell, plan.expected_stages_s(cell))
 
 
 def probe_s(hop: Crossing) -> float:

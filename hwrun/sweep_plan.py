@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from hwrun.cell_duration import time_floor_s, too_long
 from hwrun.data.images import ImageSet
 from hwrun.data.opening import SYNTHETIC
 from hwrun.errors import BadUsageError
 from hwrun.link_check import DEFAULT_TOLERANCE
 from hwrun.records import Cell
-from hwrun.sweep_cells import PlannedCell, time_floor_s, too_long
+from hwrun.sweep_cells import PlannedCell
 from hwrun.testbed import Site
 from paretosim.block import Model
 from paretosim.errors import ParetosimError
@@ -81,13 +82,21 @@ class SweepPlan:
             sum((block_s or ())[stage.first : stage.last]) for block_s, stage in zip(blocks_s, cell.stages, strict=True)
         )
 
+    def slowed_from_behind(self, cell: PlannedCell) -> bool:
+        """Whether a batch is slowed by those behind it: stages compute beside one another, or share a host."""
+        computes = not self.settings.emulated or self.settings.compute_each
+        return computes or len(set(cell.stage_hosts)) < len(cell.stage_hosts)
+
     def skip_reason(self, cell: PlannedCell) -> tuple[str, str] | None:
         """Reason and remedy where the cell cannot be measured here or would take too long, else None."""
         if (refused := self.sites[cell.plan.backend].refuses(cell)) is not None:
             return refused
-        model = self.models[cell.plan.model]
-        floor_s = time_floor_s(cell, model, self.targets_s(cell), self.settings.batches)
-        return too_long(floor_s, self.settings.max_cell_time_s)
+        return too_long(self.floor_s(cell, self.targets_s(cell)), self.settings.max_cell_time_s)
+
+    def floor_s(self, cell: PlannedCell, stages_s: Sequence[float] | None) -> float:
+        """Seconds that the cell takes at least where its stages take these times."""
+        model, batches = self.models[cell.plan.model], self.settings.batches
+        return time_floor_s(cell, model, stages_s, batches, slowed_from_behind=self.slowed_from_behind(cell))
 
 
 def known_blocks(

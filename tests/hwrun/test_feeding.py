@@ -74,12 +74,24 @@ def test_paced_measures_l0_and_the_slowest_station(services, delay):
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1, 2.0])
-def test_two_small_windows_that_look_alike_are_saturated_whatever_the_delay(delay):
+def test_a_window_saturates_when_a_batch_always_waits_whatever_the_delay(delay):
     saturated, _ = feed(ComputedLine((0.05, 0.02, 0.04), (0, delay, 0)), Mode.named("paced"), 8)
     assert period(saturated) == pytest.approx(0.05)
     l0 = 0.11 + delay
-    assert saturated.window >= l0 / 0.05
-    assert saturated.window <= 4 * max(1, l0 / 0.05)
+    assert saturated.window >= l0 / 0.05 + 1
+    assert saturated.window <= max(4, 2 * (l0 / 0.05 + 1))
+
+
+def test_a_first_batch_that_was_slow_makes_the_window_larger_and_changes_nothing_else():
+    class Cold(ComputedLine):
+        def dispatch(self, sequence):
+            self.delays_s = (0, 0.4 if sequence == 0 else 0.0, 0)
+            return super().dispatch(sequence)
+
+    warm, _ = feed(ComputedLine((0.05, 0.02, 0.04), (0, 0, 0)), Mode.named("paced"), 8)
+    cold, _ = feed(Cold((0.05, 0.02, 0.04), (0, 0, 0)), Mode.named("paced"), 8)
+    assert (warm.window, cold.window) == (4, 8)
+    assert period(cold) == pytest.approx(period(warm))
 
 
 def test_a_delay_no_window_can_fill_is_refused_with_the_remedy():
@@ -157,7 +169,7 @@ class OneDevice:
 
 def test_where_stages_share_a_host_the_window_stays_full_until_the_last_measured_batch_is_back():
     line = OneDevice(0.2, 0.3)
-    (run,) = feed(line, Mode.named("closed", window=4), 8, stages_share_a_host=True)
+    (run,) = feed(line, Mode.named("closed", window=4), 8, slowed_from_behind=True)
     assert period(run) == pytest.approx(0.5)
     assert len(run.batches) == 9
     assert line.under_way == 0

@@ -1,5 +1,7 @@
 """Which cells a sweep has, and which would take too long."""
 
+import itertools
+
 import pytest
 
 from hwrun.errors import BadUsageError
@@ -12,8 +14,6 @@ from hwrun.sweep_cells import (
     parse_asked_links,
     parse_splits,
     plan_cells,
-    time_floor_s,
-    too_long,
 )
 from paretosim.errors import BadInputError
 from paretosim.mode import Mode
@@ -67,6 +67,21 @@ def test_order_is_random_differs_between_repeats_and_is_the_seeds():
     assert cells_identity(cells()) != cells_identity(cells(seed=1))
 
 
+def test_models_and_in_them_plans_are_blocks_so_that_what_they_need_is_made_once():
+    models = {name: len(STORE.model(name).blocks) for name in ("mobilenet_v2", "alexnet", "resnet18")}
+    plans = [
+        Plan.two_devices(name, blocks, split, ("rpi4b", "rpi4b"))
+        for split in (1, 5, 9)
+        for name, blocks in models.items()
+    ]
+    for repeat in range(3):
+        own = [c for c in cells(plans=plans, backends=["tcp", "rpc"]) if c.repeat == repeat]
+        assert len([name for name, _ in itertools.groupby(own, lambda c: c.plan.model)]) == 3
+        assert len([key for key, _ in itertools.groupby(own, lambda c: (c.plan.model, c.plan.stages))]) == 9
+    blocks = [list(block) for _, block in itertools.groupby(cells(), lambda c: (c.repeat, c.plan.stages))]
+    assert len({tuple((c.mode.name, c.link_name) for c in block) for block in blocks}) > 3
+
+
 def test_only_closed_plans_name_a_window():
     assert {c.plan.window for c in cells() if c.mode.name == "closed"} == {3}
     assert {c.plan.window for c in cells() if c.mode.name == "single"} == {None}
@@ -118,39 +133,6 @@ def test_with_the_sink_first_trailing_empty_stages_take_no_part():
     assert len(cell(split=39, sink="first").stages) == 1
     assert len(cell(split=39, sink="last").stages) == 2
     assert len(cell(split=38, sink="first").stages) == 2
-
-
-def test_a_vgg16_batch_after_one_block_takes_164_seconds_at_5_mbit():
-    model = STORE.model("vgg16")
-    floor_s = time_floor_s(cell(), model, (0.0, 0.0), 1)
-    assert floor_s == pytest.approx(3 * (102_760_448 * 8 / 5e6 + 0.2))
-    reason, remedy = too_long(floor_s, 60.0)
-    assert "--max-cell-time 60s" in reason
-    assert "--max-cell-time" in remedy
-
-
-def test_an_unshaped_link_adds_nothing_and_a_short_cell_is_not_skipped():
-    model = STORE.model("vgg16")
-    assert time_floor_s(cell(link=("unshaped", None)), model, (0.5, 0.25), 10) == pytest.approx(12 * 0.75)
-    assert time_floor_s(cell(link=("unshaped", None)), model, None, 10) == 0
-    assert too_long(59.0, 60.0) is None
-
-
-def test_the_floor_counts_inputs_and_results_only_where_they_cross_the_link():
-    model = STORE.model("vgg16")
-    base_s = time_floor_s(cell(split=38), model, None, 1)
-    inputs_s = time_floor_s(cell(split=38, source="sink"), model, None, 1)
-    assert inputs_s - base_s == pytest.approx(3 * 8 * 3 * 224 * 224 * 4 * 8 / 5e6)
-    outputs_s = time_floor_s(cell(split=38, sink="first"), model, None, 1)
-    assert outputs_s - base_s == pytest.approx(3 * 8 * 1000 * 4 * 8 / 5e6)
-    assert time_floor_s(cell(split=39, sink="first"), model, None, 1) == 0
-
-
-def test_overlapping_modes_are_bounded_by_the_slowest_part_alone():
-    model = STORE.model("vgg16")
-    single_s = time_floor_s(cell(split=38), model, (0.3, 0.4), 10)
-    closed_s = time_floor_s(cell(split=38, mode=Mode.named("closed")), model, (0.3, 0.4), 10)
-    assert closed_s < 1.7 * single_s
 
 
 EVEN = "100mbit,0ms"
@@ -216,15 +198,6 @@ def test_a_pair_of_hosts_crossed_both_ways_needs_a_link_that_is_the_same_both_wa
     chain("x[0:5]", "y[5:9]", "x[9:21]", hosts=["A", "B", "A"])
     with pytest.raises(BadUsageError, match="B to A is crossed in both directions"):
         chain("x[0:5]", "y[5:9]", "x[9:21]", hosts=["A", "B", "A"], link="5mbit,200ms")
-
-
-def test_stages_on_one_host_take_turns_and_the_floor_knows():
-    model = STORE.model("alexnet")
-    mode = Mode.named("burst", batches=5)
-    apart = chain("x[0:5]", "x[5:21]", modes=[mode], link="unshaped")
-    together = chain("x[0:5]", "x[5:21]", hosts=["A", "A"], modes=[mode], link="unshaped")
-    assert time_floor_s(apart, model, (0.2, 0.3), 5) == pytest.approx(0.5 + 6 * 0.3)
-    assert time_floor_s(together, model, (0.2, 0.3), 5) == pytest.approx(0.5 + 6 * 0.5)
 
 
 def test_whatever_tells_two_measurements_apart_tells_their_cells_apart():

@@ -1,55 +1,9 @@
-"""Estimates of how long a sweep takes: hand-computed cases, and a line that is really fed."""
+"""Estimates of how long a sweep takes: hand-computed cases."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hwrun.errors import BadUsageError
-from hwrun.feeding import feed
-from hwrun.sweep_duration import Estimate, TimeLeft, feeding_s, parse_long_duration_s, spoken
-from paretosim.mode import Mode
-
-
-class Line:
-    """Stations of fixed times in a row, each a batch at a time; its clock moves only as batches do."""
-
-    def __init__(self, *stations_s):
-        self._stations_s = stations_s
-        self._free_s = [0.0] * len(stations_s)
-        self._returns = []
-        self.now_s = 0.0
-
-    def dispatch(self, sequence):
-        time_s = self.now_s
-        for place, station_s in enumerate(self._stations_s):
-            time_s = self._free_s[place] = max(time_s, self._free_s[place]) + station_s
-        self._returns.append((sequence, time_s))
-        return self.now_s
-
-    def take_returned(self):
-        sequence, time_s = self._returns.pop(0)
-        self.now_s = max(self.now_s, time_s)
-        return sequence, time_s
-
-    def wait_until(self, time_s):
-        self.now_s = max(self.now_s, time_s)
-
-
-@pytest.mark.parametrize("mode", ["single", "closed", "burst", "paced"])
-@given(stations=st.lists(st.floats(0.01, 1.0), min_size=1, max_size=5), batches=st.integers(2, 20))
-def test_what_a_line_of_stations_is_fed_takes_about_as_long_as_estimated(mode, stations, batches):
-    line = Line(*stations)
-    feed(line, Mode.named(mode), batches)
-    estimated_s = feeding_s(Mode.named(mode), sum(stations), max(stations), batches)
-    assert estimated_s == pytest.approx(line.now_s, rel=0.35)
-
-
-def test_by_hand():
-    assert feeding_s(Mode.named("single"), 2.0, 1.0, 3) == 5 * 2.0
-    # Four under way: a batch every second, the slowest station's time, after the first.
-    assert feeding_s(Mode.named("closed", window=4), 2.0, 1.0, 4) == 2.0 + 8 * 1.0
-    # Too few under way for the slowest station: a batch every half of the two seconds.
-    assert feeding_s(Mode.named("closed", window=2), 2.0, 0.1, 4) == 2.0 + 6 * 1.0
+from hwrun.sweep_duration import Estimate, TimeLeft, parse_long_duration_s, spoken
 
 
 class Clock:
