@@ -20,7 +20,7 @@ help:
 	@echo "make test   the tests"
 	@echo "make check  format, lint, types"
 	@echo "make bench  the performance suite (ratios within one run)"
-	@echo "make soak   long runs: a million fuzzed frames; workers, relays and orchestrators killed fifty times each"
+	@echo "make soak   long runs: a million fuzzed frames; workers, relays and orchestrators killed fifty times each; half an hour of full load"
 	@echo "make format let ruff format and fix"
 	@echo "make apt-packages  Debian packages that some tests need, where apt and root are there; else says so"
 	@echo "make clean  remove .venv and caches; runs/ is kept"
@@ -65,6 +65,7 @@ soak: $(ENVIRONMENT)
 	$(BIN)/python -m tests.soak.fuzz_frames
 	$(BIN)/python -m tests.soak.kills
 	$(BIN)/python -m tests.soak.shaping
+	$(BIN)/python -m tests.soak.full_load
 
 format: $(ENVIRONMENT)
 	$(BIN)/ruff format .
