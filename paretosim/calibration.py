@@ -28,7 +28,16 @@ TERMS: tuple[Term, ...] = (*CALIBRATION_TERMS, *LINK_TERMS)
 
 SCHEMA_VERSION = 2
 # The fields that hold parameters, which intervals can be of.
-_PARAMETERS = ("devices", "framing_bytes", "dispatch_s", "rpc_round_trips", "rpc_s", "rpc_answers", "relay")
+_PARAMETERS = (
+    "devices",
+    "framing_bytes",
+    "dispatch_s",
+    "rpc_round_trips",
+    "rpc_s",
+    "rpc_answers",
+    "rpc_answer_s",
+    "relay",
+)
 # The key of every device that a calibration does not name: what emulated devices taught of their host holds for all.
 ANY_DEVICE = "*"
 
@@ -115,10 +124,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     `devices` are by name; `ANY_DEVICE` among them is every one that is not named, else those have the defaults.
     `framing_bytes` go with every message beside its tensors. A dispatch takes `dispatch_s` beside its control delay. A
-    batch takes `rpc_round_trips` round trips of `rpc_s`
-    each beside the link's own, and its hop takes no other for `rpc_answers` round trips more: a call returns when its
-    answer is there. `intervals` are by a parameter's path (`devices.rpi4b.sending.message_s`), lower end
-    first, and hold the true value with probability `interval_level`; `hashes` are of what it was fitted on, by name.
+    batch takes `rpc_round_trips` round trips of `rpc_s` each beside the link's own, and its hop takes no other for
+    `rpc_answers` round trips of `rpc_answer_s` each more: a call returns when its answer is there. `intervals` are by a
+    parameter's path (`devices.rpi4b.sending.message_s`), lower end first, and hold the true value with probability
+    `interval_level`; `hashes` are of what it was fitted on, by name.
     """
 
     schema_version: int
@@ -130,6 +139,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rpc_round_trips: float = 0.0
     rpc_s: float = 0.0
     rpc_answers: float = 0.0
+    rpc_answer_s: float = 0.0
     relay: Relay | None = None
     title: str = ""
     fitted_on: tuple[str, ...] = ()
@@ -141,7 +151,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         check_schema_version(self.schema_version)
         if not self.name:
             raise BadInputError("name: got none, expected that of the file without .json")
-        _check_not_negative(self, "framing_bytes", "dispatch_s", "rpc_round_trips", "rpc_s", "rpc_answers")
+        _check_not_negative(
+            self, "framing_bytes", "dispatch_s", "rpc_round_trips", "rpc_s", "rpc_answers", "rpc_answer_s"
+        )
         if self.intervals and self.interval_level is None:
             raise BadInputError(
                 "interval_level: got none beside intervals, expected how probably they hold the true value, such as 0.9"
@@ -243,7 +255,7 @@ _OF_DEVICES: tuple[tuple[Term, str], ...] = (
 )  # fmt: skip
 _OF_ALL: tuple[tuple[Term, str], ...] = (
     ("framing", "framing_bytes"), ("dispatch", "dispatch_s"), ("rpc", "rpc_round_trips"), ("answers", "rpc_answers"),
-    ("relay", "relay"),
+    ("answers", "rpc_answer_s"), ("relay", "relay"),
 )  # fmt: skip
 # What a prediction without a calibration has.
 NEUTRAL = Calibration(schema_version=SCHEMA_VERSION, name="none", backend="tcp")

@@ -262,6 +262,9 @@ def crossing_terms(setting: Termed, crossings: Sequence[Crossing], *, hands_over
     def calls_s(crossing: Crossing) -> float:
         return calibration.rpc_round_trips * (crossing.rtt_s + calibration.rpc_s)
 
+    def answer_s(crossing: Crossing) -> float:
+        return calibration.rpc_answers * (crossing.rtt_s + calibration.rpc_answer_s)
+
     wire_s = np.stack(
         [serialisation_s(c.hop.payload_bytes, c.link) * (c.link.rate_bps < _MEMORY_BPS) for c in crossings], axis=1
     )
@@ -280,9 +283,7 @@ def crossing_terms(setting: Termed, crossings: Sequence[Crossing], *, hands_over
         rpc_s=np.stack([calls_s(c) * (c.hop.crossed & c.hop.forward) for c in crossings], axis=1),
         copying_s=np.maximum(0.0, through_s - wire_s),
         receiving_s=np.stack([_message_s(c.hop, c.receiver.receiving) for c in crossings], axis=1),
-        answering_s=np.stack(
-            [calibration.rpc_answers * c.rtt_s * (c.hop.crossed & c.hop.forward) for c in crossings], axis=1
-        ),
+        answering_s=np.stack([answer_s(c) * (c.hop.crossed & c.hop.forward) for c in crossings], axis=1),
         handover_s=hands_over * np.stack([_handover_s(c, calibration.relay is not None) for c in crossings], axis=1),
         last_s=last_s[:, np.newaxis],
     )

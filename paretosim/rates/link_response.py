@@ -252,12 +252,14 @@ def link_response(setting: Setting, return_rate_bps: float | None = None) -> Lin
     link, tcp_state = link_in_effect(setting)
     calibration = terms_in_effect(setting)
     responses = []
-    answered = np.zeros(len(chosen))
+    answered, unwaited_s = np.zeros((2, len(chosen)))
     for place in of_link:
         hop = hops[place]
         called = np.where(hop.crossed & hop.forward, calibration.rpc_round_trips, 0.0)
-        sent_s = called * calibration.rpc_s + transfers.sending_s[:, place]
         answers = np.where(hop.crossed & hop.forward, calibration.rpc_answers, 0.0)
+        answer_s = answers * calibration.rpc_answer_s
+        sent_s = called * calibration.rpc_s + transfers.sending_s[:, place] + answer_s
+        unwaited_s += answer_s
         answered, called = answered + answers, called + answers
         waits = hop.crossed & ("delay" not in setting.without)
         copied = copied_s(setting, hop)
@@ -266,7 +268,7 @@ def link_response(setting: Setting, return_rate_bps: float | None = None) -> Lin
     return LinkResponse(
         splits=chosen,
         unfit=unfit,
-        constant_s=stations.sum(axis=1) + waited_s.sum(axis=1),
+        constant_s=stations.sum(axis=1) + waited_s.sum(axis=1) - unwaited_s,
         slowest_constant_s=stations[:, unslowed].max(axis=1, initial=0.0),
         slowed=tuple(slowed.values()),
         hops=tuple(responses),

@@ -106,7 +106,8 @@ def random_setting(draw: Random, toy: Any, **fields: Any) -> Setting:
 def with_answers(draw: Random, setting: Setting) -> Setting:
     """The setting, and a hop that is held for longer than its batch waits: the one term that `random_setting` lacks."""
     assert setting.calibration is not None
-    calibration = msgspec.structs.replace(setting.calibration, rpc_answers=draw.uniform(0.1, 2))
+    answers = draw.uniform(0.1, 2)
+    calibration = msgspec.structs.replace(setting.calibration, rpc_answers=answers, rpc_answer_s=0.02 * answers)
     return msgspec.structs.replace(setting, calibration=calibration)
 
 

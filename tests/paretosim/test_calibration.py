@@ -258,6 +258,9 @@ def test_a_call_holds_its_hop_until_the_answer_is_there(toy: Any) -> None:
     assert row.latency_s == before.latency_s == pytest.approx(0.1 + 0.0128 + 0.3 + 0.4)
     assert (before.bottleneck, row.bottleneck) == ("stage2", "link1")
     assert row.period_s == pytest.approx(0.0128 + 0.5)
+    costly = msgspec.structs.replace(setting, calibration=_calibration(backend="rpc", rpc_answers=1, rpc_answer_s=0.04))
+    assert predict(costly).row(1).latency_s == before.latency_s
+    assert predict(costly).row(1).period_s == pytest.approx(0.0128 + 0.5 + 0.04)
 
 
 def test_a_relay_is_one_more_hop(toy: Any) -> None:
@@ -305,6 +308,7 @@ FULL: dict[str, Any] = {
     "rpc_round_trips": 1.5,
     "rpc_s": 0.001,
     "rpc_answers": 0.5,
+    "rpc_answer_s": 0.02,
     "relay": Relay(),
 }  # fmt: skip
 
@@ -331,7 +335,7 @@ def test_each_term_can_be_switched_off(toy: Any) -> None:
     for term in CALIBRATION_TERMS:
         without = predict(msgspec.structs.replace(full, without=(term,))).row(1)
         if term == "answers":  # which hold a hop, and no batch waits for
-            assert (without.answering_s, predict(full).row(1).answering_s) == (None, pytest.approx((0.025, 0)))
+            assert (without.answering_s, predict(full).row(1).answering_s) == (None, pytest.approx((0.035, 0)))
             continue
         assert without.latency_s != predict(full).row(1).latency_s
     off = predict(msgspec.structs.replace(full, without=CALIBRATION_TERMS))

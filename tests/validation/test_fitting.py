@@ -177,14 +177,16 @@ def test_round_trips_of_rpc_are_found_where_round_trips_differ(synthetic: Callab
 
 def test_a_hop_that_a_call_holds_is_told_from_what_a_message_costs(synthetic: Callable[..., SyntheticRun]) -> None:
     truth = Calibration(
-        schema_version=NEUTRAL.schema_version, name="truth", backend="rpc", rpc_answers=1.0, dispatch_s=3e-4,
-        devices={"*": DeviceTerms(sending=MessageCost(message_s=2e-3), arriving_s=2e-4)},
+        schema_version=NEUTRAL.schema_version, name="truth", backend="rpc", rpc_answers=1.0, rpc_answer_s=6e-4,
+        dispatch_s=3e-4, devices={"*": DeviceTerms(sending=MessageCost(message_s=2e-3), arriving_s=2e-4)},
     )  # fmt: skip
     run = synthetic()
     calibrated = {"backend": "rpc", "calibration": truth, "speed": 50.0}
-    settings = [_setting(run, mode, (200e6, 0.01), **calibrated) for mode in (SINGLE, CLOSED)]
-    fitted = fit(observed_of(truth, settings, emulated=True))
+    settings = [_setting(run, mode, link, **calibrated) for link in LINKS[:2] for mode in (SINGLE, CLOSED)]
+    fitted = fit(observed_of(truth, settings, emulated=True, phases=(*ALL_PHASES, "calling")))
+    assert fitted.agreeing == fitted.starts
     assert _found(fitted, "rpc_answers").value == pytest.approx(1.0, rel=0.05)
+    assert _found(fitted, "rpc_answer_s").value == pytest.approx(6e-4, rel=0.1)
     assert _found(fitted, "devices.*.sending.message_s").value == pytest.approx(2e-3, rel=0.1)
 
 

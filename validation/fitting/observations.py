@@ -21,7 +21,7 @@ from validation.conditions import shares_a_clock
 from validation.join import Joined
 from validation.measured import MAD_TO_SIGMA
 
-Phase = Literal["compute1", "compute2", "dispatch", "leaving", "transfer", "arriving", "result", "period"]
+Phase = Literal["compute1", "compute2", "dispatch", "leaving", "transfer", "calling", "arriving", "result", "period"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 # A phase is read by one clock, from one thread that may be woken late: nobody knows it better than this.
 _LEAST_SPREAD_S = 10e-6
@@ -141,6 +141,8 @@ def _phases(
             name: Phase = "compute1" if number == 0 else "compute2"
             yield name, [batch.stages[number].compute_end_s - batch.stages[number].compute_start_s for batch in batches]
     yield "leaving", [batch.stages[0].send_start_s - batch.stages[0].compute_end_s for batch in batches]
+    if plan.backend == "rpc":  # whose call returns with its answer, and whose hop takes no other until then
+        yield "calling", [batch.stages[0].send_end_s - batch.stages[0].send_start_s for batch in batches]
     arrivals = [(batch.stages[-1].receive_end_s, batch.stages[-1].compute_start_s) for batch in batches]
     whole = [(arrived, started) for arrived, started in arrivals if arrived is not None]
     if len(whole) == len(arrivals):

@@ -59,7 +59,9 @@ _OF_ACCELERATOR = (
 )
 _OF_ALL = (Parameter("dispatch_s", "s", 1e-4), Parameter("framing_bytes", "bytes", 100.0, most=1e3))
 _OF_RPC = (
-    Parameter("rpc_answers", "", 1.0, most=20.0),
+    Parameter("rpc_answer_s", "s", 1e-3),
+    # What is fitted are runs of a backend that has one call at a time, until its answer is there.
+    Parameter("rpc_answers", "", 1.0, most=20.0, default=1.0),
     Parameter("rpc_round_trips", "", 1.0, most=20.0),
     Parameter("rpc_s", "s", 1e-3),
 )
@@ -76,9 +78,8 @@ def parameters_of(observed: Observed) -> tuple[Parameter, ...]:
             own += _OF_ACCELERATOR
         found += [_renamed(parameter, f"devices.{key}.{parameter.path}") for parameter in own]
     # How long a hop is held is seen before which of its ends takes part of that.
-    first, *more = _OF_RPC if any(case.setting.backend == "rpc" for case in observed.cases) else (None,)
-    early = _OF_ALL[:1] if first is None else (*_OF_ALL[:1], first)
-    return (*found[:2], *early, *found[2:], *more, *_OF_ALL[1:])
+    held, calls = (_OF_RPC[:2], _OF_RPC[2:]) if any(c.setting.backend == "rpc" for c in observed.cases) else ((), ())
+    return (*found[:2], *_OF_ALL[:1], *held, *found[2:], *calls, *_OF_ALL[1:])
 
 
 def device_keys(observed: Observed) -> tuple[str, ...]:

@@ -70,6 +70,9 @@ class _Chain:
         of = self.transfers
         return np.asarray((of.occupied_s - of.answering_s + of.delays_s + of.receiving_s)[:, self.link1])
 
+    def calling(self) -> Array:
+        return np.asarray(self.transfers.occupied_s[:, self.link1])
+
     def arriving(self) -> Array:
         return np.full(len(self.stages.total_s), self.known[1].arriving_s)
 
@@ -86,6 +89,7 @@ _TIMES: dict[Phase, Callable[[_Chain], Array]] = {
     "dispatch": _Chain.dispatch,
     "leaving": _Chain.leaving,
     "transfer": _Chain.transfer,
+    "calling": _Chain.calling,
     "arriving": _Chain.arriving,
     "result": _Chain.result,
     "period": _Chain.period,
