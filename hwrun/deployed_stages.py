@@ -26,8 +26,9 @@ from hwrun.stage import Stage
 from hwrun.stage_runner import ActivationCache, StageRunner
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
-from hwrun.wire.tcp import BufferPool, Connection
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from typing import Protocol
 
 from hwrun.errors import ProtocolError
 from hwrun.records import ClockExchange, EchoSample, LinkMeasured, Medium
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.control import (
     BulkEnd,
     BulkMeasured,
@@ -26,7 +28,7 @@ from hwrun.wire.control import (
     send_control,
 )
 from hwrun.wire.frames import Kind
-from hwrun.wire.tcp import BufferPool, Connection, tcp_info
+from hwrun.wire.tcp_info import tcp_info
 
 # Probe messages carry at most one piece of this size.
 BULK_PIECE_BYTES = 64 * 2**10

@@ -23,8 +23,8 @@ from paretosim.plan import Stage
 if TYPE_CHECKING:
     from hwrun.backends.contract import Ends
     from hwrun.models.weights import WeightStore
+    from hwrun.wire.address import Address
     from hwrun.wire.admission import Credentials
-    from hwrun.wire.tcp import Address
     from hwrun.worker_client import WorkerClient
 
 

@@ -33,12 +33,14 @@ from hwrun.shaping.on_the_wire import from_wire
 from hwrun.shaping.session import ShapedSession
 from hwrun.steady import usable_cores
 from hwrun.wire import control
+from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials, admit_peer, dial_peer
 from hwrun.wire.authentication import Purpose
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.control import decode_control, send_control
 from hwrun.wire.data_path import receive_hello
 from hwrun.wire.frames import Kind
-from hwrun.wire.tcp import Address, BufferPool, Connection
 from hwrun.wire.tensors import incoming
 
 # Connections that have not proved the token yet; more are closed unread.

@@ -15,11 +15,13 @@ from hwrun.records import ClockExchange, LinkMeasured, Medium
 from hwrun.shaping.on_the_wire import to_wire
 from hwrun.shaping.setting import Path
 from hwrun.wire import control
+from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials, dial_peer
 from hwrun.wire.authentication import Purpose
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.control import answered, decode_control, receive_control, send_control
 from hwrun.wire.frames import Kind, TensorSpec
-from hwrun.wire.tcp import Address, BufferPool, Connection
 from paretosim.link import Link
 
 if TYPE_CHECKING:  # it loads torch, which a command may only once its environment is fixed

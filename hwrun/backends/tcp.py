@@ -12,10 +12,13 @@ from hwrun.backends.contract import Arrival
 from hwrun.errors import PeerGoneError, ProtocolError
 from hwrun.records import Scalar
 from hwrun.testbed import Route
+from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.data_path import admit_data, dial_data
 from hwrun.wire.frames import Kind
-from hwrun.wire.tcp import Address, BufferPool, Connection, buffer_bytes, tcp_info
+from hwrun.wire.tcp_info import buffer_bytes, tcp_info
 from hwrun.wire.tensors import incoming, outgoing
 
 # How long the last stage may take to dial.

@@ -20,9 +20,10 @@ from hwrun.records import LinkMeasured, Medium
 from hwrun.steady import restart_if_unsteady
 from hwrun.sweep_cells import UNSHAPED, parse_asked_link
 from hwrun.wire import control
+from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials, dial_peer
 from hwrun.wire.authentication import Purpose
-from hwrun.wire.tcp import Address, Connection
+from hwrun.wire.connection import Connection
 from paretosim.command_line import DONE
 from paretosim.link import Link
 from paretosim.profiles import ProfileStore

@@ -13,8 +13,9 @@ from pathlib import Path
 from hwrun.commands.credential_options import add_credential_options, credentials_of
 from hwrun.errors import BadUsageError
 from hwrun.steady import conditions, parse_cores, pin_to_cores, restart_if_unsteady, usable_cores
+from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
-from hwrun.wire.tcp import Address, listen
+from hwrun.wire.sockets import listen
 
 # How long a worker started with --once waits for its orchestrator.
 _ORCHESTRATOR_LIMIT_S = 120.0

@@ -126,7 +126,8 @@ class MemoryWorkers:
 
     def _start(self, host: str) -> None:
         from hwrun.steady import conditions
-        from hwrun.wire.tcp import Address, listen
+        from hwrun.wire.address import Address
+        from hwrun.wire.sockets import listen
         from hwrun.worker import Worker
         from hwrun.worker_client import WorkerClient
 

@@ -33,9 +33,10 @@ from hwrun.scratch import scratch_folder
 from hwrun.steady import steady_environment, usable_cores
 from hwrun.sweep_cells import Crossing
 from hwrun.testbed import DataPath
+from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import new_token
-from hwrun.wire.tcp import Address, listen
+from hwrun.wire.sockets import listen
 from hwrun.worker_client import WorkerClient, probe_over
 from paretosim.link import Link
 

@@ -15,8 +15,9 @@ from hwrun.remote.ssh import ask_host
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials, dial_peer
 from hwrun.wire.authentication import HANDSHAKE_LIMIT_S, Purpose, read_token
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.control import WorkerBusyError, receive_control, send_control
-from hwrun.wire.tcp import BufferPool, Connection
 from hwrun.wire.tls import load_tls
 
 _AT_ONCE = 16

@@ -16,7 +16,7 @@ import msgspec
 
 from hwrun.errors import BadUsageError, HwrunError
 from hwrun.steady import parse_cores
-from hwrun.wire.tcp import Address
+from hwrun.wire.address import Address
 from hwrun.wire.tls import TlsFiles
 
 CONTROL_PORT, DATA_PORT = 7070, 7071

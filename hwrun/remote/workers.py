@@ -22,8 +22,9 @@ from hwrun.remote.testbed import numeric_address
 from hwrun.scratch import scratch_folder
 from hwrun.sweep_cells import Crossing
 from hwrun.testbed import DataPath
+from hwrun.wire.address import Address
 from hwrun.wire.control import WorkerBusyError, WorkerRefusedError
-from hwrun.wire.tcp import Address, listen
+from hwrun.wire.sockets import listen
 from hwrun.worker_client import WorkerClient, probe_over
 
 # A worker that lost its orchestrator needs a moment to notice, and one that systemd restarts a few seconds.

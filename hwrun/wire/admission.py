@@ -8,8 +8,9 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
+from hwrun.wire.address import Address
 from hwrun.wire.authentication import HANDSHAKE_LIMIT_S, Purpose, admit_dialler, prove_to_listener
-from hwrun.wire.tcp import Address, dial, prepared
+from hwrun.wire.sockets import dial, prepared
 from hwrun.wire.tls import Stream, Tls
 
 

@@ -13,8 +13,9 @@ import msgspec
 from hwrun.doctor.facts import HostFacts
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
 from hwrun.records import BackendName, LinkMeasured, Medium, Phases, Scalar, WorkerKind, WorkerSample
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection, Message
 from hwrun.wire.frames import Kind
-from hwrun.wire.tcp import BufferPool, Connection, Message
 
 # The largest message is a cell's phases: about 250 bytes a batch.
 CONTROL_LIMIT_BYTES = 8 * 2**20

@@ -7,10 +7,12 @@ from typing import TypeVar
 
 from hwrun.errors import ProtocolError, TimedOutError
 from hwrun.wire import control
+from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials, admit_peer, dial_peer
 from hwrun.wire.authentication import HANDSHAKE_LIMIT_S, Purpose
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.control import receive_control, send_control
-from hwrun.wire.tcp import Address, BufferPool, Connection
 
 _Hello = TypeVar("_Hello", control.Hello, control.DataHello)
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Message
 from hwrun.wire.frames import DTYPES, TensorSpec
-from hwrun.wire.tcp import BufferPool, Message
 
 # numpy has no bfloat16: such a tensor is first seen as numbers of the same length.
 _NUMPY = {name: np.dtype("int16" if name == "bfloat16" else name) for name in DTYPES}

@@ -15,8 +15,8 @@ from hwrun.models.catalogue import build_model, catalogue_entry
 from hwrun.models.cut import BlockChain
 from hwrun.models.weights import WeightStore, put_model
 from hwrun.wire import control
+from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
-from hwrun.wire.tcp import Address
 from hwrun.worker_client import WorkerClient
 
 MODEL = "vgg16"

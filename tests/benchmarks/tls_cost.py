@@ -11,10 +11,13 @@ from pathlib import Path
 
 import trustme
 
+from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials, admit_peer, dial_peer
 from hwrun.wire.authentication import Purpose
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.frames import Kind
-from hwrun.wire.tcp import Address, BufferPool, Connection, listen
+from hwrun.wire.sockets import listen
 from hwrun.wire.tls import TlsFiles, load_tls
 
 # The paper's largest activation of an interior MobileNetV2 split at batch 8, and VGG16's largest.

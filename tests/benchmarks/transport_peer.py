@@ -21,8 +21,10 @@ import torch
 from hwrun.backends.tcp import TcpInlet
 from hwrun.errors import PeerGoneError
 from hwrun.steady import pin_to_cores, usable_cores
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.frames import Kind
-from hwrun.wire.tcp import BufferPool, Connection, prepared
+from hwrun.wire.sockets import prepared
 
 LIMIT_BYTES = 256 * 2**20
 LENGTH = struct.Struct(">Q")

@@ -30,8 +30,9 @@ import torch
 
 from hwrun.backends.tcp import TcpOutlet
 from hwrun.steady import pin_to_cores, steady_environment, usable_cores
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.frames import Kind
-from hwrun.wire.tcp import BufferPool, Connection
 from tests.benchmarks.transport_peer import ANSWER, LENGTH, join_rpc, set_up, take
 
 # Activations of batch 8 in the paper's models, MB.

@@ -1,9 +1,10 @@
 """What a fuzzer feeds: bytes to a receiving connection, which may refuse them and must do nothing worse."""
 
 from hwrun.errors import PeerGoneError, ProtocolError
+from hwrun.wire.buffer_pool import ALIGNMENT_BYTES, BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.control import decode_control
 from hwrun.wire.frames import MAX_TENSORS, Kind
-from hwrun.wire.tcp import ALIGNMENT_BYTES, BufferPool, Connection
 from hwrun.wire.tensors import incoming
 
 LIMIT_BYTES = 4096

@@ -19,7 +19,8 @@ from hwrun.backends.memory import MemoryExchange, address
 from hwrun.backends.rpc import RpcMember
 from hwrun.backends.tcp import TcpInlet, TcpOutlet
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, ProtocolError
-from hwrun.wire.tcp import BufferPool, Connection
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from paretosim.link import Link
 
 LIMIT_BYTES = 4 * 2**20

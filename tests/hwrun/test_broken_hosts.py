@@ -15,10 +15,13 @@ from hwrun.local import wiring
 from hwrun.local.namespaces import NetworkNamespace, availability
 from hwrun.models.weights import WeightStore
 from hwrun.reference import References
-from hwrun.wire import tcp
+from hwrun.wire import sockets
+from hwrun.wire.address import Address
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.control import RequestFailedError
 from hwrun.wire.frames import Kind, encode
-from hwrun.wire.tcp import Address, BufferPool, Connection, dial, listen, prepared
+from hwrun.wire.sockets import dial, listen, prepared
 from tests.hwrun.test_fuzz import Exploit
 from tests.hwrun.test_worker import MODEL, RunningWorker
 
@@ -50,7 +53,7 @@ def two_hosts():
 @pytest.mark.root
 def test_a_peer_whose_host_vanished_is_noticed_though_nothing_is_sent(two_hosts, monkeypatch):
     """Half open: no FIN, no RST, only silence. The kernel asks, nobody answers."""
-    monkeypatch.setattr(tcp, "_KEEPALIVE", {socket.TCP_KEEPIDLE: 1, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 2})
+    monkeypatch.setattr(sockets, "_KEEPALIVE", {socket.TCP_KEEPIDLE: 1, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 2})
     near, far, address = two_hosts
     with far.entered():
         listener = listen(Address(host=address))

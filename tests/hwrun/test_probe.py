@@ -19,8 +19,10 @@ from hwrun.probe import (
     second_half_goodput_bps,
 )
 from hwrun.records import clock_offset, echo_cost
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.frames import MAGIC, VERSION, Kind
-from hwrun.wire.tcp import BufferPool, Connection, prepared
+from hwrun.wire.sockets import prepared
 from paretosim.link import Link
 
 

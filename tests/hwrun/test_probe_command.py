@@ -11,8 +11,9 @@ from hwrun import probe
 from hwrun.cli import main
 from hwrun.models.weights import WeightStore
 from hwrun.probe_display import quantile
+from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
-from hwrun.wire.tcp import Address, listen
+from hwrun.wire.sockets import listen
 from hwrun.worker import Worker
 
 TOKEN = b"t" * 32

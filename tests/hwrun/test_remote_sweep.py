@@ -16,7 +16,7 @@ from hwrun.remote.lab_file import read_lab
 from hwrun.remote.workers import RemoteRoute, RemoteWorkers
 from hwrun.testbed import DataPath
 from hwrun.wire import control
-from hwrun.wire.tcp import Address
+from hwrun.wire.address import Address
 from tests.hwrun.lab import Lab
 from tests.hwrun.sshd import SSHD, Sshd
 

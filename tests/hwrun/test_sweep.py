@@ -35,7 +35,8 @@ from hwrun.models.catalogue import build_model
 from hwrun.models.weights import WeightStore
 from hwrun.records import CELLS_NAME, MANIFEST_NAME, append_cell, clock_offset, read_run
 from hwrun.steady import steady_environment
-from hwrun.wire.tcp import Address, listen
+from hwrun.wire.address import Address
+from hwrun.wire.sockets import listen
 from hwrun.worker import Worker
 from hwrun.worker_client import WorkerClient
 from paretosim.profiles import ProfileStore

@@ -13,10 +13,13 @@ from hwrun.errors import BadUsageError, PeerGoneError, ProtocolError, TimedOutEr
 from hwrun.models.weights import WeightStore
 from hwrun.reference import References, compare
 from hwrun.wire import admission, tls
+from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials, admit_peer, dial_peer
 from hwrun.wire.authentication import AuthenticationError, Purpose
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.frames import Kind
-from hwrun.wire.tcp import Address, BufferPool, Connection, dial, listen
+from hwrun.wire.sockets import dial, listen
 from hwrun.wire.tensors import incoming, outgoing
 from hwrun.wire.tls import CertificateError, TlsFiles, TlsStream, load_tls
 from hwrun.worker_client import WorkerClient, probe_over

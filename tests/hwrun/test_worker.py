@@ -20,12 +20,15 @@ from hwrun.models.weights import WeightStore
 from hwrun.orchestrator import Deployment, Pipeline
 from hwrun.reference import References, compare
 from hwrun.wire import control, data_path
+from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import AuthenticationError, Purpose, prove_to_listener
+from hwrun.wire.buffer_pool import BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.control import RequestFailedError, receive_control, send_control
 from hwrun.wire.data_path import admit_data, dial_data
 from hwrun.wire.frames import HEADER_BYTES, VERSION, Kind
-from hwrun.wire.tcp import Address, BufferPool, Connection, dial, listen
+from hwrun.wire.sockets import dial, listen
 from hwrun.wire.tensors import outgoing
 from hwrun.worker import Worker
 from hwrun.worker_client import WorkerClient

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from hwrun.cli import main
-from hwrun.wire.tcp import Address, dial
+from hwrun.wire.address import Address
+from hwrun.wire.sockets import dial
 
 
 @pytest.mark.parametrize(

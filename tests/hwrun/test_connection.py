@@ -1,21 +1,23 @@
-"""Sockets that carry frames: tensors arrive as they were, whatever their number, size and type."""
+"""Frames over a stream: tensors arrive as they were, whatever their number, size and type."""
 
 import socket
 import struct
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwrun.errors import BadUsageError, PeerGoneError, ProtocolError, TimedOutError
-from hwrun.wire import tcp
+from hwrun.errors import PeerGoneError, ProtocolError, TimedOutError
+from hwrun.wire import connection, sockets
+from hwrun.wire.address import Address
+from hwrun.wire.buffer_pool import ALIGNMENT_BYTES, BufferPool
+from hwrun.wire.connection import Connection
 from hwrun.wire.frames import HEADER_BYTES, VERSION, Kind, encode
-from hwrun.wire.tcp import ALIGNMENT_BYTES, Address, BufferPool, Connection, dial, listen, prepared, tcp_info
-from hwrun.wire.tensors import as_delivered, incoming, memory_order, outgoing, share_memory
+from hwrun.wire.sockets import dial, listen, prepared
+from hwrun.wire.tensors import as_delivered, incoming, memory_order, outgoing
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.float16, torch.uint8)
 
@@ -23,10 +25,10 @@ DTYPES = (torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.float16,
 @pytest.fixture
 def pair():
     one, other = socket.socketpair()
-    connections = Connection(one, "one"), Connection(other, "other")
-    yield connections
-    for connection in connections:
-        connection.close()
+    ends = Connection(one, "one"), Connection(other, "other")
+    yield ends
+    for end in ends:
+        end.close()
 
 
 def transfer(sender, receiver, tensors, limit_bytes=2**30):
@@ -103,14 +105,6 @@ def test_received_tensors_are_views_of_a_buffer_that_is_used_again(pair):
     assert pair[1].receive(pool, 4000).buffer.obj is first.buffer.obj
 
 
-def test_no_more_buffers_are_kept_than_were_asked_for_whatever_their_sizes():
-    pool = BufferPool(kept=2)
-    buffers = [pool.take(size) for size in (100, 200, 300)]
-    for buffer in buffers:
-        pool.give(buffer)
-    assert [pool.take(size) is buffers[place] for place, size in ((0, 100), (1, 200), (2, 300))] == [False, True, True]
-
-
 def test_what_is_longer_than_agreed_is_refused_before_it_is_held(pair):
     specs, payload = outgoing([torch.ones(1000)])
     pair[0].send(Kind.BATCH, specs=specs, payload=payload)
@@ -150,8 +144,8 @@ def test_values_that_are_no_numbers_arrive_as_they_are(pair):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(tcp, "_FRAME_GRACE_S", 0.3)
-    monkeypatch.setattr(tcp, "_WAKE_S", 1)
+    monkeypatch.setattr(connection, "_FRAME_GRACE_S", 0.3)
+    monkeypatch.setattr(sockets, "_WAKE_S", 1)
 
 
 def over_tcp():
@@ -227,68 +221,3 @@ def test_an_absurd_length_is_refused_before_anything_is_allocated(pair):
         with pytest.raises(ProtocolError, match=f"payload of {announced} bytes, expected at most 1000"):
             pair[1].receive(Watched(), 1000)
     assert taken == []
-
-
-def test_tcp_tells_of_itself_and_nagle_is_off():
-    with listen(Address(host="127.0.0.1")) as listener:
-        near = dial(Address(*listener.getsockname()))
-        far = prepared(listener.accept()[0])
-    info = tcp_info(near)
-    assert info["rtt_s"] >= 0
-    assert info["cwnd"] > 0
-    assert info["congestion_control"]
-    assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    near.close()
-    far.close()
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_nothing_paces_what_stays_within_one_machine(host):
-    available = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
-    if "cubic" not in available:
-        pytest.skip("this kernel has no cubic")
-    try:
-        listener = listen(Address(host=host))
-    except BadUsageError:
-        pytest.skip(f"this host has no {host}")
-    with listener:
-        near = dial(Address(*listener.getsockname()[:2]))
-        far = prepared(listener.accept()[0])
-    assert tcp_info(near)["congestion_control"] == tcp_info(far)["congestion_control"] == "cubic"
-    near.close()
-    far.close()
-
-
-def test_a_unix_socket_left_over_is_replaced_and_a_live_one_is_not(tmp_path):
-    address = Address(path=str(tmp_path / "s"))
-    listen(address).close()
-    with listen(address), pytest.raises(BadUsageError, match="cannot be bound"):
-        listen(address)
-
-
-@pytest.mark.parametrize("text", ["127.0.0.1:80", "[::1]:7000", "host.example:0", "unix:/run/x"])
-def test_an_address_prints_as_it_is_written(text):
-    assert str(Address.parse(text)) == text
-
-
-@pytest.mark.parametrize("text", ["", "host", ":80", "host:port", "host:70000", "unix:", "unix:" + "x" * 200])
-def test_what_is_no_address_is_refused(text):
-    with pytest.raises(BadUsageError, match="expected"):
-        Address.parse(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "local"),
-    [
-        ("127.0.0.1:1", True), ("[::1]:1", True), ("localhost:1", True), ("unix:/x", True),
-        ("0.0.0.0:1", False), ("10.0.0.1:1", False), ("pi.example:1", False),
-    ],
-)  # fmt: skip
-def test_only_loopback_and_unix_sockets_count_as_local(text, local):
-    assert Address.parse(text).is_local is local
-
-
-def test_shared_memory_is_noticed_through_views():
-    tensor = torch.zeros(4, 4)
-    assert share_memory([tensor.reshape(16)], [tensor])
-    assert not share_memory([tensor.clone()], [tensor])

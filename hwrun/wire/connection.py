@@ -1,0 +1,217 @@
+"""Frames over a connected stream.
+
+Header and payload leave in one `sendmsg`; a payload is received by `recv_into` straight into the buffer that the
+tensors will be views of, so the only copies are the kernel's.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+import time
+from collections.abc import Sequence
+
+from hwrun.errors import PeerGoneError, TimedOutError
+from hwrun.wire.buffer_pool import ALIGNMENT_BYTES, BufferPool
+from hwrun.wire.frames import (
+    HEADER_BYTES,
+    TENSOR_HEADER_BYTES,
+    Header,
+    Kind,
+    TensorSpec,
+    decode_header,
+    decode_tensor_headers,
+    encode,
+)
+from hwrun.wire.tls import Stream
+
+# UIO_MAXIOV of Linux (sendmsg(2)): at most this many pieces in one call.
+_MAX_PIECES = 1024
+_NEVER = math.inf
+# A frame that has begun is whole in its sender's memory, so it arrives as fast as the path carries it. One that comes
+# slower than any path that is measured comes from a peer, or over a path, that is broken.
+_FRAME_GRACE_S = 30.0
+_LEAST_BYTES_PER_S = 1000.0
+
+
+class Message:
+    """A received frame. `buffer` holds the payload, each tensor at its `offsets` place; give it back to its pool.
+
+    `start_s` is when the header had arrived, `end_s` when the last byte was in the buffer, on this process's
+    monotonic clock.
+    """
+
+    __slots__ = ("buffer", "end_s", "header", "offsets", "specs", "start_s")
+
+    def __init__(
+        self,
+        header: Header,
+        specs: tuple[TensorSpec, ...],
+        offsets: tuple[int, ...],
+        buffer: memoryview,
+        start_s: float,
+        end_s: float,
+    ) -> None:
+        self.header = header
+        self.specs = specs
+        self.offsets = offsets
+        self.buffer = buffer
+        self.start_s = start_s
+        self.end_s = end_s
+
+
+class Connection:
+    """Frames over a connected stream socket. One thread may send while another receives.
+
+    Parameters
+    ----------
+    peer : what to call the other side in messages.
+    """
+
+    def __init__(self, stream: Stream, peer: str) -> None:
+        self.socket = stream
+        self.peer = peer
+        self._sending = threading.Lock()
+        self._header = bytearray(HEADER_BYTES)
+        self._room = memoryview(self._header)
+
+    def send(
+        self,
+        kind: Kind,
+        sequence: int = 0,
+        *,
+        specs: Sequence[TensorSpec] = (),
+        payload: Sequence[memoryview | bytes] = (),
+    ) -> None:
+        """Send one frame; returns when its last byte is the kernel's.
+
+        Raises
+        ------
+        PeerGoneError : the other side closed, or this one was shut down.
+        """
+        pieces = [memoryview(piece).cast("B") for piece in payload if len(piece)] if payload else []
+        payload_bytes = sum([piece.nbytes for piece in pieces])
+        header = encode(kind, sequence, specs, payload_bytes)
+        with self._sending:
+            try:
+                # Most frames leave in one call, a batch's as far as there is room.
+                sent = self.socket.sendmsg([header, *pieces[: _MAX_PIECES - 1]])
+                if sent == len(header) + payload_bytes:
+                    return
+                pending = [memoryview(header), *pieces]
+                while True:
+                    while pending and sent >= pending[0].nbytes:
+                        sent -= pending.pop(0).nbytes
+                    if not pending:
+                        return
+                    if sent:
+                        pending[0] = pending[0][sent:]
+                    sent = self.socket.sendmsg(pending[:_MAX_PIECES])
+            except OSError as error:
+                raise PeerGoneError(f"{self.peer}: sending {kind.name}: {error.strerror or error}") from error
+
+    def receive(self, pool: BufferPool, limit_bytes: int) -> Message:
+        """The next frame, its payload in a buffer of `pool`.
+
+        Parameters
+        ----------
+        limit_bytes : the longest payload that was agreed; checked before anything is allocated.
+
+        Raises
+        ------
+        ProtocolError : the frame is not of this protocol or longer than agreed.
+        PeerGoneError : the other side closed, or this one was shut down.
+        TimedOutError : a frame that has begun does not go on; or nothing came within the socket's time limit.
+        """
+        message = self.begin(pool, limit_bytes)
+        self.complete(message)
+        return message
+
+    def begin(self, pool: BufferPool, limit_bytes: int) -> Message:
+        """The next frame as soon as its headers are here; its buffer is taken, and filled by `complete`.
+
+        What has to be known of a frame, and views of its buffer, can be made in between, while its bytes are on their
+        way. Parameters and errors are those of `receive`.
+        """
+        begun = self._some(self._room, _NEVER)
+        if begun < HEADER_BYTES:
+            self._fill(self._room[begun:], time.monotonic() + _FRAME_GRACE_S)
+        start_s = time.monotonic()
+        header = decode_header(self._header, limit_bytes)
+        if not header.tensors:
+            return Message(header, (), (), pool.take(header.payload_bytes), start_s, start_s)
+        raw = bytearray(header.tensors * TENSOR_HEADER_BYTES)
+        self._fill(memoryview(raw), _end_s(header, start_s))
+        specs = decode_tensor_headers(raw, header)
+        offsets, room_bytes = _places(specs)
+        return Message(header, specs, offsets, pool.take(room_bytes), start_s, start_s)
+
+    def complete(self, message: Message) -> None:
+        """Receive the payload of a frame that `begin` returned.
+
+        Raises
+        ------
+        PeerGoneError, TimedOutError : as `receive`.
+        """
+        if not message.header.payload_bytes:
+            return
+        end_s = _end_s(message.header, message.start_s)
+        if message.specs:
+            for spec, offset in zip(message.specs, message.offsets, strict=True):
+                self._fill(message.buffer[offset : offset + spec.size_bytes], end_s)
+        else:
+            self._fill(message.buffer, end_s)
+        message.end_s = time.monotonic()
+
+    def _fill(self, view: memoryview, end_s: float) -> None:
+        """Receive all of `view` by `end_s` of the monotonic clock."""
+        while view.nbytes:
+            view = view[self._some(view, end_s) :]
+
+    def _some(self, view: memoryview, end_s: float) -> int:
+        """Receive at least one byte; how many."""
+        while True:
+            if end_s is not _NEVER and time.monotonic() > end_s:
+                raise TimedOutError(
+                    f"{self.peer}: a frame that has begun is still not whole; the peer, or the path, is stuck"
+                )
+            try:
+                count = self.socket.recv_into(view)
+            except BlockingIOError:
+                continue  # nothing for _WAKE_S
+            except OSError as error:
+                if isinstance(error, TimeoutError) and error.errno is None:  # ours; the kernel's own is ETIMEDOUT
+                    raise TimedOutError(f"{self.peer}: said nothing in time") from error
+                raise PeerGoneError(f"{self.peer}: receiving: {error.strerror or error}") from error
+            if count == 0:
+                raise PeerGoneError(f"{self.peer}: closed the connection")
+            return count
+
+    def shut_down(self) -> None:
+        """End both directions: wakes threads blocked in `send` and `receive`, here and at the peer."""
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # already gone, which is what was wanted
+
+    def close(self) -> None:
+        """Shut down and release the socket; only once no thread uses it."""
+        self.shut_down()
+        self.socket.close()
+
+
+def _end_s(header: Header, start_s: float) -> float:
+    """When a frame that began at `start_s` has to be whole."""
+    return start_s + _FRAME_GRACE_S + header.payload_bytes / _LEAST_BYTES_PER_S
+
+
+def _places(specs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], int]:
+    """Aligned offset of each tensor in one buffer, and the buffer's size."""
+    offsets: list[int] = []
+    end = 0
+    for spec in specs:
+        end = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        offsets.append(end)
+        end += spec.size_bytes
+    return tuple(offsets), end
