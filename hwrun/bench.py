@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -64,6 +64,7 @@ class Bench:
     Parameters
     ----------
     on_probe : given each probe of a link as it was made.
+    swept : hops of which the run has a sweep of sizes already.
     """
 
     def __init__(
@@ -73,13 +74,14 @@ class Bench:
         references: References,
         plan: SweepPlan,
         on_probe: Callable[[LinkProbe], None],
+        swept: Collection[Crossing] = (),
     ) -> None:
         self._testbed = testbed
         self._workers = workers
         self._references = references
         self._plan = plan
         self._settings = plan.settings
-        self._probes = LinkProbes(testbed, workers, on_probe, plan.settings.link_tolerance)
+        self._probes = LinkProbes(testbed, workers, on_probe, plan.settings.link_tolerance, swept)
 
     def measure(self, cell: PlannedCell) -> Cell:
         """The cell, done or failed with the reason; workers that died are started again for the next one."""
@@ -119,15 +121,19 @@ class Bench:
             queue_depth=self._settings.queue_depth if cell.workers == "overlapped" else None,
         )
 
-    def probe_after(self, hop: Crossing) -> str | None:
-        """Probe a hop once more, after the last cell that has it; in what it misses its link, None where it holds.
+    def probe_after(self, hop: Crossing, *, is_last: bool) -> str | None:
+        """Probe a hop once more, after its cells; in what it misses its link, None where it holds.
+
+        Parameters
+        ----------
+        is_last : no cell of the run is left that has it.
 
         Raises
         ------
         HwrunError : it cannot be probed; the cells stand, without what it would have said of drift.
         """
         self._workers.revive()
-        return self._probes.after(hop)
+        return self._probes.after(hop, is_last=is_last)
 
     def _measure(self, cell: PlannedCell, found: _Found) -> None:
         model = self._plan.models[cell.plan.model]

@@ -50,8 +50,8 @@ def _rate_missed(asked: Link, measured: LinkMeasured, tolerance: float) -> str |
         return "the probe could not tell the rate"
     expected_bps = asked.rate_bps * asked.mss_bytes / (asked.mss_bytes + asked.header_bytes)
     found_bps: float | None = measured.goodput_bps
-    may_lose = max(asked.loss, asked.return_loss) > 0 or asked.limit_bytes is not None
-    if may_lose:
+    loses = may_lose(asked)
+    if loses:
         # What waits behind a lost segment comes all at once, so goodput may be too high as well as too low.
         found_bps = _fastest_bps(asked, measured)
     if found_bps is None:
@@ -59,12 +59,17 @@ def _rate_missed(asked: Link, measured: LinkMeasured, tolerance: float) -> str |
     product_bytes = asked.rate_bps * asked.rtt_s / 8
     fills = product_bytes <= asked.wmax_bytes and measured.probe_bytes >= _TELLING_PRODUCTS * product_bytes
     deviation = found_bps / expected_bps - 1
-    if deviation > tolerance or (deviation < -tolerance and fills and not may_lose):
+    if deviation > tolerance or (deviation < -tolerance and fills and not loses):
         return (
             f"goodput is {format_rate(round(found_bps))}, {deviation:+.1%} of the"
             f" {format_rate(round(expected_bps))} that a rate of {format_rate(asked.rate_bps)} leaves"
         )
     return None
+
+
+def may_lose(asked: Link) -> bool:
+    """Whether segments may be lost over the link, at random or where its queue ends."""
+    return max(asked.loss, asked.return_loss) > 0 or asked.limit_bytes is not None
 
 
 def _fastest_bps(asked: Link, measured: LinkMeasured) -> float | None:

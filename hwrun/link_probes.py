@@ -1,13 +1,17 @@
-"""Probes of a sweep's hops: one before the first cell that has it and one after the last, both kept in the run."""
+"""Probes of a sweep's hops: one before the first cell that has it and one after the last, both kept in the run.
+
+A sweep that is measured in parts has such a pair for each part. The sweep of sizes, which lasts longer than all else of
+a probe, is in the first and the last of a run: what messages and bytes cost is a matter of hosts, and not of minutes.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Literal
 
-from hwrun.link_check import missed
+from hwrun.link_check import may_lose, missed
 from hwrun.probe import ECHO_S
 from hwrun.records import LinkMeasured, LinkProbe, WorkerClock
 from hwrun.sweep_cells import UNSHAPED, Crossing
@@ -24,12 +28,19 @@ class LinkProbes:
     ----------
     on_probe : given each probe as it was made.
     tolerance : relative; by how much a shaped link may miss what was asked for.
+    swept : hops of which the run has a sweep of sizes from an earlier part.
     """
 
     def __init__(
-        self, testbed: Testbed, workers: Workers, on_probe: Callable[[LinkProbe], None], tolerance: float
+        self,
+        testbed: Testbed,
+        workers: Workers,
+        on_probe: Callable[[LinkProbe], None],
+        tolerance: float,
+        swept: Collection[Crossing] = (),
     ) -> None:
         self._tolerance = tolerance
+        self._swept = set(swept)
         self._given_up: dict[Crossing, str] = {}
         self._testbed = testbed
         self._workers = workers
@@ -45,7 +56,7 @@ class LinkProbes:
         if hop.start == hop.end:
             return None
         if hop not in self._before:
-            self._before[hop] = self._probe(hop, "before").measured
+            self._before[hop] = self._probe(hop, "before", sweeps=hop not in self._swept).measured
         return self._before[hop].in_brief()
 
     def missed_before(self, hop: Crossing) -> str | None:
@@ -62,19 +73,24 @@ class LinkProbes:
         for _ in range(_ATTEMPTS - 1):
             if problem is None:
                 return None
-            self._before[hop] = self._probe(hop, "before").measured
+            self._before[hop] = self._probe(hop, "before", sweeps=hop not in self._swept).measured
             problem = missed(hop.link, self._before[hop], self._tolerance)
         if problem is not None:
             self._given_up[hop] = problem
         return problem
 
-    def after(self, hop: Crossing) -> str | None:
-        """Probe the hop after its last cell, if it was probed before; in what it misses its link, None if it holds."""
+    def after(self, hop: Crossing, *, is_last: bool) -> str | None:
+        """Probe the hop after its last cell, if it was probed before; in what it misses its link, None if it holds.
+
+        Parameters
+        ----------
+        is_last : no cell of the run is left that has it.
+        """
         if hop not in self._before or hop in self._given_up:
             return None
         self._testbed.shape({} if hop.link is None else {(hop.start, hop.end): hop.link})
         for _ in range(_ATTEMPTS):
-            measured = self._probe(hop, "after").measured
+            measured = self._probe(hop, "after", sweeps=is_last).measured
             problem = None if hop.link is None else missed(hop.link, measured, self._tolerance)
             if problem is None:
                 return None
@@ -91,9 +107,11 @@ class LinkProbes:
         client = self._workers.client(host)
         return WorkerClock(worker=client.name, exchanges=tuple(client.exchange() for _ in range(_CONTROL_PINGS)))
 
-    def _probe(self, hop: Crossing, moment: Literal["before", "after"]) -> LinkProbe:
+    def _probe(self, hop: Crossing, moment: Literal["before", "after"], *, sweeps: bool) -> LinkProbe:
         started_utc = datetime.now(UTC).isoformat(timespec="seconds")
-        measured = self._workers.probe(hop, self._testbed.medium(hop.start, hop.end, hop.link), ECHO_S)
+        # Of a link that may lose segments only the sweep tells the rate.
+        echo_s = ECHO_S if sweeps or (hop.link is not None and may_lose(hop.link)) else 0.0
+        measured = self._workers.probe(hop, self._testbed.medium(hop.start, hop.end, hop.link), echo_s)
         probe = LinkProbe(
             link_name=UNSHAPED if hop.link is None else hop.link.name,
             link_asked=hop.link,

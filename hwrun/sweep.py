@@ -102,15 +102,18 @@ class Sweep:
         """
         end_s = float("inf") if self._max_time_s is None else time.monotonic() + self._max_time_s
         previous: dict[str, str] = {}
+        swept: set[Crossing] = set()
         if resume:
             # Conditions are compared below, once the testbed stands.
-            previous = {cell.cell_id: cell.status for cell in read_run(self._folder).latest_cells()}
+            earlier = read_run(self._folder)
+            previous = {cell.cell_id: cell.status for cell in earlier.latest_cells()}
+            swept = {Crossing(p.near, p.far, p.link_asked) for p in earlier.probes if p.measured.echo}
         else:
             self._make_folder()
         left = [cell for cell in self._plan.cells if previous.get(cell.cell_id) != "done"]
         reasons = {cell.cell_id: self._plan.skip_reason(cell) for cell in left}
         with _held(self._folder), contextlib.ExitStack() as opened:
-            sites = self._open(opened, {c.plan.backend for c in left if reasons[c.cell_id] is None})
+            sites = self._open(opened, {c.plan.backend for c in left if reasons[c.cell_id] is None}, swept)
             manifest = self._manifest(sites, command_line, run_id, created_utc)
             if resume:
                 self._continue(manifest)
@@ -134,7 +137,7 @@ class Sweep:
                 assert site.bench is not None  # there is a cell without a reason to skip it
                 if time.monotonic() >= end_s:
                     for (where, hop), measured in over.items():
-                        self._probe_after(where, hop, measured)
+                        self._probe_after(where, hop, measured, is_last=False)
                     return sum(reasons[later.cell_id] is None for later in left[position:])
                 self._on_start(cell, tuple(left[position:]))
                 self._record(site.bench.measure(cell))
@@ -143,13 +146,15 @@ class Sweep:
                     over.setdefault((site, hop), []).append(cell.cell_id)
                 for hop in cell.hops:
                     if last_over[site, hop] is cell and (site, hop) in over:
-                        self._probe_after(site, hop, over.pop((site, hop)))
+                        self._probe_after(site, hop, over.pop((site, hop)), is_last=True)
         return 0
 
-    def _open(self, opened: contextlib.ExitStack, needed: Collection[str]) -> dict[str, _OpenSite]:
+    def _open(
+        self, opened: contextlib.ExitStack, needed: Collection[str], swept: Collection[Crossing]
+    ) -> dict[str, _OpenSite]:
         """By backend, every site of the plan with its testbed open, and with workers where a backend `needed` is.
 
-        Workers take seconds to start, and cells that are only skipped need none.
+        Workers take seconds to start, and cells that are only skipped need none. `swept` is as Bench takes it.
         """
         found: dict[int, _OpenSite] = {}
         for site in self._plan.sites.values():
@@ -160,14 +165,14 @@ class Sweep:
                 found[id(site)] = _OpenSite(testbed)
                 continue
             workers = opened.enter_context(self._workers(site, testbed))
-            found[id(site)] = _OpenSite(testbed, workers, self._bench(testbed, workers))
+            found[id(site)] = _OpenSite(testbed, workers, self._bench(testbed, workers, swept))
         return {backend: found[id(site)] for backend, site in self._plan.sites.items()}
 
-    def _probe_after(self, site: _OpenSite, hop: Crossing, measured: Sequence[str]) -> None:
+    def _probe_after(self, site: _OpenSite, hop: Crossing, measured: Sequence[str], *, is_last: bool) -> None:
         """Probe a hop after its last cell; cells measured since the probe before are refused if it misses its link."""
         assert site.bench is not None  # a cell was measured there
         try:
-            problem = site.bench.probe_after(hop)
+            problem = site.bench.probe_after(hop, is_last=is_last)
         except (BadUsageError, RecordError):
             raise
         except HwrunError as error:
@@ -210,11 +215,11 @@ class Sweep:
         if manifest.workers and not recorded.workers:
             self._write(lambda: write_manifest(self._folder, structs.replace(recorded, workers=manifest.workers)))
 
-    def _bench(self, testbed: Testbed, workers: Workers) -> Bench:
+    def _bench(self, testbed: Testbed, workers: Workers, swept: Collection[Crossing]) -> Bench:
         plan = self._plan
         given = Given(plan.images, plan.weights, plan.accuracy_images)
         references = References(workers.store, plan.threads, plan.settings.seed, plan.allowed, given)
-        return Bench(testbed, workers, references, self._plan, self._record_probe)
+        return Bench(testbed, workers, references, self._plan, self._record_probe, swept)
 
     def _write(self, write: Callable[[], None]) -> None:
         try:

@@ -419,7 +419,7 @@ def test_cells_whose_link_had_changed_when_they_were_done_are_refused_and_keep_t
 ):
     folder = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hwrun.bench.Bench.probe_after", lambda *_: "round trips take 300 ms")
+        patch.setattr("hwrun.bench.Bench.probe_after", lambda *_, is_last: "round trips take 300 ms")
         code, _, err = swept(*options(profiles, folder, "--link", "50mbit,20ms"))
     assert code == 1
     assert "2 cells refused: not the link that was asked for, after its cells: A to B: round trips take 300 ms" in err
