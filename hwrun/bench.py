@@ -56,6 +56,7 @@ class _Found:
         self.load: tuple[dict[str, Scalar], ...] = ()
         self.watched: tuple[WorkerWatch, ...] = ()
         self.relay: dict[str, Scalar] = {}
+        self.computed_on: tuple[str | None, ...] = ()
 
 
 class Bench:
@@ -118,6 +119,7 @@ class Bench:
             load=found.load,
             watched=found.watched,
             relay=found.relay,
+            computed_on=found.computed_on,
             queue_depth=self._settings.queue_depth if cell.workers == "overlapped" else None,
         )
 
@@ -172,10 +174,12 @@ class Bench:
             backend=cell.backend,
             workers=cell.workers,
             cold=cell.tcp_state == "cold",
+            devices=(*(None,) * path.leads, *self._plan.stage_devices(cell), *(None,) * path.trails),
         )
         ends = self._workers.ends(path)
         deadline_s = time.monotonic() + _DEPLOY_ALLOWANCE_S + _PATIENCE * self._settings.max_cell_time_s
         with Pipeline(clients, ends, deployment, deadline_s) as pipeline:
+            found.computed_on = pipeline.computes_on[path.own]
             outputs = pipeline.prime()
             found.output_check = compare(outputs, reference.outputs)
             require_equal(found.output_check)

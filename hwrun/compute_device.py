@@ -8,16 +8,15 @@ that all is done. Events on the device tell its parts apart.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 
 from hwrun.errors import HwrunError
-
-DeviceName = Literal["cpu", "cuda", "mps"]
-DEVICE_NAMES: tuple[DeviceName, ...] = get_args(DeviceName)
+from hwrun.records import ComputeDevice
 
 
 class Event(Protocol):
@@ -139,7 +138,7 @@ class _Mps:
         return torch.empty_like(tensor, device="cpu", memory_format=torch.preserve_format)
 
 
-def accelerator(name: DeviceName, held: int) -> Accelerator | None:
+def accelerator(name: ComputeDevice, held: int) -> Accelerator | None:
     """The accelerator of that name, None for the processor itself.
 
     Raises
@@ -152,7 +151,7 @@ def accelerator(name: DeviceName, held: int) -> Accelerator | None:
     return Accelerator(_Cuda() if name == "cuda" else _Mps(), held)
 
 
-def require_device(name: DeviceName) -> None:
+def require_device(name: ComputeDevice) -> None:
     """Refuse a device that is not here.
 
     Raises
@@ -169,6 +168,16 @@ def require_device(name: DeviceName) -> None:
         raise HwrunError("--device mps: torch finds no Apple GPU; expected macOS on Apple silicon, or --device cpu")
 
 
-def describe_device(name: DeviceName) -> str:
+def available_devices() -> tuple[ComputeDevice, ...]:
+    """What stages can compute on here."""
+    found: list[ComputeDevice] = []
+    for name in get_args(ComputeDevice):
+        with contextlib.suppress(HwrunError):
+            require_device(name)
+            found.append(name)
+    return tuple(found)
+
+
+def describe_device(name: ComputeDevice) -> str:
     """What a record says that a worker computes on."""
     return f"cuda: {torch.cuda.get_device_name()}" if name == "cuda" else name

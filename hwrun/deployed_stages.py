@@ -17,10 +17,11 @@ from hwrun.backends.cold_tcp import ColdTcpInlet, ColdTcpOutlet
 from hwrun.backends.contract import Outlet
 from hwrun.backends.memory import MemoryExchange
 from hwrun.backends.tcp import TcpInlet, dial_outlet
-from hwrun.compute_device import DeviceName, accelerator
+from hwrun.compute_device import accelerator, describe_device
 from hwrun.errors import HwrunError, ProtocolError
 from hwrun.models.weights import WeightStore, load_stage
 from hwrun.overlapped_stage import OverlappedStage
+from hwrun.records import ComputeDevice
 from hwrun.serial_stage import SerialStage
 from hwrun.stage import Stage
 from hwrun.stage_runner import ActivationCache, StageRunner
@@ -46,7 +47,7 @@ class DeployedStages:
     threads : of torch, in every stage.
     allowed : factories of networks that may be built, besides the catalogue.
     exchange : joins it with other workers of this process; None in a process of its own.
-    device : what stages compute on.
+    device : what stages compute on that are asked for without one.
     trusts_network : whether backend rpc, which is pickle, may be reached by other hosts.
     """
 
@@ -58,7 +59,7 @@ class DeployedStages:
         threads: int,
         allowed: Collection[str],
         exchange: MemoryExchange | None,
-        device: DeviceName,
+        device: ComputeDevice,
         trusts_network: bool,
     ) -> None:
         self._credentials = credentials
@@ -93,8 +94,8 @@ class DeployedStages:
         request: control.DeployStage,
         kept_input: tuple[torch.Tensor, ...] | None,
         on_failure: Callable[[str], None],
-    ) -> None:
-        """Make the stage and load its weights, where it needs them.
+    ) -> str | None:
+        """Make the stage and load its weights, where it needs them; what it computes on, None for nothing.
 
         Parameters
         ----------
@@ -105,13 +106,14 @@ class DeployedStages:
         def load() -> torch.nn.Module:
             return load_stage(request.model, request.first, request.last, request.digests, self._store, self._allowed)
 
+        device = request.device or self._device
         runner = StageRunner(
             load if request.last > request.first else None,
             target_s=request.target_s,
             compute_each=request.compute_each,
             keeps_inputs=request.keeps_input,
             # Results wait to be sent, are sent, and are computed, all at once.
-            device=accelerator(self._device, request.queue_depth + 2),
+            device=accelerator(device, request.queue_depth + 2),
             turn=self._turn,
             cache=self._activations,
             key=(request.model, request.first, request.last, request.digests, request.batch, request.seed),
@@ -140,6 +142,8 @@ class DeployedStages:
             stage.take_upstream(self._rpc.inlet(*place))
         elif cold_inlet is not None:
             stage.take_upstream(cold_inlet)
+        computes = request.last > request.first and request.target_s is None
+        return describe_device(device) if computes else None
 
     def take_connection(self, hello: control.DataHello, connection: Connection) -> None:
         """Let a stage's batches arrive over this connection.

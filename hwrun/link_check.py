@@ -52,7 +52,7 @@ def _rate_missed(asked: Link, measured: LinkMeasured, tolerance: float) -> str |
     found_bps: float | None = measured.goodput_bps
     loses = may_lose(asked)
     if loses:
-        # What waits behind a lost segment comes all at once, so goodput may be too high as well as too low.
+        # What is lost is sent again and TCP slows down, so goodput says how TCP fared, and not what the link's rate is.
         found_bps = _fastest_bps(asked, measured)
     if found_bps is None:
         return None

@@ -19,7 +19,7 @@ import torch
 
 from hwrun.backends.contract import Arrival, Ends, Inlet, Landing, Outlet
 from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
-from hwrun.records import BackendName, Phases, Scalar, SocketBuffers, WorkerKind
+from hwrun.records import BackendName, ComputeDevice, Phases, Scalar, SocketBuffers, WorkerKind
 from hwrun.stage_runner import Cancelled, sharpen_timer, wait_until
 from hwrun.wire import control
 from hwrun.wire.handover import Handover, HandoverClosed
@@ -42,7 +42,7 @@ class Deployment:
 
     `targets_s` are emulated compute times, None where stages compute. `digests` has one entry for each block of
     the model. `limit_bytes` is the longest tensor payload of any stage. With `cold` every batch goes from stage to
-    stage on a connection of its own.
+    stage on a connection of its own. `devices` are what stages compute on, None (or none said) for the workers' own.
     """
 
     model: str
@@ -59,6 +59,7 @@ class Deployment:
     backend: BackendName = "tcp"
     workers: WorkerKind = "overlapped"
     cold: bool = False
+    devices: tuple[ComputeDevice | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,10 @@ class Pipeline:
     ----------
     workers : the one of each stage; several stages may run on one.
     deadline_s : monotonic time after which waiting for a batch ends with TimedOutError.
+
+    Attributes
+    ----------
+    computes_on : what each stage computes on, once deployed; None where it computes nothing.
     """
 
     def __init__(
@@ -103,6 +108,7 @@ class Pipeline:
         self._failure: str | None = None
         self._failed = threading.Event()
         self._closing = False
+        self.computes_on: tuple[str | None, ...] = ()
 
     def __enter__(self) -> Self:
         sharpen_timer()  # paced dispatches are timed in the calling thread
@@ -124,6 +130,8 @@ class Pipeline:
     def _deploy(self) -> None:
         deployment = self._deployment
         specs, payload = outgoing(deployment.inputs)
+        devices = deployment.devices or (None,) * len(deployment.stages)
+        computes_on = []
         for position, (worker, stage) in enumerate(zip(self._workers, deployment.stages, strict=True)):
             request = control.DeployStage(
                 pipeline=self._name,
@@ -143,8 +151,10 @@ class Pipeline:
                 backend="tcp" if position == 0 and deployment.backend == "rpc" else deployment.backend,
                 workers=deployment.workers,
                 cold_input=deployment.cold and position > 0,
+                device=devices[position],
             )
-            worker.deploy(request, specs, payload)
+            computes_on.append(worker.deploy(request, specs, payload))
+        self.computes_on = tuple(computes_on)
 
     def _connect(self) -> None:
         self._landing = self._ends.results(self._name, len(self._workers), self._deployment.limit_bytes)

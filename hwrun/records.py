@@ -68,6 +68,8 @@ SCHEMA_VERSION = 1
 WorkerKind = Literal["overlapped", "serial"]
 # How batches travel from stage to stage; a plan names one.
 BackendName = Literal["tcp", "rpc", "memory"]
+# What a stage computes on: the processor, or an accelerator by torch's name for it.
+ComputeDevice = Literal["cpu", "cuda", "mps"]
 
 
 class Phases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,7 +167,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     last batch, empty where that is no TCP socket; `buffers` has an entry for each hop between stages that take part.
     `relay` is what a shaped link's relay counted meanwhile, `load` the use of the orchestrator's machine, `watched`
     what each worker sampled of itself and its host. `queue_depth` batches may wait
-    before computing, and before sending, in each stage of overlapped workers.
+    before computing, and before sending, in each stage of overlapped workers. `computed_on` says of each stage that
+    takes part what its worker computed on, None where it only took a device's time or had nothing to compute.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -199,6 +202,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     relay: dict[str, Scalar] = {}
     watched: tuple[WorkerWatch, ...] = ()
     queue_depth: int | None = None
+    computed_on: tuple[str | None, ...] = ()
 
     @property
     def cell_id(self) -> str:
@@ -309,6 +313,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cells_planned: int
     cells_identity: str = ""  # hash of which cells were planned, in their order: a resumed sweep has the same
     batches_per_cell: int | None = None
+    compute_devices: tuple[ComputeDevice, ...] = ()  # as asked: of every stage, or of each; empty is the workers' own
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,6 +45,7 @@ _MATTERS = (
     "cells_planned",
     "cells_identity",
     "batches_per_cell",
+    "compute_devices",
 )
 
 
@@ -96,7 +97,7 @@ class Sweep:
         Raises
         ------
         BadUsageError : the folder holds another run or cannot be written, or the one to resume was made under unlike
-            conditions.
+            conditions; or a host has not what stages are to compute on.
         RecordError : what was measured cannot be written, as on a full disk.
         PeerGoneError : the testbed broke down; what is done is kept.
         """
@@ -114,6 +115,8 @@ class Sweep:
         reasons = {cell.cell_id: self._plan.skip_reason(cell) for cell in left}
         with _held(self._folder), contextlib.ExitStack() as opened:
             sites = self._open(opened, {c.plan.backend for c in left if reasons[c.cell_id] is None}, swept)
+            for site in dict.fromkeys(sites.values()):
+                self._require_devices(site, [c for c in left if sites[c.plan.backend] is site])
             manifest = self._manifest(sites, command_line, run_id, created_utc)
             if resume:
                 self._continue(manifest)
@@ -168,6 +171,18 @@ class Sweep:
             found[id(site)] = _OpenSite(testbed, workers, self._bench(testbed, workers, swept))
         return {backend: found[id(site)] for backend, site in self._plan.sites.items()}
 
+    def _require_devices(self, site: _OpenSite, cells: Sequence[PlannedCell]) -> None:
+        if site.workers is None:
+            return
+        for name, asked in self._plan.host_devices(cells).items():
+            has = site.workers.client(name).welcome.devices
+            if lacking := asked - set(has):
+                raise BadUsageError(
+                    f"--device: got {', '.join(sorted(lacking))} for host {name}, whose worker can compute on"
+                    f" {', '.join(has)}; expected one of these. A GPU that is there needs a torch that finds it"
+                    " (hwrun worker --device says what it lacks)"
+                )
+
     def _probe_after(self, site: _OpenSite, hop: Crossing, measured: Sequence[str], *, is_last: bool) -> None:
         """Probe a hop after its last cell; cells measured since the probe before are refused if it misses its link."""
         assert site.bench is not None  # a cell was measured there
@@ -213,7 +228,11 @@ class Sweep:
         recorded = read_run(self._folder).manifest
         refuse_unlike(recorded, manifest, self._folder)
         if manifest.workers and not recorded.workers:
-            self._write(lambda: write_manifest(self._folder, structs.replace(recorded, workers=manifest.workers)))
+            self._write(
+                lambda: write_manifest(
+                    self._folder, structs.replace(recorded, workers=manifest.workers, qdisc=manifest.qdisc)
+                )
+            )
 
     def _bench(self, testbed: Testbed, workers: Workers, swept: Collection[Crossing]) -> Bench:
         plan = self._plan
@@ -277,13 +296,20 @@ class Sweep:
             versions=versions(),
             host=host(),
             sysctls=sysctls(),
-            qdisc="",  # the relay shapes; no queueing discipline of the kernel does
+            qdisc="; ".join(
+                f"{name} {interface}: {found}"
+                for site in different
+                if site.workers is not None
+                for name in site.workers.hosts
+                for interface, found in site.workers.client(name).welcome.qdiscs.items()
+            ),
             seed=settings.seed,
             data=self._plan.data_description,
             weights=self._plan.weights_identity(),
             cells_planned=len(self._plan.cells),
             cells_identity=cells_identity(self._plan.cells),
             batches_per_cell=settings.batches,
+            compute_devices=self._plan.devices,
         )
 
 

@@ -17,8 +17,12 @@ from hwrun.sweep_cells import Crossing, PlannedCell
 from hwrun.sweep_plan import SweepPlan
 from paretosim.link import Link
 
-# Deploying, priming, comparing and collecting: 0.2 to 0.5 s on two x86 cores, emulated stages that were cached.
-_CELL_S = 0.4
+# Deploying, comparing and collecting, on two x86 cores; and the round trips of two data connections over the slow link,
+# until both ends are proved and joined.
+_CELL_S = 0.12
+_CELL_ROUND_TRIPS = 4
+# Making a model's weights, storing them and computing the reference output, in forward passes.
+_REFERENCE_PASSES = 2.5
 # Starting workers and computing the reference output: torch is imported, once here and once in each worker.
 _START_S = 8.0
 # How much the estimate counts beside what cells really took: as a share of the whole sweep, and seconds at least, which
@@ -49,12 +53,34 @@ def estimate(plan: SweepPlan, cells: Sequence[PlannedCell]) -> Estimate:
     hops = dict.fromkeys(hop for cell in cells for hop in cell.hops)
     probes_s = sum(2 * probe_s(hop) for hop in hops if hop.start != hop.end)
     unknown = sum(plan.expected_stages_s(cell) is None for cell in cells)
-    return Estimate(_START_S + probes_s + sum(cell_s(plan, cell) for cell in cells), len(cells), unknown)
+    made_s = computed_once_s(plan, cells)
+    return Estimate(_START_S + probes_s + made_s + sum(cell_s(plan, cell) for cell in cells), len(cells), unknown)
 
 
 def cell_s(plan: SweepPlan, cell: PlannedCell) -> float:
-    """Seconds that one cell may take, its links' probes not counted."""
-    return _CELL_S + plan.floor_s(cell, plan.expected_stages_s(cell))
+    """Seconds that one cell may take, without its links' probes and what is computed for several cells."""
+    around_s = sum(_round_trip_s(crossing.link) for crossing in cell.crossings() if crossing.link is not None)
+    return _CELL_S + _CELL_ROUND_TRIPS * around_s + plan.floor_s(cell, plan.expected_stages_s(cell))
+
+
+def computed_once_s(plan: SweepPlan, cells: Sequence[PlannedCell]) -> float:
+    """Seconds of computing for real, on a core such as this machine's: reference outputs, and emulated stages.
+
+    An emulated stage computes once for a block of cells. What the first one hands on is large, and was dropped by the
+    next repeat; results of the last are small, and kept. Models of which no profile says how long they take cost
+    nothing here.
+    """
+    total_s = 0.0
+    for model, batch in {(cell.plan.model, cell.plan.batch) for cell in cells}:
+        total_s += _REFERENCE_PASSES * sum(plan.host_block_s.get((model, batch), ()))
+    if not plan.settings.emulated:
+        return total_s
+    stages = {
+        (cell.plan.model, cell.plan.batch, stage.first, stage.last, cell.repeat if position == 0 else None)
+        for cell in cells
+        for position, stage in enumerate(cell.stages)
+    }
+    return total_s + sum(sum(plan.host_block_s.get((m, b), ())[first:last]) for m, b, first, last, _ in stages)
 
 
 def probe_s(hop: Crossing) -> float:

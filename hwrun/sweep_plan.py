@@ -13,7 +13,7 @@ from hwrun.data.images import ImageSet
 from hwrun.data.opening import SYNTHETIC
 from hwrun.errors import BadUsageError
 from hwrun.link_check import DEFAULT_TOLERANCE
-from hwrun.records import Cell
+from hwrun.records import Cell, ComputeDevice
 from hwrun.sweep_cells import PlannedCell
 from hwrun.testbed import Site
 from paretosim.block import Model
@@ -43,8 +43,10 @@ class SweepPlan:
     `sites` says where by backend; several backends may share one. `timings` are the identities of the timings that
     emulated stages take their targets from; `block_s` the seconds of each block, by device, model and batch size,
     already divided by the speed; where stages compute, those that a profile of the device says, if there is one, for
-    the estimate of the sweep's duration alone. `allowed` are factories of networks outside the catalogue that may be
-    imported and called, here and by the workers.
+    the estimate of the sweep's duration alone, and so are `host_block_s`, by model and batch size, of a core such as
+    this machine's. `allowed` are factories of networks outside the catalogue that may be
+    imported and called, here and by the workers. `devices` are what stages compute on: one for all, or one for each in
+    turn; none for the workers' own.
     """
 
     cells: tuple[PlannedCell, ...]
@@ -58,6 +60,22 @@ class SweepPlan:
     images: ImageSet | None = None
     weights: Mapping[str, Path] = field(default_factory=dict)
     accuracy_images: int = 256
+    devices: tuple[ComputeDevice, ...] = ()
+    host_block_s: Mapping[tuple[str, int], tuple[float, ...]] = field(default_factory=dict)
+
+    def stage_devices(self, cell: PlannedCell) -> tuple[ComputeDevice | None, ...]:
+        """What each stage that takes part is to compute on, None for its worker's own."""
+        asked = self.devices if len(self.devices) != 1 else self.devices * len(cell.stages)
+        return asked[: len(cell.stages)] or (None,) * len(cell.stages)
+
+    def host_devices(self, cells: Sequence[PlannedCell]) -> dict[str, frozenset[ComputeDevice]]:
+        """What stages of these cells are to compute on, by host."""
+        found: dict[str, set[ComputeDevice]] = {}
+        for cell in cells:
+            for host, device in zip(cell.stage_hosts, self.stage_devices(cell), strict=True):
+                if device is not None:
+                    found.setdefault(host, set()).add(device)
+        return {host: frozenset(devices) for host, devices in found.items()}
 
     @property
     def data_description(self) -> str:

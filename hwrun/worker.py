@@ -20,15 +20,16 @@ import torch
 
 from hwrun.backends.memory import MemoryExchange
 from hwrun.clock_state import clock_state
-from hwrun.compute_device import DeviceName
+from hwrun.compute_device import available_devices
 from hwrun.conditions import alike_versions, version_differences
 from hwrun.deployed_stages import DeployedStages
 from hwrun.doctor.gathering import gather
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
 from hwrun.models.weights import WeightStore
 from hwrun.probe import MAX_ECHO_S, answer_probe, run_probe
-from hwrun.records import Scalar
+from hwrun.records import ComputeDevice, Scalar
 from hwrun.sampling import Sampler, nvml_gpus
+from hwrun.shaping.kernel import read_all
 from hwrun.shaping.on_the_wire import from_wire
 from hwrun.shaping.session import ShapedSession
 from hwrun.steady import usable_cores
@@ -65,7 +66,7 @@ class Worker:
     once : end when the first orchestrator is gone.
     allowed : factories of networks that an orchestrator may ask for, besides the catalogue.
     exchange : joins it with other workers of this process; None in a process of its own.
-    device : what its stages compute on.
+    device : what its stages compute on that are asked for without one.
     trusts_network : whether backend rpc, which is pickle, may be reached by other hosts.
     log : takes one line at a time; default stderr.
     """
@@ -83,7 +84,7 @@ class Worker:
         conditions: dict[str, Scalar] | None = None,
         exchange: MemoryExchange | None = None,
         trusts_network: bool = False,
-        device: DeviceName = "cpu",
+        device: ComputeDevice = "cpu",
         log: Callable[[str], None] | None = None,
     ) -> None:
         self._listeners = (control_listener,) if data_listener is None else (control_listener, data_listener)
@@ -212,7 +213,14 @@ class Worker:
             data_port = self._listeners[1].getsockname()[1] if len(self._listeners) > 1 else 0
             send_control(
                 connection,
-                control.Welcome(versions=own, pid=os.getpid(), data_port=data_port, conditions=self._conditions),
+                control.Welcome(
+                    versions=own,
+                    pid=os.getpid(),
+                    data_port=data_port,
+                    conditions=self._conditions,
+                    devices=available_devices(),
+                    qdiscs=read_all() if len(self._listeners) > 1 else {},
+                ),
             )
             self._serve_orchestrator(connection)
         finally:
@@ -334,8 +342,9 @@ class Worker:
             if message.header.kind is not Kind.INPUT:
                 raise ProtocolError(f"deploy: got a {message.header.kind.name} frame, expected INPUT")
             kept_input = incoming(message)
-        self._stages.deploy(request, kept_input, lambda reason: self._report(connection, request.pipeline, reason))
-        return control.Done()
+        return control.Deployed(
+            self._stages.deploy(request, kept_input, lambda reason: self._report(connection, request.pipeline, reason))
+        )
 
     def _report(self, connection: Connection, pipeline: str, reason: str) -> None:
         self._log(f"pipeline {pipeline}: {reason}")

@@ -88,12 +88,12 @@ class WorkerClient:
 
     def deploy(
         self, request: control.DeployStage, specs: Sequence[TensorSpec] = (), payload: Sequence[memoryview] = ()
-    ) -> None:
-        """Deploy a stage, with its input batch where it keeps one."""
+    ) -> str | None:
+        """Deploy a stage, with its input batch where it keeps one; what it computes on, None for nothing."""
         send_control(self._connection, request)
         if request.keeps_input:
             self._connection.send(Kind.INPUT, specs=specs, payload=payload)
-        self._reply(control.Done, REQUEST_LIMIT_S)
+        return self._reply(control.Deployed, REQUEST_LIMIT_S).computes_on
 
     def supply(self, digests: Sequence[str], store: WeightStore) -> None:
         """Send the blocks that the worker's cache lacks, each from where an earlier transfer of it broke off."""

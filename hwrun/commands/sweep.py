@@ -13,7 +13,7 @@ from typing import get_args
 from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError, RecordError
 from hwrun.models.catalogue import MODEL_NAMES
-from hwrun.records import BackendName
+from hwrun.records import BackendName, ComputeDevice
 from hwrun.steady import restart_if_unsteady
 from hwrun.sweep_cells import Sink, Source, TcpState
 from hwrun.sweep_duration import estimate, parse_long_duration_s
@@ -70,6 +70,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--splits", metavar="LIST", help="all (default), interior, or numbers such as 14,18-21")
     parser.add_argument("--emulate", metavar="A,B", help="let the workers stand in for these devices, at their pace")
     parser.add_argument("--devices", metavar="A,B", help="names the workers are recorded under (x86-core,x86-core)")
+    parser.add_argument(
+        "--device",
+        metavar="NAME[,…]",
+        help=f"what stages compute on, of {', '.join(get_args(ComputeDevice))}: one for all, or one for each in turn"
+        " (default: as each worker was started)",
+    )
     parser.add_argument("--emulate-compute", action="store_true", help="emulated stages compute every batch as well")
     parser.add_argument("--speed", type=float, metavar="K", help="emulated devices are K times faster (default 1)")
     parser.add_argument(

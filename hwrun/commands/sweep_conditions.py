@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+import msgspec
+
 from hwrun.data.opening import open_images
 from hwrun.errors import BadUsageError
 from hwrun.link_check import DEFAULT_TOLERANCE
@@ -15,7 +17,7 @@ from hwrun.local.memory_site import MemorySite
 from hwrun.local.site import LocalSite
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
 from hwrun.models.model_source import reference_of
-from hwrun.records import BackendName, WorkerKind
+from hwrun.records import BackendName, ComputeDevice, WorkerKind
 from hwrun.remote.lab_file import Lab, read_lab
 from hwrun.remote.site import RemoteSite
 from hwrun.steady import usable_cores
@@ -36,6 +38,10 @@ _WORKERS: dict[str | None, tuple[WorkerKind, ...]] = {
     "only": ("serial",),
     "too": ("overlapped", "serial"),
 }
+
+
+# What this machine's cores are taken for where nothing else is said, by the name of a shipped profile.
+_HOST_DEVICE = "x86-core"
 
 
 def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
@@ -80,7 +86,11 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     asked = list(dict.fromkeys(arguments.model or ([] if given else ["mobilenet_v2"])))
     found = {name: _model(name, store, allowed) for name in (*asked, *(plan.model for plan in given))}
     models = {model.name: model for model in found.values()}
-    own_devices = "x86-core,x86-core" if lab is None else ",".join(lab.host(n).device for n in hosts or known_hosts[:2])
+    own_devices = (
+        f"{_HOST_DEVICE},{_HOST_DEVICE}"
+        if lab is None
+        else ",".join(lab.host(n).device for n in hosts or known_hosts[:2])
+    )
     plans = [*_split_plans(arguments, [found[name] for name in asked], own_devices), *given]
     for plan in plans:
         _check_plan(plan, found[plan.model], arguments.emulate)
@@ -134,7 +144,40 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         images=None if arguments.data is None else open_images(arguments.data),
         weights=_weights(arguments, models),
         accuracy_images=arguments.accuracy_images,
+        devices=_compute_devices(arguments, plans),
+        host_block_s=_host_blocks(store, plans, models),
     )
+
+
+def _host_blocks(
+    store: ProfileStore, plans: Sequence[Plan], models: Mapping[str, Model]
+) -> dict[tuple[str, int], tuple[float, ...]]:
+    """What each block takes on a core such as this machine's, by the shipped profile of one."""
+    here = [
+        Plan.two_devices(plan.model, plan.stages[-1].last, 0, (_HOST_DEVICE, _HOST_DEVICE), batch=plan.batch)
+        for plan in plans
+    ]
+    known = known_blocks(store, list(dict.fromkeys(here)), models)
+    return {(model, batch): blocks_s for (_, model, batch), blocks_s in known.items()}
+
+
+def _compute_devices(arguments: argparse.Namespace, plans: Sequence[Plan]) -> tuple[ComputeDevice, ...]:
+    """What stages are to compute on: one for all, or one for each of as many as every plan has."""
+    if arguments.device is None:
+        return ()
+    if arguments.emulate is not None:
+        raise BadUsageError("--device: emulated stages stand in for a device and use none; leave it, or --emulate")
+    names = [name.strip() for name in arguments.device.split(",")]
+    known = get_args(ComputeDevice)
+    if unknown := [name for name in names if name not in known]:
+        raise BadUsageError(f"--device: got {unknown[0]!r}, expected one of {', '.join(known)}")
+    counts = {len(plan.stages) for plan in plans}
+    if len(names) > 1 and counts != {len(names)}:
+        raise BadUsageError(
+            f"--device: got {len(names)} names, expected one for all stages, or"
+            f" {' or '.join(map(str, sorted(counts)))}, one for each"
+        )
+    return tuple(msgspec.convert(name, ComputeDevice) for name in names)
 
 
 def _weights(arguments: argparse.Namespace, models: Mapping[str, Model]) -> dict[str, Path]:

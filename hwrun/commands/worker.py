@@ -36,7 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that compute (default 1)")
     parser.add_argument(
-        "--device", choices=("cpu", "cuda", "mps"), default="cpu", help="what stages compute on (default cpu)"
+        "--device",
+        choices=("cpu", "cuda", "mps"),
+        default="cpu",
+        help="what stages compute on, unless a sweep says (default cpu)",
     )
     parser.add_argument("--cores", metavar="LIST", help="keep to these cores, such as 0 or 0,2 or 0-3")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where weights are kept (default: the user's cache)")

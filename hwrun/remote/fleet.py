@@ -44,6 +44,7 @@ def settings_of(host: LabHost) -> WorkerSettings:
         data_listen=str(host.data),
         threads=host.threads,
         cores=host.cores,
+        compute_on=host.compute_on,
         allow_modules=host.allow_modules,
         trust_network=host.trust_network,
         tls=host.tls,

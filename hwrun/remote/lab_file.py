@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.records import ComputeDevice
 from hwrun.steady import parse_cores
 from hwrun.wire.address import Address
 from hwrun.wire.tls import TlsFiles
@@ -52,7 +53,8 @@ class TlsPaths(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class LabHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A device with a worker. Without `ssh` it is this very machine.
 
-    `device` names the profile that its measurements go under; `data_address` is where data travel, if not to
+    `device` names the profile that its measurements go under, `compute_on` what its stages compute on;
+    `data_address` is where data travel, if not to
     `address`; `command` runs hwrun there; `folder` takes the worker's log, process number and weights. With
     `trust_network` it may join RPC groups, which ask for no token and meet from `rpc_port` on.
     """
@@ -69,6 +71,7 @@ class LabHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     folder: str = ".local/state/hwrun"
     threads: int = 1
     cores: str | None = None
+    compute_on: ComputeDevice = "cpu"
     allow_modules: tuple[str, ...] = ()
     trust_network: bool = False
     rpc_port: int = RPC_PORT

@@ -23,6 +23,7 @@ import msgspec
 
 from hwrun.conditions import alike_versions
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.records import ComputeDevice
 from hwrun.remote.lab_file import TlsPaths
 from hwrun.steady import steady_environment
 
@@ -42,6 +43,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     data_listen: str
     threads: int
     cores: str | None = None
+    compute_on: ComputeDevice = "cpu"
     allow_modules: tuple[str, ...] = ()
     trust_network: bool = False
     tls: TlsPaths | None = None
@@ -237,6 +239,8 @@ def _command(place: _Place) -> list[str]:
     words += ["--threads", str(settings.threads), "--cache", str(place.folder / "weights")]
     if settings.cores is not None:
         words += ["--cores", settings.cores]
+    if settings.compute_on != "cpu":
+        words += ["--device", settings.compute_on]
     if settings.trust_network:
         words += ["--trust-network"]
     for module in settings.allow_modules:

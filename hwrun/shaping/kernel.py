@@ -122,6 +122,15 @@ def read(interface: str) -> Found:
         return _read(netlink, interface, index)
 
 
+def read_all() -> dict[str, str]:
+    """In words, what is on every interface, by its name; those that cannot be read are left out."""
+    found = {}
+    for _, interface in socket.if_nameindex():
+        with contextlib.suppress(HwrunError, BadUsageError):  # gone meanwhile, or nobody may ask
+            found[interface] = str(read(interface))
+    return found
+
+
 def _read(netlink: TrafficSocket, interface: str, index: int) -> Found:
     qdiscs = netlink.dump(GET_QDISC, index)
     root = next((qdisc for qdisc in qdiscs if qdisc.parent == ROOT), None)

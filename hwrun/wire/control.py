@@ -12,7 +12,7 @@ import msgspec
 
 from hwrun.doctor.facts import HostFacts
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
-from hwrun.records import BackendName, LinkMeasured, Medium, Phases, Scalar, WorkerKind, WorkerSample
+from hwrun.records import BackendName, ComputeDevice, LinkMeasured, Medium, Phases, Scalar, WorkerKind, WorkerSample
 from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection, Message
 from hwrun.wire.frames import Kind
@@ -33,12 +33,17 @@ class Hello(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """The worker's answer: who it is, and at which port it takes data connections."""
+    """The worker's answer: who it is, at which port it takes data connections, and what it can compute on.
+
+    `qdiscs` are those of its host's interfaces as found now, in words; empty where its peers are in its own process.
+    """
 
     versions: dict[str, str]
     pid: int
     data_port: int
     conditions: dict[str, Scalar]
+    devices: tuple[ComputeDevice, ...]
+    qdiscs: dict[str, str]
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
@@ -91,7 +96,7 @@ class DeployStage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=T
     emulated stage computes every batch and then waits for its target. `limit_bytes` is the longest tensor
     payload of this plan. A stage with `keeps_input` is followed by one INPUT frame and runs on dispatch. `backend` is
     how batches come from the stage before, `workers` how the stage shares its time. With `cold_input` every batch
-    comes on a connection of its own.
+    comes on a connection of its own. `device` is what it computes on, None for the worker's own. Answered by Deployed.
     """
 
     pipeline: str
@@ -110,6 +115,13 @@ class DeployStage(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=T
     backend: BackendName = "tcp"
     workers: WorkerKind = "overlapped"
     cold_input: bool = False
+    device: ComputeDevice | None = None
+
+
+class Deployed(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """The stage is there: what it computes on, None where it computes nothing or only takes a device's time."""
+
+    computes_on: str | None
 
 
 class Connect(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
@@ -280,8 +292,8 @@ class ProbeEnded(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tr
 
 
 ControlMessage = (
-    Hello | Welcome | Refused | Ping | Pong | MissingBlocks | Missing | StoreBlock | DeployStage | Connect | JoinRpc
-    | ProbeLink | Probed | Collect | Collected | TearDown | Done | Failed | StageFailed | DataHello
+    Hello | Welcome | Refused | Ping | Pong | MissingBlocks | Missing | StoreBlock | DeployStage | Deployed | Connect
+    | JoinRpc | ProbeLink | Probed | Collect | Collected | TearDown | Done | Failed | StageFailed | DataHello
     | BulkEnd | BulkMeasured | ProbeEnded | Watch | Watched
     | ShapeLink | CheckShape | UnshapeLink | Shaped | AskFacts | Facts
 )  # fmt: skip

@@ -137,6 +137,12 @@ def sleeper(monkeypatch):
     monkeypatch.setattr(resident, "_command", lambda place: [sys.executable, "-c", code])
 
 
+def test_a_worker_is_started_on_what_the_testbed_file_says_it_computes_on(settings):
+    words = resident._command(resident._Place(msgspec.structs.replace(settings, compute_on="cuda")))
+    assert words[words.index("--device") + 1] == "cuda"
+    assert "--device" not in resident._command(resident._Place(settings))
+
+
 def test_a_running_worker_is_left_alone_and_what_differs_is_named(settings, sleeper):
     token = new_token().decode()
     started = answer(Start(settings, token))

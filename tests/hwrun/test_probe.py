@@ -1,11 +1,14 @@
 """Probing a data path: what it sends, and what it makes of what arrived."""
 
+import itertools
 import socket
 import struct
 import threading
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hwrun import probe
 from hwrun.errors import ProtocolError, TimedOutError
@@ -56,6 +59,27 @@ def probed(*, kind="unix", answer=answer_probe, pings=1, total_bytes=1000, echo_
 def test_goodput_is_of_the_second_half_when_slow_start_is_over():
     slow_then_steady = [(1.0, 100), (3.0, 100), (3.5, 100), (4.0, 100)]
     assert second_half_goodput_bps(slow_then_steady) == 200 * 8 / 1.0
+
+
+def test_bytes_that_waited_behind_a_lost_segment_did_not_come_faster_than_the_link():
+    # A piece a second; the fourth is sent again after the sixth, and what waited for it comes with it.
+    times_s = (1.0, 2.0, 3.0, 7.0, 7.0, 7.0, 8.0, 9.0)
+    assert second_half_goodput_bps([(time_s, 100) for time_s in times_s]) == 800.0
+
+
+@given(st.integers(16, 80), st.lists(st.integers(0, 79), max_size=4), st.integers(1, 4))
+def test_goodput_is_never_above_the_rate_however_segments_are_lost(pieces, lost, later):
+    wire = list(range(pieces))  # which piece crosses in each second
+    for piece in lost:
+        if piece < pieces:
+            wire.remove(piece)
+            wire.insert(min(piece + later, len(wire)), piece)
+            wire.insert(piece, -1)  # the segment that was lost took its time too
+    crossed_s = {piece: second + 1.0 for second, piece in enumerate(wire) if piece >= 0}
+    whole_s = list(itertools.accumulate((crossed_s[piece] for piece in range(pieces)), max))
+    found = second_half_goodput_bps([(time_s, 100) for time_s in whole_s])
+    if later * len(lost) < pieces / 4 - 1:
+        assert found <= 800 * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("arrivals", [[], [(1.0, 100)], [(1.0, 100), (1.0, 100)]])

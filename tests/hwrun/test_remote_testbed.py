@@ -150,7 +150,7 @@ class Member:
     """A worker that is asked to join a group."""
 
     def __init__(self, pid):
-        self.welcome = control.Welcome(versions={}, pid=pid, data_port=1, conditions={})
+        self.welcome = control.Welcome(versions={}, pid=pid, data_port=1, conditions={}, devices=("cpu",), qdiscs={})
         self.joined = []
 
     def join_rpc(self, *asked):

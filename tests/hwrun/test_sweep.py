@@ -196,6 +196,10 @@ def test_a_sweep_measures_every_cell_once_and_leaves_nothing_behind(finished, sc
     run = read_run(finished[0])
     assert len(run.cells) == len(run.latest_cells()) == run.manifest.cells_planned == 6
     assert run.manifest.timings.keys() == {"toy/mobilenet_v2"}
+    found = run.manifest.qdisc.split("; ")
+    assert {entry.split()[0] for entry in found} == {"A", "B"}
+    if availability().how != "none":
+        assert "B relayed1: qdisc noqueue 0:" in found
     for cell in run.cells:
         assert cell.status == "done"
         assert cell.output_check.bitwise_equal

@@ -2,8 +2,10 @@
 
 import pytest
 
+from hwrun.commands.sweep import parsed
+from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError
-from hwrun.sweep_duration import Estimate, TimeLeft, parse_long_duration_s, spoken
+from hwrun.sweep_duration import Estimate, TimeLeft, computed_once_s, parse_long_duration_s, spoken
 
 
 class Clock:
@@ -61,3 +63,17 @@ def test_other_times_are_refused(text):
 
 def test_durations_are_spoken_to_two_units():
     assert [spoken(value) for value in (59.4, 60, 3599, 7261)] == ["59 s", "1 min 0 s", "59 min 59 s", "2 h 1 min"]
+
+
+def test_what_is_computed_for_several_cells_is_counted_once():
+    def made_s(*options):
+        plan = sweep_plan(parsed(["--model", "vgg16", "--splits", "18", "--backend", "tcp", *options]))
+        return computed_once_s(plan, plan.cells), plan.host_block_s["vgg16", 8]
+
+    emulated = ("--emulate", "rpi4b,rpi4b")
+    (once_s, blocks_s), (twice_s, _) = (
+        made_s(*emulated, "--repeats", repeats, "--link", "unshaped", "--link", "1gbit,1ms") for repeats in "12"
+    )
+    reference_s, _ = made_s("--repeats", "2")  # stages that compute do so in every batch
+    assert once_s - reference_s == pytest.approx(sum(blocks_s))
+    assert twice_s - once_s == pytest.approx(sum(blocks_s[:18]))  # results are small, and kept
