@@ -19,9 +19,12 @@ from hwrun.local.namespaces import availability
 from paretosim import pipeline, terms, transfer_time
 from paretosim.errors import BadInputError
 from paretosim.link import Link
+from paretosim.mode import Mode
+from tests.validation.conftest import Factors, SyntheticRun
 from validation.bars import FIGURES, read_bars
 from validation.cli import main
 
+pytestmark = pytest.mark.timed
 ROOT = Path(__file__).resolve().parents[2]
 TCP_BARS, MEMORY_BARS = ROOT / ".ci" / "bars-tcp.toml", ROOT / ".ci" / "bars-memory.toml"
 # Two splits whose activations differ tenfold, alone and eight at once; on the link transfers last as long as stages.
@@ -66,6 +69,36 @@ def test_predictions_over_a_shaped_link_pass(tcp_run: Path, capsys: pytest.Captu
     assert all(line.startswith("passed  ") for line in lines)
     # How far below its bar it is depends on what else the machine does.
     assert any(re.fullmatch(r"passed  transfer_shaped_mape: 0\.0\d+, at most 0\.02", line) for line in lines)
+
+
+@pytest.fixture
+def exact(synthetic: Callable[..., SyntheticRun]) -> Callable[..., tuple[str, ...]]:
+    """Writes a run on no clock but the model's own, in which transfers take `factor` times as long; its options."""
+
+    def written(factor: float = 1.0) -> tuple[str, ...]:
+        run = synthetic(
+            modes=[Mode.named("single"), Mode.named("burst")], factors=lambda split, repeat: Factors(transfer=factor)
+        )
+        return (str(run.write()), "--bars", str(TCP_BARS), "--profiles", str(run.profiles))
+
+    return written
+
+
+@pytest.mark.parametrize(("factor", "missed_by"), [(1.0, 0.0), (1.01, 1 - 1 / 1.01), (0.995, 1 / 0.995 - 1)])
+def test_what_a_run_takes_longer_or_shorter_than_predicted_is_the_figure_and_nothing_else_is(
+    exact: Callable[..., tuple[str, ...]], factor: float, missed_by: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gate", *exact(factor), "--json"]) == 0
+    found = {bar["figure"]: bar["found"] for bar in json.loads(capsys.readouterr().out)["bars"]}
+    assert found["transfer_shaped_mape"] == pytest.approx(missed_by, abs=1e-9)
+    assert found["latency_mape"] == found["throughput_mape"] == pytest.approx(0, abs=1e-9)
+
+
+def test_transfers_that_take_three_hundredths_longer_do_not_pass(
+    exact: Callable[..., tuple[str, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gate", *exact(1.03)]) == 1
+    assert re.search(r"^MISSED  transfer_shaped_mape: 0\.029\d*, at most 0\.02$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_predictions_in_memory_pass(memory_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,6 +155,19 @@ def test_a_broken_term_does_not_pass(
     printed = capsys.readouterr()
     assert "MISSED" in printed.out
     assert "bars missed" in printed.err
+
+
+@pytest.mark.parametrize("term", BROKEN)
+def test_a_broken_term_does_not_pass_on_a_run_of_the_model_itself(
+    exact: Callable[..., tuple[str, ...]],
+    term: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = exact()
+    BROKEN[term](monkeypatch)
+    assert main(["gate", *options]) == 1
+    assert "MISSED" in capsys.readouterr().out
 
 
 def test_queueing_is_caught_in_memory_too(memory_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
