@@ -41,11 +41,24 @@ from hwrun.worker import Worker
 from hwrun.worker_client import WorkerClient
 from paretosim.profiles import ProfileStore
 from tests.hwrun import tiny_cifar10
-from tests.hwrun.descendants import relays, running
+from tests.hwrun.descendants import relays
 from tests.soak.kills import SWEEP
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 120
+# A sweep whose worker B dies in the third cell: when it is deployed and primed, and none of its batches has been sent.
+IN_THE_THIRD_CELL = """
+import itertools, psutil
+import hwrun.bench as bench
+from tests.hwrun.descendants import running
+numbers, feed = itertools.count(1), bench.feed
+def feed_without_b(*arguments, **options):
+    if next(numbers) == 3:
+        (worker,) = running("worker-B", psutil.Process().children(recursive=True))
+        worker.kill()
+    return feed(*arguments, **options)
+bench.feed = feed_without_b
+"""
 # Well below what waiting for a batch that never comes takes: a cell's bound, three times, and its deployment's minute.
 AT_ONCE_S = 30
 PLAN = "mobilenet_v2@toy[0:8]+toy[8:14]+toy[14:21]/b2/w-/tcp/f32"
@@ -141,10 +154,10 @@ def options(profiles, folder, *more, splits="10,14", mode="single", repeats=1):
 
 
 @contextlib.contextmanager
-def running_sweep(scratch, *arguments):
-    """A sweep as a process, and a list to note its descendants in."""
+def running_sweep(scratch, *arguments, first=""):
+    """A sweep as a process, which does something else first, and a list to note its descendants in."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SWEEP, *arguments],
+        [sys.executable, "-c", f"{first}{SWEEP}", *arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -376,6 +389,7 @@ def test_cells_that_cannot_be_done_in_time_are_skipped_without_a_worker_and_resu
 
 @pytest.mark.root
 @needs_namespaces
+@pytest.mark.timed
 @pytest.mark.parametrize("sides", [["--sink", "first"], ["--source", "sink"]])
 def test_what_crosses_a_shaped_link_is_what_source_and_sink_say(in_this_process, profiles, tmp_path, sides):
     """At 100 ms each way a batch waits once for every crossing."""
@@ -492,14 +506,10 @@ def test_a_killed_worker_fails_its_cell_and_the_sweep_goes_on_until_interrupted_
     in_this_process, profiles, scratch, tmp_path
 ):
     folder = tmp_path / "run"
-    with running_sweep(scratch, *options(profiles, folder, repeats=5)) as (process, children):
-        wait_until(lambda: lines(folder) >= 2, "the second cell")
-        time.sleep(0.1)  # into the next one, which has a quarter of a second of computing
+    with running_sweep(scratch, *options(profiles, folder, repeats=5), first=IN_THE_THIRD_CELL) as (process, children):
+        wait_until(lambda: lines(folder) >= 1, "the first cell")
         children += psutil.Process(process.pid).children(recursive=True)
-        (worker,) = running("worker-B", children)
-        worker.kill()
-        killed_at = lines(folder)
-        wait_until(lambda: lines(folder) >= killed_at + 3, "a cell after the worker's death")
+        wait_until(lambda: lines(folder) >= 5, "two cells after the one of the worker's death")
         children += psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=LIMIT_S)
@@ -508,11 +518,10 @@ def test_a_killed_worker_fails_its_cell_and_the_sweep_goes_on_until_interrupted_
     assert f"hwrun sweep --resume {folder}" in err
     assert left_in(scratch) == []
     before = read_run(folder).cells
-    failed = [cell for cell in before if cell.status == "failed"]
-    assert len(failed) == 1
-    assert "worker B was killed by signal 9" in failed[0].reason
-    assert before[-1].status == "done"
-    assert f"failed: {failed[0].plan}" in err
+    assert [cell.status for cell in before[:5]] == ["done", "done", "failed", "done", "done"]
+    assert "worker B was killed by signal 9" in before[2].reason
+    assert f"failed: {before[2].plan}" in err
+    assert {cell.status for cell in before[5:]} <= {"done"}
     code, _, err = swept("--resume", folder)
     assert code == 0, err
     run = read_run(folder)
@@ -553,6 +562,7 @@ def test_a_killed_orchestrator_takes_its_workers_along_and_its_sweep_is_resumed_
 
 @pytest.mark.root
 @needs_namespaces
+@pytest.mark.timed
 def test_three_stages_cross_two_links_of_their_own(in_this_process, profiles, tmp_path):
     folder = tmp_path / "run"
     arguments = options(profiles, folder, "--link", "unshaped+far", "--plan", PLAN, "--emulate", "toy")
@@ -566,16 +576,22 @@ def test_three_stages_cross_two_links_of_their_own(in_this_process, profiles, tm
     assert cell.latency_s() - 0.042 == pytest.approx(0.1, abs=0.05)
     assert all(hop.send_bytes > 0 and hop.receive_bytes > 0 for hop in cell.buffers)
     assert len(cell.buffers) == 2
+    # Every batch took the cable to B, past the relay, and the relay from B to C.
+    cut_bytes = ProfileStore().model("mobilenet_v2").cut_bytes()
+    batches = cell.subruns[0].batches
+    assert cell.relay["A-B.forward_bytes"] == 0
+    assert cell.relay["B-C.forward_bytes"] > 2 * cut_bytes[14] * len(batches)
     hops_s = []
-    for batch in cell.subruns[0].batches:
+    for batch in batches:
         first, second, third = batch.stages
         hops_s.append(second.receive_end_s - first.send_start_s)
         assert third.receive_end_s - second.send_start_s >= 0.1
-    assert min(hops_s) < 0.05
+    assert min(hops_s) < 0.05  # any one may have to wait for a busy processor
 
 
 @pytest.mark.root
 @needs_namespaces
+@pytest.mark.timed
 def test_stages_that_call_one_another_cross_the_link_and_leave_nothing(profiles, scratch, tmp_path):
     """RPC joins processes, so these are; results come back over the link, from one without blocks."""
     folder = tmp_path / "run"
