@@ -46,8 +46,10 @@ apt-packages:
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null \
 		|| echo "could not install$$missing: tests that need them will skip"
 
+# Two at a time, a file after the other in each; then, by themselves, those whose subject is how long something takes.
 test: $(ENVIRONMENT)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not timed" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m timed
 
 check: $(ENVIRONMENT)
 	$(BIN)/ruff format --check .

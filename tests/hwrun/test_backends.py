@@ -230,6 +230,7 @@ def link(rate_bps: float, delay_s: float, **changes: float) -> Link:
     )  # fmt: skip
 
 
+@pytest.mark.timed
 def test_a_link_in_memory_takes_bytes_over_rate_and_then_its_delay() -> None:
     exchange = MemoryExchange()
     exchange.shape({("A", "B"): link(8e6, 0.05)})

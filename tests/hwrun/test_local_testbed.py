@@ -25,6 +25,7 @@ from hwrun.local.testbed import Host, LocalTestbed
 from paretosim.link import Link
 from tests.hwrun.descendants import relays
 
+pytestmark = pytest.mark.timed
 # What a busy machine may add to a message, seconds. A relay that ignores rate or delay is off by far more.
 NOISE_S = 0.030
 AB = ("A", "B")

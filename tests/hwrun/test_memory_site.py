@@ -14,6 +14,7 @@ from hwrun.records import Cell, Run, read_run
 from hwrun.steady import steady_environment
 from paretosim.profiles import ProfileStore
 
+pytestmark = pytest.mark.timed
 BLOCK_S = 0.002
 CUTS = ProfileStore().model("mobilenet_v2").cut_bytes()
 LINK_S, DELAY_S = 0.050, 0.030

@@ -10,6 +10,7 @@ import pytest
 
 from tests.hwrun.user_mode_linux import INSTALL, missing_programs, run_in_guest
 
+pytestmark = pytest.mark.timed
 GUEST = Path(__file__).with_name("shaping_guest.py")
 # It takes ten seconds on a quiet machine.
 LIMIT_S = 120.0

@@ -24,6 +24,7 @@ from paretosim.operation import Operation
 from paretosim.prediction import Row, Setting, predict
 from paretosim.timing import BatchTiming, BlockTiming, Timing
 
+pytestmark = pytest.mark.timed
 PROGRAM = Path(__file__).parent / "foreign" / "split_runtime.py"
 BOUND = 0.10
 BATCHES, REPEATS = 8, 3
