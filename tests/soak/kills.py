@@ -2,7 +2,9 @@
 
 One sweep after the other is started, or resumed, on a folder; a victim is killed without warning somewhere in it. A
 sweep outlives its workers, so they are killed one after the other; it ends with its relay, and with itself. When all
-kills are done, each folder is resumed until it is complete, and looked at.
+kills are done, each folder is resumed until it is complete, and looked at; and so is the kernel, for what any process
+of a sweep held: sockets, which are ports and paths, network namespaces, and what stands in them; and the interfaces
+and qdiscs of the namespace that all were started in.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import psutil
 
 from hwrun.records import MANIFEST_NAME, read_run
 from paretosim.profiles import ProfileStore
+from tests.soak.leftovers import Holdings, interfaces
 
 VICTIMS = ("worker", "relay", "orchestrator")
 # From the start of a sweep: imports, workers, probes and cells all lie within.
@@ -29,6 +32,9 @@ MOMENTS_S = (0.0, 12.0)
 # Between two killings in one sweep.
 _PAUSE_S = (0.0, 3.0)
 _LIMIT_S = 180.0
+# How often a running sweep's processes are looked for, which takes 10 ms; and how long the last of them may take to go.
+_LOOK_S = 0.1
+_GOING_S = 15.0
 # As the command, but that a probe does not take seconds: there is one at each start.
 SWEEP = (
     "import sys, hwrun.link_probes as probes; probes.ECHO_S = 0.2; from hwrun.cli import main; sys.exit(main(['sweep',"
@@ -56,6 +62,8 @@ class Torment:
         self._profiles = _profiles(folder / "profiles")
         self._runs: list[Path] = []
         self._seen: dict[int, psutil.Process] = {}
+        self._interfaces = interfaces()
+        self._holdings = Holdings()
         self.kills: collections.Counter[str] = collections.Counter()
 
     def kill(self, victims: Sequence[str]) -> None:
@@ -96,8 +104,18 @@ class Torment:
                     assert cell.latency_s() > 0
                     assert cell.output_check is not None
                     assert cell.output_check.bitwise_equal
-        _, alive = psutil.wait_procs(list(self._seen.values()), timeout=15)
+        _, alive = psutil.wait_procs(list(self._seen.values()), timeout=_GOING_S)
         assert alive == [], f"left running: {alive}"
+        sockets, namespaces = self._holdings.counts
+        assert sockets > 0
+        assert namespaces >= 3 * len(self._runs), (
+            f"{namespaces} namespaces were seen, expected two hosts' and a router's"
+        )
+        deadline_s = time.monotonic() + _GOING_S  # the kernel may be late with what nobody holds
+        while (held := self._holdings.still_held()) or interfaces() != self._interfaces:
+            assert time.monotonic() < deadline_s, f"left: {held}; {interfaces()}, and before {self._interfaces}"
+            time.sleep(_LOOK_S)
+        self._holdings.close()
         left = list(self._scratch.glob("hwrun-*"))  # beside them, torch keeps a cache of its own
         assert left == [], f"left behind: {left}"
 
@@ -143,6 +161,8 @@ class Torment:
         except psutil.NoSuchProcess:
             return []
         self._seen |= {process.pid: process for process in found}
+        for process_id in (sweep.pid, *(process.pid for process in found)):
+            self._holdings.note(process_id)
         return found
 
     def _killed(self, sweep: subprocess.Popen[bytes], victim: str, moment_s: float) -> bool:
@@ -160,7 +180,8 @@ class Torment:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         self._random.choice(wanted).kill()
                         return True
-            time.sleep(0.02)
+            left_s = moment_s - time.monotonic()
+            time.sleep(min(left_s, _LOOK_S) if left_s > 0 else _LOOK_S)
         return False
 
 
