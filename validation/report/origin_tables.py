@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+from paretosim.plan import Plan
 from validation.assessment import Assessment, ConditionAssessment
 from validation.comparing import Comparison
+from validation.join import Unjoined
 from validation.report.tables import Table
 from validation.scores import WITHIN
 from validation.wording import percent
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def unjoined_table(assessment: Assessment) -> Table:
@@ -23,6 +28,23 @@ def unjoined_table(assessment: Assessment) -> Table:
     )
     headings = ("status", "plan", "mode", "link", "repeats", "reason", "what to do")
     return Table("Cells not compared", headings, rows, text_columns=frozenset(headings))
+
+
+def unjoined_overview(assessment: Assessment) -> Table:
+    """Cells that are not compared, those in one row whose reasons differ in their numbers alone."""
+    groups: dict[tuple[str, ...], list[Unjoined]] = {}
+    for entry in assessment.joined.unjoined:
+        key = (entry.status, *(_NUMBER.sub("#", text) for text in (entry.reason, entry.remedy)))
+        groups.setdefault(key, []).append(entry)
+    rows = []
+    for (status, *_), entries in groups.items():
+        models = dict.fromkeys(Plan.parse(entry.plan).model for entry in entries)
+        links = dict.fromkeys(entry.link_name for entry in entries)
+        alike = len({(entry.reason, entry.remedy) for entry in entries}) == 1
+        reason = entries[0].reason if alike else f"such as: {entries[0].reason}"
+        rows.append((status, str(len(entries)), ", ".join(models), ", ".join(links), reason, entries[0].remedy))
+    headings = ("status", "cells", "models", "links", "reason", "what to do")
+    return Table("Cells not compared", headings, tuple(rows), text_columns=frozenset(headings) - {"cells"})
 
 
 def doubt_table(assessment: Assessment) -> Table:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 TITLE = "Predicted against measured"
 # More conditions than this are not printed cell by cell: the written report has them all.
 MOST_PRINTED = 6
+# More cells than this that are not compared are not printed one by one, but by their reasons.
+MOST_LEFT_OUT_PRINTED = 12
 
 
 def tables_of(assessment: Assessment) -> Iterator[Table]:
@@ -45,11 +47,13 @@ def show(assessment: Assessment, console: Console) -> None:
     scores = score_tables.score_table(assessment)
     tables = [] if many else [*map(cell_tables.cell_table, assessment.conditions)]
     tables += [] if many else [score_tables.front_table(assessment)]
+    left_out = origin_tables.unjoined_table(assessment)
+    few_left_out = len(left_out.rows) <= MOST_LEFT_OUT_PRINTED
     tables += [
         score_tables.overall(scores) if many else scores,
         score_tables.overall(score_tables.simpler_table(assessment)),
         score_tables.ablation_table(assessment),
-        origin_tables.unjoined_table(assessment),
+        left_out if few_left_out else origin_tables.unjoined_overview(assessment),
     ]
     for table in tables:
         if table.rows:
@@ -57,9 +61,11 @@ def show(assessment: Assessment, console: Console) -> None:
             console.print(as_rich(table))
             if table.note:
                 console.print(Text(table.note, style="dim"))
-    if many:
+    if many or not few_left_out:
+        named = [f"{len(assessment.conditions)} conditions"] if many else []
+        named += [] if few_left_out else ["the cells that are not compared"]
         console.print()
-        console.print(f"{len(assessment.conditions)} conditions, cell by cell, are in the written report.")
+        console.print(f"{' and '.join(named)}, cell by cell, are in the written report.")
     console.print()
 
 
