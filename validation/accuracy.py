@@ -1,6 +1,7 @@
-"""How accurate predictions are that a calibration makes of what it has not seen: the table of docs/calibration.md.
+"""How accurate predictions are that a calibration makes of what it has not seen: the tables of docs/validation.md.
 
-The calibration is fitted on one model over a few links; every other cell is predicted. No cell is on both sides.
+For each backend a calibration is fitted on one model over a few links; every other cell is predicted. No cell is on
+both sides. What has to be reached (`validation/bars.py`) stands beside what was found.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from hwrun.records import Cell, Run
-from paretosim.calibration import Backend, Calibration
+from paretosim.calibration import Backend
 from paretosim.errors import BadInputError
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
 from validation.assessment import assess
-from validation.bars import FIGURES
+from validation.bars import FIGURES, Bar, Judged, judge
 from validation.fitting.fit import Fitted
 from validation.fronts import DEFAULT_TOLERANCE
 from validation.join import Joined, JoinedCondition, join
@@ -27,21 +29,24 @@ from validation.report.as_json import as_json
 from validation.resampling import Resampling
 
 _ALL = "all"
-BEGIN, END = "<!-- accuracy: written by python -m validation accuracy -->", "<!-- accuracy: end -->"
 # Columns by heading: a figure's name (validation/bars.py), and whether it is a fraction to be shown in percent.
 COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("cells", "cells", False),
     ("latency MAPE", "latency_mape", True),
     ("P90", "latency_p90", True),
+    ("noise floor", "latency_noise_floor", True),
     ("throughput MAPE", "throughput_mape", True),
     ("P90", "throughput_p90", True),
+    ("noise floor", "throughput_noise_floor", True),
     ("transfer MAPE", "transfer_mape", True),
+    ("noise floor", "transfer_noise_floor", True),
     ("… shaped links", "transfer_shaped_mape", True),
     ("within ±10 %", "latency_within_10_percent", True),
     ("of additive's error", "latency_of_additive", True),
     ("order inversions", "inversions", False),
     ("least decision hypervolume", "decision_hypervolume", False),
 )
+_COUNTS = frozenset({"cells", "cells_not_compared", "inversions", "decision_hypervolume"})
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What the calibration was fitted on, in words, and the rows over all else."""
+    """Of one backend: what its calibration was fitted on, rows over all else, and bars beside what was found of it.
 
+    `agreeing` of `starts` of the fit ended at the same minimum. `not_compared` were measured, or skipped for a reason,
+    and have no prediction beside them.
+    """
+
+    backend: Backend
+    emulated: bool
     fitted_on: str
     fitted_cells: int
+    agreeing: int
+    starts: int
     rows: tuple[Row, ...]
+    judged: tuple[Judged, ...]
+    not_compared: int
 
 
 def is_fitted(cell: Cell, model: str, links: Sequence[str]) -> bool:
@@ -74,12 +89,14 @@ def accuracy(
     model: str,
     links: Sequence[str],
     fit: Callable[[Sequence[Run]], Fitted],
+    bars: tuple[Bar, ...] = (),
 ) -> Accuracy:
-    """Fit on the cells of `model` over `links`, and judge on every other one.
+    """Fit on the backend's cells of `model` over `links`, and judge on every other one of it.
 
     Parameters
     ----------
     fit : makes a calibration of runs.
+    bars : what the figures of all that is judged have to reach.
 
     Raises
     ------
@@ -89,7 +106,12 @@ def accuracy(
     def part(fitted: bool) -> list[Run]:
         found = [
             msgspec.structs.replace(
-                run, cells=tuple(cell for cell in run.cells if is_fitted(cell, model, links) is fitted)
+                run,
+                cells=tuple(
+                    cell
+                    for cell in run.cells
+                    if Plan.parse(cell.plan).backend == backend and is_fitted(cell, model, links) is fitted
+                ),
             )
             for run in runs
         ]
@@ -98,44 +120,84 @@ def accuracy(
     seen, unseen = part(True), part(False)
     if not seen or not unseen:
         raise BadInputError(
-            f"accuracy: got {'no cell of ' + model + ' over ' + ' or '.join(links) if not seen else 'no other cell'},"
+            f"accuracy: backend {backend}: got"
+            f" {'no cell of ' + model + ' over ' + ' or '.join(links) if not seen else 'no other cell'},"
             " expected some to fit and others to judge; name other links or give more runs"
         )
-    calibration: Calibration = fit(seen).calibration
-    joined = join(unseen, store, {backend: calibration})
+    fitted = fit(seen)
+    joined = join(unseen, store, {backend: fitted.calibration})
     names = [[_ALL, *_groups(condition)] for condition in joined.conditions]
     groups = dict.fromkeys(
         name for place in range(len(names[0]) if names else 0) for name in dict.fromkeys(own[place] for own in names)
     )
+    reports = {
+        group: _report(joined, [c for c, own in zip(joined.conditions, names, strict=True) if group in own])
+        for group in groups
+    }
     return Accuracy(
+        backend=backend,
+        emulated=any(condition.condition.emulated for condition in joined.conditions),
         fitted_on=f"{model} over {' and '.join(links)}",
         fitted_cells=sum(cell.status == "done" for run in seen for cell in run.cells),
+        agreeing=fitted.agreeing,
+        starts=fitted.starts,
         rows=tuple(
-            Row(group, _figures(joined, [c for c, own in zip(joined.conditions, names, strict=True) if group in own]))
-            for group in groups
+            Row(group, tuple(FIGURES[figure](report) for _, figure, _ in COLUMNS)) for group, report in reports.items()
         ),
+        judged=judge(bars, reports[_ALL]) if reports else (),
+        not_compared=len(joined.unjoined),
     )
 
 
-def _groups(condition: JoinedCondition) -> tuple[str, str, str]:
+def _groups(condition: JoinedCondition) -> tuple[str, str, str, str]:
     """The rows that a condition counts in, beside the one of all."""
     own = condition.condition
-    return own.link_name, own.model, f"mode {own.mode.name}"
+    return own.link_name, own.model, " → ".join(own.devices), f"mode {own.mode.name}"
 
 
-def _figures(joined: Joined, conditions: Sequence[JoinedCondition]) -> tuple[float | None, ...]:
+def _report(joined: Joined, conditions: Sequence[JoinedCondition]) -> dict[str, Any]:
     own = dataclasses.replace(joined, conditions=tuple(conditions))
-    report = json.loads(as_json(assess(own, DEFAULT_TOLERANCE, Resampling(2))))
-    return tuple(FIGURES[figure](report) for _, figure, _ in COLUMNS)
+    found: dict[str, Any] = json.loads(as_json(assess(own, DEFAULT_TOLERANCE, Resampling(2))))
+    return found
 
 
-def as_markdown(found: Accuracy) -> str:
-    """The table, with what it rests on."""
+def as_markdown(found: Sequence[Accuracy]) -> str:
+    """The tables, with what they rest on, and the bars."""
+    return "\n".join(_section(one) for one in found)
+
+
+def _section(found: Accuracy) -> str:
     headings = ["predicted, never fitted", *(heading for heading, _, _ in COLUMNS)]
     lines = [headings, ["---", *["---:"] * len(COLUMNS)]]
     lines += [[row.cells_of, *map(_shown, row.figures, [share for _, _, share in COLUMNS])] for row in found.rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"Fitted on {found.fitted_on} ({found.fitted_cells} records).\n\n{table}\n"
+    left_out = f" {found.not_compared} records have no prediction beside them." if found.not_compared else ""
+    stages = "devices emulated" if found.emulated else "stages computed"
+    text = (
+        f"**Backend {found.backend}**, {stages}: fitted on {found.fitted_on} ({found.fitted_cells} records;"
+        f" {found.agreeing} of {found.starts} starts agree).{left_out}\n\n{_table(lines)}\n"
+    )
+    if found.judged:
+        met = sum(judged.passed for judged in found.judged)
+        bars = [["bar", "asked", "found", ""], ["---", "---:", "---:", "---"], *map(_bar, found.judged)]
+        text += f"\n{met} of {len(found.judged)} bars met over all of these cells:\n\n{_table(bars)}\n"
+    return text
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _bar(judged: Judged) -> list[str]:
+    bar = judged.bar
+    share = bar.figure not in _COUNTS
+    sign = "≤" if bar.side == "at_most" else "≥"
+    limit = f"{100 * bar.limit:g} %" if share else f"{bar.limit:g}"
+    return [
+        bar.figure.replace("_", " ").replace("mape", "MAPE").replace("p90", "P90"),
+        f"{sign} {limit}",
+        _shown(judged.figure, share),
+        "met" if judged.passed else "**not met**",
+    ]
 
 
 def _shown(figure: float | None, share: bool) -> str:
@@ -144,19 +206,25 @@ def _shown(figure: float | None, share: bool) -> str:
     return f"{100 * figure:.2f} %" if share else f"{figure:.4g}"
 
 
-def write_into(path: Path, text: str) -> None:
-    """Put the text between the marks of a Markdown file.
+def marks(name: str) -> tuple[str, str]:
+    """The lines of a Markdown file that the tables of that name stand between."""
+    return f"<!-- accuracy {name}: written by python -m validation accuracy -->", f"<!-- accuracy {name}: end -->"
+
+
+def write_into(path: Path, found: Sequence[Accuracy]) -> None:
+    """Put the tables between the marks of a Markdown file: those of `emulated` devices, or of `computed` stages.
 
     Raises
     ------
     BadInputError : the file cannot be read or written, or has no marks.
     """
+    opening, closing = marks("emulated" if any(one.emulated for one in found) else "computed")
     try:
         content = path.read_text()
-        before, begin, rest = content.partition(BEGIN)
-        _, end, after = rest.partition(END)
+        before, begin, rest = content.partition(opening)
+        _, end, after = rest.partition(closing)
         if not begin or not end:
-            raise BadInputError(f"--into: {path} has no lines {BEGIN!r} and {END!r} to write between")
-        path.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+            raise BadInputError(f"--into: {path} has no lines {opening!r} and {closing!r} to write between")
+        path.write_text(f"{before}{opening}\n\n{as_markdown(found)}\n{closing}{after}")
     except OSError as error:
         raise BadInputError(f"--into: {path}: {error.strerror}") from error

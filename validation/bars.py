@@ -95,6 +95,24 @@ def _score(quantity: str, score: str) -> Callable[[Report], float | None]:
     return of
 
 
+def _noise_floor(quantity: str) -> Callable[[Report], float | None]:
+    def of(report: Report) -> float | None:
+        found = _headline(report).get(quantity)
+        return None if found is None or found["noise_floor"] is None else float(found["noise_floor"])
+
+    return of
+
+
+def _beyond_noise(quantity: str) -> Callable[[Report], float | None]:
+    """MAPE, and nothing where it is no larger than the cells' own noise floor: such an error nobody can show."""
+
+    def of(report: Report) -> float | None:
+        mape, floor = _score(quantity, "mape")(report), _noise_floor(quantity)(report)
+        return mape if mape is None or floor is None or mape > floor else 0.0
+
+    return of
+
+
 def _of_additive(quantity: str) -> Callable[[Report], float | None]:
     """How large the error is beside that of the simplest model of the same cells."""
 
@@ -146,6 +164,8 @@ FIGURES: dict[str, Callable[[Report], float | None]] = {
         for quantity in _QUANTITIES
         for name, score in (("mape", "mape"), ("p90", "p90"), ("within_10_percent", "within"))
     },
+    **{f"{quantity}_noise_floor": _noise_floor(quantity) for quantity in _QUANTITIES},
+    **{f"{quantity}_mape_beyond_noise": _beyond_noise(quantity) for quantity in _QUANTITIES},
     **{f"{quantity}_of_additive": _of_additive(quantity) for quantity in ("latency", "throughput")},
     "inversions": _inversions,
     "decision_hypervolume": _least_hypervolume,

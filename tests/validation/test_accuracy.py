@@ -11,7 +11,7 @@ import pytest
 
 from paretosim.mode import Mode
 from tests.validation.conftest import SLOW_LINK, SyntheticRun
-from validation.accuracy import BEGIN, END
+from validation.accuracy import marks
 from validation.cli import main
 
 FAST = msgspec.structs.replace(SLOW_LINK, name="100mbit,20ms", rate_bps=100e6, return_rate_bps=100e6)
@@ -31,24 +31,55 @@ def _accuracy(run: SyntheticRun, *options: str) -> int:
 
 def test_what_was_fitted_is_not_judged(run: SyntheticRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert _accuracy(run, "--link", SLOW_LINK.name, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["fitted_cells"] == 3 * 2 * 2
-    assert [row["cells_of"] for row in found["rows"]] == ["all", FAST.name, "toy", "mode burst", "mode single"]
-    assert [row["figures"][0] for row in found["rows"]] == [6, 6, 6, 3, 3]
+    (found,) = json.loads(capsys.readouterr().out)["backends"]
+    assert (found["backend"], found["fitted_cells"], found["judged"]) == ("tcp", 3 * 2 * 2, [])
+    rows = {row["cells_of"]: row["figures"][0] for row in found["rows"]}
+    assert rows == {"all": 6, FAST.name: 6, "toy": 6, "slow → fast": 6, "mode burst": 3, "mode single": 3}
 
 
 def test_the_table_goes_between_its_marks(
     run: SyntheticRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    begin, end = marks("emulated")
+    other = "\n".join(marks("computed"))
+    page.write_text(f"before\n{other}\n{begin}\nold\n{end}\nafter\n")
     assert _accuracy(run, "--link", SLOW_LINK.name, "--into", str(page)) == 0
     table = capsys.readouterr().out
-    assert page.read_text() == f"before\n{BEGIN}\n\n{table}\n{END}\nafter\n"
+    assert page.read_text() == f"before\n{other}\n{begin}\n\n{table}\n{end}\nafter\n"
     assert "| all | 6 |" in table
     page.write_text("no marks")
     assert _accuracy(run, "--link", SLOW_LINK.name, "--into", str(page)) == 2
     assert "to write between" in capsys.readouterr().err
+
+
+def test_bars_stand_beside_what_was_found(
+    run: SyntheticRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars = tmp_path / "bars.toml"
+    bars.write_text("[at_most]\nlatency_mape = 0.5\ninversions = 0\n[at_least]\ncells = 1000\n")
+    assert _accuracy(run, "--link", SLOW_LINK.name, "--bars", str(bars)) == 0
+    shown = capsys.readouterr().out
+    assert "2 of 3 bars met" in shown
+    assert "| latency MAPE | ≤ 50 % |" in shown
+    assert "| cells | ≥ 1000 | 6 | **not met** |" in shown
+
+
+def test_each_backend_has_a_fit_of_its_own(
+    synthetic: Callable[..., SyntheticRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = synthetic(modes=MODES, links=[SLOW_LINK, FAST], splits=(1, 2, 3))
+    made.write()
+    cells = made.folder / "cells.jsonl"
+    again = cells.read_text().replace("/tcp/", "/rpc/")
+    cells.write_text(cells.read_text() + again)
+    assert _accuracy(made, "--link", SLOW_LINK.name, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["backends"]
+    assert [(one["backend"], one["fitted_cells"], one["rows"][0]["figures"][0]) for one in found] == [
+        ("tcp", 12, 6), ("rpc", 12, 6)
+    ]  # fmt: skip
+    assert _accuracy(made, "--link", SLOW_LINK.name, "--backend", "rpc", "--json") == 0
+    assert [one["backend"] for one in json.loads(capsys.readouterr().out)["backends"]] == ["rpc"]
 
 
 @pytest.mark.parametrize(

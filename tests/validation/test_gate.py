@@ -228,3 +228,12 @@ def test_every_figure_is_there_in_a_full_report(tcp_run: Path, tmp_path: Path) -
     assert main(["report", str(tcp_run), "-o", str(tmp_path), "--resamples", "2"]) == 0
     report = json.loads((tmp_path / "report.json").read_bytes())
     assert [name for name, figure in FIGURES.items() if figure(report) is None] == []
+
+
+def test_an_error_within_the_noise_floor_is_none() -> None:
+    def report(mape: float, floor: float | None) -> dict[str, Any]:
+        return {"bases": [{"scores": {"latency": {"mape": mape, "noise_floor": floor}}}]}
+
+    beyond = FIGURES["latency_mape_beyond_noise"]
+    assert [beyond(report(0.08, floor)) for floor in (0.1, 0.06, None)] == [0.0, 0.08, 0.08]
+    assert beyond({"bases": []}) is None

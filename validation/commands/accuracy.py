@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from hwrun.records import read_run
-from paretosim.calibration import BACKENDS
+from hwrun.records import Run, read_run
+from paretosim.calibration import BACKENDS, Backend
 from paretosim.command_line import DONE
+from paretosim.errors import BadInputError
+from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
-from validation.accuracy import accuracy, as_markdown, write_into
-from validation.commands.calibrate import calibrate, the_backend
+from validation.accuracy import Accuracy, accuracy, as_markdown, write_into
+from validation.bars import read_bars
+from validation.commands.calibrate import calibrate
 from validation.fitting.fit import DEFAULT_CONFIDENCE
 
 
@@ -21,30 +26,59 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder that hwrun sweep wrote")
     parser.add_argument("--model", required=True, metavar="NAME", help="the model whose cells are fitted")
     parser.add_argument("--link", action="append", required=True, metavar="NAME", help="over this link; repeatable")
-    parser.add_argument("--backend", choices=BACKENDS, help="needed where runs hold several")
+    parser.add_argument(
+        "--backend",
+        action="append",
+        choices=BACKENDS,
+        help="of this one alone; repeatable (default all that runs hold)",
+    )
+    parser.add_argument("--bars", type=Path, metavar="FILE", help="TOML of bars to be held against, as gate takes it")
     parser.add_argument("--profiles", action="append", default=[], type=Path, metavar="DIR", help="searched first")
     parser.add_argument("--seed", type=int, default=0, help="of the fit's starts (default 0)")
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--into", type=Path, metavar="FILE", help="also write the table between its marks in this file")
-    output.add_argument("--json", action="store_true", help="print the table as one JSON object")
+    output.add_argument(
+        "--into", type=Path, metavar="FILE", help="also write the tables between their marks in this file"
+    )
+    output.add_argument("--json", action="store_true", help="print the tables as one JSON object")
 
 
 def run(arguments: Namespace) -> int:
     """Fit, judge and print."""
     store = ProfileStore(arguments.profiles)
+    bars = () if arguments.bars is None else read_bars(arguments.bars)
     runs = [read_run(folder) for folder in arguments.runs]
-    backend = the_backend(runs, arguments.backend)
-    found = accuracy(
-        runs, store, backend, model=arguments.model, links=arguments.link,
-        fit=lambda own: calibrate(
-            own, store, backend, name="fitted", confidence=DEFAULT_CONFIDENCE, seed=arguments.seed
-        ),
-    )  # fmt: skip
+    found = [
+        accuracy(
+            runs, store, backend, model=arguments.model, links=arguments.link, bars=bars,
+            fit=lambda own, of=backend: calibrate(  # type: ignore[misc]  # the loop's backend, as it is now
+                own, store, of, name="fitted", confidence=DEFAULT_CONFIDENCE, seed=arguments.seed
+            ),
+        )
+        for backend in _backends(runs, arguments.backend)
+    ]  # fmt: skip
     if arguments.json:
-        print(json.dumps(asdict(found), indent=1))
+        print(json.dumps({"schema_version": 1, "backends": [_as_object(one) for one in found]}, indent=1))
         return DONE
-    text = as_markdown(found)
-    print(text, end="")
+    print(as_markdown(found), end="")
     if arguments.into is not None:
-        write_into(arguments.into, text)
+        write_into(arguments.into, found)
     return DONE
+
+
+def _backends(runs: Sequence[Run], asked: list[Backend] | None) -> list[Backend]:
+    """The backends to judge: those that are asked for, or all of the runs' done cells.
+
+    Raises
+    ------
+    BadInputError : there is none.
+    """
+    if asked is not None:
+        return list(dict.fromkeys(asked))
+    held = {Plan.parse(cell.plan).backend for run in runs for cell in run.cells if cell.status == "done"}
+    if not held:
+        raise BadInputError("accuracy: the runs hold no done cell; resume the sweep first")
+    return [backend for backend in BACKENDS if backend in held]
+
+
+def _as_object(found: Accuracy) -> dict[str, Any]:
+    return {**asdict(found), "judged": [{**asdict(one), "passed": one.passed} for one in found.judged]}
