@@ -384,7 +384,7 @@ def read_run(folder: Path) -> Run:
             f"{folder}: holds no {MANIFEST_NAME} ({error.strerror}); expected a folder that hwrun sweep wrote"
         ) from error
     except msgspec.DecodeError as error:
-        raise RecordError(f"{folder / MANIFEST_NAME}: {error}") from error
+        raise RecordError(f"{folder / MANIFEST_NAME}: {error}; expected one that hwrun sweep wrote, whole") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise RecordError(f"{folder}: schema_version: got {manifest.schema_version}, expected {SCHEMA_VERSION}")
     cells, dropped_cells = _read_lines(folder / CELLS_NAME, Cell)
@@ -411,7 +411,10 @@ def _read_lines(path: Path, kind: type[_Line]) -> tuple[list[_Line], int]:
         try:
             found.append(msgspec.json.decode(line, type=kind))
         except msgspec.ValidationError as error:
-            raise RecordError(f"{path}, line {number}: {error}") from error
+            raise RecordError(
+                f"{path}, line {number}: {error}; expected a record of this version of hwrun sweep; take the line out"
+                " or measure again"
+            ) from error
         except msgspec.DecodeError:
             dropped += 1
     return found, dropped

@@ -65,14 +65,25 @@ class Condition:
     speed: float
 
     def __str__(self) -> str:
-        parts = [f"{self.model}, {' → '.join(self.devices)}, {self.link_name}, {self.mode}, batch {self.batch}"]
+        return ", ".join(text for _, text in self.parts)
+
+    @property
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """What it is in words, piece by piece with the name of each; usual ones are left out."""
+        parts = [
+            ("model", self.model),
+            ("devices", " → ".join(self.devices)),
+            ("link", self.link_name),
+            ("mode", str(self.mode)),
+            ("batch", f"batch {self.batch}"),
+        ]
         if (self.source, self.sink) != ("stage1", "last"):
-            parts.append(f"source {self.source}, sink {self.sink}")
-        parts += [f"TCP {self.tcp_state}"] if self.tcp_state != "warm" else []
-        parts += [self.backend] if self.backend != "tcp" else []
-        parts += [f"{self.workers} workers"] if self.workers != "overlapped" else []
-        parts += [f"hosts {', '.join(self.hosts)}"] if len(set(self.hosts)) < len(self.hosts) else []
-        return ", ".join(parts)
+            parts.append(("ends", f"source {self.source}, sink {self.sink}"))
+        parts += [("tcp", f"TCP {self.tcp_state}")] if self.tcp_state != "warm" else []
+        parts += [("backend", self.backend)] if self.backend != "tcp" else []
+        parts += [("workers", f"{self.workers} workers")] if self.workers != "overlapped" else []
+        parts += [("hosts", f"hosts {', '.join(self.hosts)}")] if len(set(self.hosts)) < len(self.hosts) else []
+        return tuple(parts)
 
     @property
     def link_asked(self) -> Link | None:

@@ -5,13 +5,20 @@ one placement of processes, one boot, one day, and its repeats share it. Otherwi
 and the report says so; batches within a repeat never are, for they are not independent of each other. Cells stay
 as they are: an interval says what noise does to a score of these cells, not what other cells would have shown.
 
+An error is an absolute value, which noise only adds to, and a resample holds that noise once more than the measurement
+does. So the middle of the resampled scores is no estimate of anything, and their percentiles may miss even the score
+itself; what they show is how far it moves. Intervals of errors are therefore the deviations of the resampled scores
+from their mean, around the score. They hold what the same measurement would show on average, its noise included. Of
+whole runs, R of them, resamples spread by √((R − 1) / R) too little, which is put right.
+
 Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 6, 8.4 and 13.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -49,12 +56,14 @@ class Draws:
     """What was drawn: per cell, which of its repeats each resample holds.
 
     `indices[c]` is of shape (resamples, drawn): places in the cell's values, −1 for none. `level` says what was
-    drawn, "nothing" where every cell has one repeat, so that no interval exists.
+    drawn, "nothing" where every cell has one repeat, so that no interval exists. `widening` is what deviations are
+    multiplied by, as few runs spread too little when drawn again.
     """
 
     level: Level
     confidence: float
     indices: tuple[NDArray[np.int64], ...]
+    widening: float = 1.0
 
     def medians(self, values: Sequence[Sequence[float]]) -> Array:
         """Each resample's measured values, (resamples, cells); NaN where a resample holds no repeat of a cell."""
@@ -63,7 +72,7 @@ class Draws:
 
     def of(self, cells: Sequence[int]) -> Draws:
         """Those of some cells alone."""
-        return Draws(self.level, self.confidence, tuple(self.indices[cell] for cell in cells))
+        return replace(self, indices=tuple(self.indices[cell] for cell in cells))
 
     def interval(self, scores: Array) -> tuple[float, float] | None:
         """The middle `confidence` of a score's resamples, (resamples,); None where nothing was drawn or known."""
@@ -73,6 +82,19 @@ class Draws:
         tail = (1 - self.confidence) / 2
         low, high = np.quantile(known, (tail, 1 - tail))
         return float(low), float(high)
+
+    def around(self, score: float, scores: Array, *, least: float = 0.0, most: float = math.inf) -> tuple[float, float]:
+        """How far a score of errors moves: the middle `confidence` of its resamples about their mean, put around it.
+
+        Parameters
+        ----------
+        scores : (resamples,), none of them NaN.
+        least, most : what the score cannot fall below or exceed.
+        """
+        tail = (1 - self.confidence) / 2
+        low, high = self.widening * (np.quantile(scores, (tail, 1 - tail)) - scores.mean())
+        # The mean of resamples is not their median: an interval that left out the score itself would say nothing.
+        return max(least, score + min(float(low), 0.0)), min(most, score + max(float(high), 0.0))
 
     def intervals(self, scores: Mapping[str, Array]) -> dict[str, tuple[float, float]]:
         """Those that exist, by the score's name."""
@@ -94,7 +116,8 @@ def draw(runs: Sequence[Sequence[str]], resampling: Resampling) -> Draws:
     if runs and all(len(set(of_cell)) > 1 for of_cell in runs):
         names = list(dict.fromkeys(run for of_cell in runs for run in of_cell))
         chosen = random.integers(0, len(names), (resampling.resamples, len(names)))
-        return Draws("runs", resampling.confidence, tuple(_of_runs(of_cell, names, chosen) for of_cell in runs))
+        indices = tuple(_of_runs(of_cell, names, chosen) for of_cell in runs)
+        return Draws("runs", resampling.confidence, indices, math.sqrt(len(names) / (len(names) - 1)))
     indices = tuple(random.integers(0, len(cell), (resampling.resamples, len(cell))) for cell in runs)
     level: Level = "repeats" if any(len(of_cell) > 1 for of_cell in runs) else "nothing"
     return Draws(level, resampling.confidence, indices)

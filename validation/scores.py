@@ -5,6 +5,7 @@ Errors are relative to the measurement and signed: (predicted − measured) / me
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,12 @@ def error_score(
     intervals = {}
     if resampled is not None and resampled[0].level != "nothing":
         draws, drawn = resampled
-        intervals = draws.intervals(_resampled_scores(drawn))
+        intervals = {
+            name: draws.around(
+                found[name], scores, least=-math.inf if name == "bias" else 0.0, most=_MOST.get(name, math.inf)
+            )
+            for name, scores in _resampled_scores(drawn).items()
+        }
     return ErrorScore(
         cells=len(errors),
         mape=found["mape"],
@@ -93,6 +99,10 @@ _SCORES: dict[str, Callable[[Array], Array]] = {
     "bias": lambda errors: np.asarray(np.nanmedian(errors, axis=1)),
     "within": _within,
 }
+
+
+# What no share exceeds.
+_MOST = {"within": 1.0}
 
 
 def _resampled_scores(errors: Array) -> dict[str, Array]:

@@ -142,4 +142,6 @@ def _uncounted(assessment: Assessment) -> str:
         if (number := sum(entry.status == status for entry in joined.unjoined))
     ]
     counts += [f"{joined.missing} planned but not recorded"] if joined.missing else []
+    dropped = sum(run.dropped_lines for run in joined.runs)
+    counts += [f"{count(dropped, 'unreadable line')} of cells.jsonl"] if dropped else []
     return f"Not in these numbers: {', '.join(counts)}." if counts else ""

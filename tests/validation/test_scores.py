@@ -45,14 +45,15 @@ def test_a_cell_off_by_exactly_the_limit_is_within_it() -> None:
     assert found.within == pytest.approx(2 / 3)
 
 
-def test_intervals_are_the_score_of_every_resample() -> None:
-    """Of one cell with two repeats, a draw is (1, 1), (1, 2) or (2, 2): errors of 1, 1/3 or 0."""
+def test_intervals_are_how_far_the_scores_of_resamples_lie_from_their_mean() -> None:
+    """Of one cell with two repeats, a draw is (1, 1), (1, 2) or (2, 2): errors of 1, 1/3 or 0, on average 5/12."""
     quantities = [quantity([1.0, 2.0], [], 2.0)]
-    found = quantity_score(quantities, [2.0], draw([["a", "a"]], Resampling(400)))
+    found = quantity_score(quantities, [2.0], draw([["a", "a"]], Resampling(4000)))
     assert found is not None
     assert found.mape == pytest.approx(1 / 3)
-    assert found.intervals["mape"] == (pytest.approx(0.0), pytest.approx(1.0))
-    assert found.intervals["within"] == (0.0, 1.0)
+    assert found.intervals["mape"] == (0.0, pytest.approx(1 / 3 + 1 - 5 / 12, abs=0.02))
+    # A quarter of the draws is exact, and so within 10 %.
+    assert found.intervals["within"] == (0.0, pytest.approx(0.75, abs=0.02))
 
 
 def test_intervals_of_many_cells_against_drawing_by_hand() -> None:
@@ -65,7 +66,38 @@ def test_intervals_of_many_cells_against_drawing_by_hand() -> None:
     for k in range(200):
         medians = [np.median([cell.values[i] for i in draws.indices[n][k]]) for n, cell in enumerate(cells)]
         by_hand.append(np.percentile([abs(1.02 - m) / m for m in medians], 90))
-    assert found.intervals["p90"] == pytest.approx(np.quantile(by_hand, (0.025, 0.975)).tolist())
+    expected = found.p90 + np.quantile(by_hand, (0.025, 0.975)) - np.mean(by_hand)
+    assert found.intervals["p90"] == pytest.approx(expected.tolist())
+
+
+def test_of_whole_runs_the_spread_that_few_of_them_lack_is_put_right() -> None:
+    quantities = [quantity([1.0, 1.2], [], 2.0)]
+    repeats, runs = (
+        quantity_score(quantities, [2.0], draw([own], Resampling(4000))) for own in (["a", "a"], ["a", "b"])
+    )
+    assert repeats is not None
+    assert runs is not None
+    widths = [found.intervals["bias"][1] - found.intervals["bias"][0] for found in (repeats, runs)]
+    assert widths[1] / widths[0] == pytest.approx(2**0.5, rel=0.02)
+
+
+def test_an_interval_of_mape_holds_what_the_same_measurement_shows_on_average() -> None:
+    """Errors of half the noise: percentiles of resamples, which hold the noise twice, hold it in one case of four."""
+    random = np.random.default_rng(11)
+    errors = random.normal(0.0, 0.005, 20)
+
+    def measured() -> np.ndarray:
+        return random.normal(1.0, 0.01, (5, 20))
+
+    shown = np.mean([np.abs((1 + errors) / np.median(measured(), axis=0) - 1).mean() for _ in range(2000)])
+    held = 0
+    for trial in range(150):
+        cells = [quantity(own.tolist(), [], 1.0) for own in measured().T]
+        draws = draw([["a"] * 5] * 20, Resampling(200, trial, 0.9))
+        found = quantity_score(cells, (1 + errors).tolist(), draws)
+        assert found is not None
+        held += found.intervals["mape"][0] <= shown <= found.intervals["mape"][1]
+    assert held / 150 == pytest.approx(0.92, abs=0.07)
 
 
 def test_what_cannot_be_compared_takes_no_part() -> None:

@@ -93,17 +93,11 @@ def judge(evidence: Evidence, rpc: Calibration | None = None) -> Judgement:
 
 
 def _show(found: Judgement) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    from validation.report.text import as_rich
+    from validation.report.terminal import console_for_tables, print_table
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 180  # a file or a pipe has no width: let no column be cut
-    console.print(Text(found.verdict, style="bold"), soft_wrap=True)
+    console = console_for_tables()
+    console.print(Text(found.verdict, style="bold"), soft_wrap=not console.is_terminal)
     for table in tables_of(found):
-        console.print()
-        console.print(as_rich(table))
-        if table.note:
-            console.print(Text(table.note, style="dim"))
+        print_table(console, table, elsewhere="docs/published.md")

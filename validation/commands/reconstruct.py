@@ -16,10 +16,10 @@ from validation.errors import MissingExtraError
 from validation.left_out import StageFit, median_error
 from validation.published import PublishedRow, StageTime, read_published
 from validation.reconstruct import GPU, PI, Reconstruction, reconstruct
+from validation.report.tables import Column, Table
+from validation.report.terminal import console_for_tables, print_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from paretosim.block import Model
 
 _SCHEMA_VERSION = 1
@@ -169,12 +169,12 @@ def _medians(reconstruction: Reconstruction) -> list[tuple[str, str, float, floa
 
 
 def _show(reconstruction: Reconstruction, rows: Sequence[PublishedRow], paths: Sequence[Path]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(width=None if Console().is_terminal else 120, highlight=False)
-    console.print(_rows_table(reconstruction, rows))
-    console.print(_medians_table(reconstruction))
+    console = console_for_tables()
+    print_table(console, _rows_table(reconstruction, rows), elsewhere="--json")
+    print_table(console, _medians_table(reconstruction))
+    console.print()
     law = reconstruction.judged.fit.law
     ridge = reconstruction.judged.regularisation
     lines = [
@@ -196,42 +196,37 @@ def _show(reconstruction: Reconstruction, rows: Sequence[PublishedRow], paths: S
 
 
 def _rows_table(reconstruction: Reconstruction, rows: Sequence[PublishedRow]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title="Published stage times, seconds per batch of 8", box=box.SIMPLE_HEAD, title_justify="left")
-    for heading in ("model", "table"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("P", "split", "stage", "published", "fitted", "error", "left out", "error"):
-        table.add_column(heading, justify="right")
-    table.add_column("flags")
+    found = []
     for stage in _in_row_order(reconstruction, rows):
         row = stage.time.row
-        table.add_row(
-            row.model,
-            row.table,
-            str(row.index),
-            str(row.split),
-            str(stage.time.stage),
-            f"{stage.time.seconds:.3f}",
-            f"{stage.fitted_s:.3f}",
-            f"{stage.fitted_error:+.1%}",
-            f"{stage.left_out_s:.3f}",
-            f"{stage.left_out_error:+.1%}",
-            " ".join(_FLAGS[kind] for kind in _kinds(reconstruction, stage.time)),
-        )
-    return table
+        found.append(
+            (
+                row.model, row.table, str(row.index), str(row.split), str(stage.time.stage),
+                f"{stage.time.seconds:.3f}", f"{stage.fitted_s:.3f}", f"{stage.fitted_error:+.1%}",
+                f"{stage.left_out_s:.3f}", f"{stage.left_out_error:+.1%}",
+                " ".join(_FLAGS[kind] for kind in _kinds(reconstruction, stage.time)),
+            )
+        )  # fmt: skip
+    return Table(
+        "Published stage times, seconds per batch of 8",
+        (
+            Column("model", words=True), Column("table", words=True), Column("P"), Column("split"), Column("stage"),
+            Column("published"), Column("time", "fitted", priority=1), Column("error", "fitted"),
+            Column("time", "left out", priority=1), Column("error", "left out"), Column("flags", words=True),
+        ),
+        tuple(found),
+    )  # fmt: skip
 
 
 def _medians_table(reconstruction: Reconstruction) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title="Median absolute errors", box=box.SIMPLE_HEAD, title_justify="left")
-    for heading in ("device", "model"):
-        table.add_column(heading)
-    for heading in ("stages", "fitted", "left out"):
-        table.add_column(heading, justify="right")
-    for device, model, fitted, left_out, count in _medians(reconstruction):
-        table.add_row(device, model, str(count), f"{fitted:.1%}", f"{left_out:.1%}")
-    return table
+    return Table(
+        "Median absolute errors",
+        (
+            Column("device", words=True), Column("model", words=True), Column("stages"), Column("fitted"),
+            Column("left out"),
+        ),
+        tuple(
+            (device, model, str(count), f"{fitted:.1%}", f"{left_out:.1%}")
+            for device, model, fitted, left_out, count in _medians(reconstruction)
+        ),
+    )  # fmt: skip

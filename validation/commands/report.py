@@ -24,6 +24,7 @@ from validation.hold_out import WAYS
 from validation.join import Joined, join
 from validation.report.as_json import as_json
 from validation.report.page import as_html
+from validation.report.terminal import console_for_tables
 from validation.report.text import as_markdown, show
 from validation.resampling import DEFAULT_RESAMPLING, Resampling
 
@@ -93,7 +94,7 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         sys.stdout.write(as_json(assessment).decode())
     else:
-        _show(assessment)
+        show(assessment, console_for_tables())
     if unwritten is not None:
         raise unwritten
     print(f"report: {page}", file=sys.stderr if arguments.json else sys.stdout)
@@ -162,12 +163,3 @@ def write_report(assessment: Assessment, output: Path) -> None:
             (output / name).write_bytes(content)
     except OSError as error:
         raise BadInputError(f"-o: {output} cannot be written: {error.strerror}; name another with -o DIR") from error
-
-
-def _show(assessment: Assessment) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160  # a file or a pipe has no width: let no column be cut
-    show(assessment, console)

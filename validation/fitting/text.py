@@ -2,68 +2,52 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from paretosim.calibration import Calibration
 from paretosim.units import format_duration, format_number
 from validation.fitting.fit import Fitted, FittedParameter
+from validation.report.tables import Column, Table
+from validation.report.terminal import console_for_tables, print_table
 from validation.scores import ErrorScore, Scores
-from validation.wording import percent
+from validation.wording import NONE, percent
 
 _DRAWN = {
     "runs": "whole runs drawn again",
-    "repeats": "repeats of each cell drawn again, as there is one run",
+    "repeats": "repeats of each cell drawn again, as not every cell was measured in two runs",
     "cells": "cells drawn again, as there is one repeat of each",
 }
 
 
 def show(fitted: Fitted, scores: tuple[Scores | None, Scores], calibration: Calibration) -> None:
     """Print the parameters, the phases and the errors before and after."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160  # a file or a pipe has no width: let no column be cut
-    level = calibration.interval_level or 0.0
-    console.print(_parameters(fitted, level))
-    probed = fitted.probed
-    if probed is not None:
-        console.print(
-            Text(
-                f"The probe's own message and its answer took {format_duration(probed.per_message_s, digits=3)}, by"
-                " threads that answer at once; those of a pipeline have slept, and take longer to wake.",
-                style="dim",
-            ),
-            soft_wrap=True,
-        )
-    console.print(
-        Text(
-            f"{fitted.agreeing} of {fitted.starts} starts agree; intervals of {level:.0%}: {_DRAWN[fitted.drawn]}.",
-            style="dim",
-        ),
-        soft_wrap=True,
-    )
+    console = console_for_tables()
+    for table in (_parameters(fitted, calibration.interval_level or 0.0), _phases(fitted), _errors(*scores)):
+        print_table(console, table, elsewhere="--json")
     console.print()
-    console.print(_phases(fitted))
-    console.print()
-    console.print(_errors(*scores))
 
 
 def _parameters(fitted: Fitted, level: float) -> Table:
-    table = _table("Parameters")
-    for heading, justify in (
-        ("parameter", "left"),
-        ("value", "right"),
-        (f"{level:.0%} interval", "right"),
-        ("known", "left"),
-        ("", "left"),
-    ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    rows, reasons = [], []
     for parameter in fitted.parameters:
         interval = parameter.interval
-        ends = "–" if interval is None else f"{_value(parameter, interval[0])} … {_value(parameter, interval[1])}"
-        table.add_row(parameter.path, _value(parameter, parameter.value), ends, parameter.known, parameter.why)
-    return table
+        ends = NONE if interval is None else f"{_value(parameter, interval[0])} … {_value(parameter, interval[1])}"
+        rows.append((_short(parameter.path), _value(parameter, parameter.value), ends, parameter.known))
+        reasons += [f"{_short(parameter.path)}: {_short(parameter.why)}."] if parameter.why else []
+    notes = [f"{fitted.agreeing} of {fitted.starts} starts agree; intervals of {level:.0%}: {_DRAWN[fitted.drawn]}."]
+    notes += ["*: of any device."] if any(row[0].startswith("*.") for row in rows) else []
+    if fitted.probed is not None:
+        notes.append(
+            f"The probe's own message and its answer took {format_duration(fitted.probed.per_message_s, digits=3)}, by"
+            " threads that answer at once; those of a pipeline have slept, and take longer to wake."
+        )
+    columns = (
+        Column("parameter", words=True), Column("value"), Column(f"{level:.0%} interval"), Column("known", words=True),
+    )  # fmt: skip
+    return Table("Parameters", columns, tuple(rows), (*reasons, *notes))
+
+
+def _short(text: str) -> str:
+    """Paths without where they stand in the file."""
+    return text.replace("devices.", "")
 
 
 def _value(parameter: FittedParameter, value: float | None) -> str:
@@ -77,31 +61,35 @@ def _value(parameter: FittedParameter, value: float | None) -> str:
 
 
 def _phases(fitted: Fitted) -> Table:
-    table = _table("Phases: median size of relative errors on the fitted cells")
-    for heading in ("phase", "times", "before", "after"):
-        table.add_column(heading, justify="left" if heading == "phase" else "right")
-    for phase in fitted.phases:
-        table.add_row(phase.phase, str(phase.observations), percent(phase.before), percent(phase.after))
-    return table
+    return Table(
+        "Phases: median size of relative errors on the fitted cells",
+        (Column("phase", words=True), Column("times"), Column("before"), Column("after")),
+        tuple(
+            (phase.phase, str(phase.observations), percent(phase.before), percent(phase.after))
+            for phase in fitted.phases
+        ),
+    )
 
 
 def _errors(before: Scores | None, after: Scores) -> Table:
-    table = _table("Predictions of the fitted cells: what the fit was made on, and no test of it")
-    for heading in ("quantity", "cells", "MAPE before", "MAPE after", "P90 before", "P90 after", "noise floor"):
-        table.add_column(heading, justify="left" if heading == "quantity" else "right")
+    rows = []
     for name in ("latency", "throughput", "transfer"):
         found: ErrorScore | None = getattr(after, name)
         if found is None:
             continue
         was: ErrorScore | None = None if before is None else getattr(before, name)
-        table.add_row(
-            name, str(found.cells), percent(was.mape) if was else "–", percent(found.mape),
-            percent(was.p90) if was else "–", percent(found.p90), percent(found.noise_floor),
+        rows.append(
+            (
+                name, str(found.cells), percent(was.mape) if was else NONE, percent(found.mape),
+                percent(was.p90) if was else NONE, percent(found.p90), percent(found.noise_floor),
+            )
         )  # fmt: skip
-    return table
-
-
-def _table(title: str) -> Table:
     return Table(
-        title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, header_style="bold"
+        "Predictions of the fitted cells: what the fit was made on, and no test of it",
+        (
+            Column("quantity", words=True), Column("cells"),
+            *(Column(when, score) for score in ("MAPE", "P90") for when in ("before", "after")),
+            Column("noise floor"),
+        ),
+        tuple(rows),
     )  # fmt: skip

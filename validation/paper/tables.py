@@ -14,7 +14,7 @@ from validation.paper.backends import BackendComparison
 from validation.paper.claims import OUTCOMES, Claim
 from validation.paper.rows import RowVerdict
 from validation.published import DEVICES
-from validation.report.tables import Table
+from validation.report.tables import Column, Table, words
 from validation.report.text import markdown_table, plain
 from validation.wording import duration, percent, signed
 
@@ -87,17 +87,25 @@ def stage_table(found: Judgement) -> Table:
                 f"{entry.network_s:.3f}", signed(entry.network_error), "beats the wire" if beats else "",
             )
         )  # fmt: skip
-    headings = ("table", "row", "split", *(
-        f"stage {k} {what}" for k in (1, 2) for what in ("published, s", "left out, s", "error", "error if fitted")
-    ), "network published, s", "wire and delay, s", "error", "note")  # fmt: skip
+    columns = (
+        Column("table", words=True), Column("row", words=True), Column("split"),
+        *(
+            Column(heading, f"stage {k}", priority=priority)
+            for k in (1, 2)
+            for heading, priority in (("published, s", 2), ("left out, s", 3), ("error", 0), ("error if fitted", 4))
+        ),
+        Column("published, s", "network", priority=2), Column("wire and delay, s", "network", priority=3),
+        Column("error", "network"), Column("note", words=True, priority=1),
+    )  # fmt: skip
     return Table(
         "Every row",
-        headings,
+        columns,
         tuple(rows),
-        "left out: predicted by a fit that never saw the row; fitted errors beside it flatter. Network: x + d at 1"
-        " Gbit/s; the published times start after the header was read, so they omit propagation and what was already"
-        " buffered, and hold the receiver's reading: they are not fitted on.",
-        frozenset({"table", "row", "note"}),
+        (
+            "Left out: predicted by a fit that never saw the row; fitted errors beside it flatter. Network: x + d at 1"
+            " Gbit/s; the published times start after the header was read, so they omit propagation and what was"
+            " already buffered, and hold the receiver's reading: they are not fitted on.",
+        ),
     )
 
 
@@ -114,29 +122,28 @@ def standing_table(found: Judgement) -> Table:
     return Table(
         "The published splits among all",
         (
-            "table", "row", "images/s", "latency", "rank in throughput", "behind the best", "rank in latency",
-            "behind the best", "profiles' error", "standing",
+            Column("table", words=True), Column("row", words=True), Column("images/s", priority=2),
+            Column("latency", priority=2), Column("rank", "in throughput"), Column("behind the best", "in throughput"),
+            Column("rank", "in latency"), Column("behind the best", "in latency"),
+            Column("profiles' error", priority=1), Column("standing", words=True),
         ),
         tuple(rows),
-        "all rows are said to be on the front. Predicted without the row as the paper ran it: bursts of 8 batches,"
+        ("All rows are said to be on the front. Predicted without the row as the paper ran it: bursts of 8 batches,"
         " serial workers, interior splits that its programs offer, latency from the start of stage 1. Near the"
-        " front: on it once made better by the profiles' error.",
-        frozenset({"table", "row", "standing"}),
+        " front: on it once made better by the profiles' error.",),
     )  # fmt: skip
 
 
 def claim_table(found: Judgement) -> Table:
     """Every claim with its outcome and arithmetic."""
     rows = tuple((c.outcome, c.section, c.says, c.about, c.arithmetic) for c in found.claims)
-    headings = ("outcome", "where", "the paper says", "of", "arithmetic")
-    return Table("Claims", headings, rows, text_columns=frozenset(headings))
+    return Table("Claims", words("outcome", "where", "the paper says", "of", "arithmetic"), rows)
 
 
 def contradiction_table(found: Judgement) -> Table:
     """Rows that contradict each other or physics."""
     rows = tuple((_CONTRADICTIONS[entry.kind], entry.model, entry.arithmetic) for entry in found.contradictions)
-    headings = ("what", "model", "arithmetic")
-    return Table("Contradictions in the tables", headings, rows, text_columns=frozenset(headings))
+    return Table("Contradictions in the tables", words("what", "model", "arithmetic"), rows)
 
 
 def tables_of(found: Judgement) -> Iterator[Table]:
@@ -162,7 +169,7 @@ def as_markdown(found: Judgement) -> str:
     ]
     for table in tables_of(found):
         parts += [f"## {plain(table.title)}", markdown_table(table)]
-        parts += [plain(table.note[:1].upper() + table.note[1:])] if table.note else []
+        parts += [plain(table.told)] if table.told else []
     parts += [
         "## What is not judged",
         "CPU, GPU and memory percentages beyond which device is busy, accuracies, and the curves of figures 2 to 7,"

@@ -6,8 +6,9 @@ from paretosim.units import format_bytes, format_rate
 from validation.assessment import Assessment, ConditionAssessment, basis_of
 from validation.comparing import Comparison
 from validation.measured import Quantity
+from validation.report.labels import Labels
 from validation.report.score_tables import membership
-from validation.report.tables import Table
+from validation.report.tables import Column, Table
 from validation.wording import NONE, duration, percent, signed
 
 ONE_REPEAT = "†"
@@ -39,21 +40,23 @@ def cell_table(found: ConditionAssessment) -> Table:
     return Table(
         str(found.joined.condition),
         (
-            "split", "front", "p(front)", "repeats", "latency measured", "predicted", "error", "noise floor",
-            "images/s measured", "predicted", "error", "noise floor", "transfer error", "predicted to bind", "output",
-            "overruns", "stages", "prediction",
+            Column("split"), Column("front", words=True), Column("p(front)", priority=3),
+            Column("repeats", priority=6, once=True),
+            Column("measured", "latency"), Column("predicted", "latency", priority=2), Column("error", "latency"),
+            Column("noise floor", "latency", priority=1),
+            Column("measured", "images/s"), Column("predicted", "images/s", priority=2), Column("error", "images/s"),
+            Column("noise floor", "images/s", priority=1),
+            Column("transfer error", priority=4, once=True),
+            Column("predicted to bind", words=True, priority=5, once=True),
+            Column("output", words=True, priority=7, once=True), Column("overruns", words=True, priority=8, once=True),
+            Column("stages", words=True, priority=9, once=True),
+            Column("prediction", words=True, priority=9, once=True),
         ),
         tuple(rows),
-        " ".join(
-            [
-                "error = (predicted − measured) / measured; front: ◆ predicted and measured, ◇ predicted only, ●"
-                " measured only; p(front): share of resamples with the split on the measured front; output equal:"
-                " bit for bit that of the unsplit model.",
-                *([f"{ONE_REPEAT} one repeat: the spread of its batches, not between repeats."] if once else []),
-                _rests_on(found),
-            ]
-        ),
-        frozenset({"front", "predicted to bind", "output", "overruns", "stages", "prediction"}),
+        _rests_on(found),
+        "Error = (predicted − measured) / measured; front: ◆ predicted and measured, ◇ predicted only, ● measured"
+        " only; p(front): share of resamples with the split on the measured front; output equal: bit for bit that of"
+        " the unsplit model." + (f" {ONE_REPEAT} one repeat: the spread of its batches, not between repeats." * once),
     )  # fmt: skip
 
 
@@ -77,7 +80,7 @@ def _overruns(cell: Comparison) -> str:
     return f"{cell.overruns} of {sum(repeat.stage_runs for repeat in cell.repeats)}" if cell.overruns else "none"
 
 
-def _rests_on(found: ConditionAssessment) -> str:
+def _rests_on(found: ConditionAssessment) -> tuple[str, ...]:
     """What the prediction of a condition rests on."""
     inputs = found.joined.inputs
     kinds = {device.name: kind for device, kind in zip(inputs.devices, inputs.timing_kinds, strict=True)}
@@ -89,20 +92,22 @@ def _rests_on(found: ConditionAssessment) -> str:
     calibrated = sorted(
         {c.inputs.calibration.name for c in found.joined.comparisons if c.inputs.calibration is not None}
     )
-    with_ = f" Calibration: {', '.join(calibrated)}." if calibrated else ""
-    notes = "".join(f" {note[0].upper()}{note[1:]}." for note in found.joined.notes)
-    return f"Timings: {stated}.{with_}{notes}"
+    return (
+        f"Timings: {stated}.",
+        *([f"Calibration: {', '.join(calibrated)}."] if calibrated else []),
+        *(f"{note[0].upper()}{note[1:]}." for note in found.joined.notes),
+    )
 
 
 def phase_table(found: ConditionAssessment) -> Table:
     """Where the time goes, phase by phase: medians of the batches that the latency was taken of."""
     stages = len(found.joined.condition.devices)
-    headings = ["split", "sent a batch"]
+    columns = [Column("split"), Column("sent a batch")]
     for k in range(stages):
-        headings += [f"stage {k + 1} measured", "predicted", "error"]
+        columns += [Column(what, f"stage {k + 1}") for what in ("measured", "predicted", "error")]
         if k < stages - 1:
             hop = "transfer" if stages == 2 else f"transfer {k + 1}"
-            headings += [f"{hop} measured", "predicted", "error", "noise floor"]
+            columns += [Column(what, hop) for what in ("measured", "predicted", "error", "noise floor")]
     rows = []
     for cell in found.joined.comparisons:
         row = [cell.label, ", ".join(format_bytes(size) for size in cell.predicted.activation_bytes)]
@@ -115,12 +120,12 @@ def phase_table(found: ConditionAssessment) -> Table:
     control_s = found.joined.inputs.control_delay_s
     return Table(
         f"Phases: {found.joined.condition}",
-        (*headings, "rest"),
+        (*columns, Column("rest")),
         tuple(rows),
-        "transfer: from a stage starting to send until the next one holds the last byte, predicted as serialisation +"
+        (f"The control delay alone is {duration(control_s)}.",),
+        "Transfer: from a stage starting to send until the next one holds the last byte, predicted as serialisation +"
         " stalls of a cold connection + one-way delay + what a calibration says of messages. rest: latency that neither"
-        " stages nor transfers explain (dispatch, hand-over, the result's way back); the control delay alone is"
-        f" {duration(control_s)}.",
+        " stages nor transfers explain (dispatch, hand-over, the result's way back).",
     )
 
 
@@ -133,12 +138,13 @@ def _phase(quantity: Quantity | None) -> tuple[str, str, str]:
 def link_table(assessment: Assessment) -> Table:
     """Links as asked for, as probed, and as predicted with."""
     rows = []
+    labels = Labels.of(assessment.conditions)
     for found in assessment.conditions:
         joined = found.joined
         for hop, (check, link) in enumerate(zip(joined.link_checks, joined.inputs.links, strict=True), start=1):
             rows.append(
                 (
-                    str(joined.condition), str(hop), ", ".join(check.media) or "not probed", str(check.probes),
+                    labels[found], str(hop), ", ".join(check.media) or "not probed", str(check.probes),
                     _rate(check.goodput_asked_bps), _rate(check.goodput_measured_bps), signed(check.goodput_deviation),
                     duration(check.rtt_asked_s), duration(check.rtt_measured_s), signed(check.rtt_deviation),
                     f"{_rate(link.rate_bps)}, {duration(link.one_way_delay_s)}, {link.header_bytes} B headers"
@@ -146,17 +152,18 @@ def link_table(assessment: Assessment) -> Table:
                     NONE if check.goodput_asked_bps is None else ", ".join(check.flags) or "none",
                 )
             )  # fmt: skip
-    words = frozenset({"condition", "medium", "predicted with", "misses by more than 5 %"})
     return Table(
         "Links, asked for and probed",
         (
-            "condition", "hop", "medium", "probes", "goodput asked", "probed", "off by", "RTT asked", "probed", "off"
-            " by",
-            "predicted with", "misses by more than 5 %",
+            Column("condition", words=True), Column("hop", once=True), Column("medium", words=True), Column("probes"),
+            *(Column(what, of) for of in ("goodput", "round trip") for what in ("asked", "probed", "off by")),
+            Column("predicted with", words=True), Column("misses by more than 5 %", words=True),
         ),
         tuple(rows),
-        "goodput asked is the rate less headers; probed values are medians over the probes of the cells.",
-        words,
+        (
+            *labels.notes,
+            "Goodput asked for is the rate less headers; probed values are medians over the probes of the cells.",
+        ),
     )  # fmt: skip
 
 

@@ -156,8 +156,8 @@ def residual_figure(assessment: Assessment, identifier: str) -> Figure:
         )
         for column, (label, value) in enumerate(variables):
             placed = [(x, c, q, error) for c, q, error in found if (x := value(c)) is not None]
-            if not placed:
-                continue
+            if len({x for x, *_ in placed}) < 2:
+                continue  # what never changes explains nothing
             panel = Panel(
                 scale_over([x for x, *_ in placed]), y,
                 x_label=label, y_label=f"error of {name}, %", size=(330.0, 230.0),

@@ -9,25 +9,36 @@ from paretosim.plan import Plan
 from validation.assessment import Assessment, ConditionAssessment
 from validation.comparing import Comparison
 from validation.join import Unjoined
-from validation.report.tables import Table
+from validation.report.tables import Column, Table, words
 from validation.scores import WITHIN
-from validation.wording import percent
+from validation.wording import NONE, percent
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def unjoined_table(assessment: Assessment) -> Table:
-    """Cells that are not compared, each with its reason and remedy; alike ones in one row."""
-    groups: dict[tuple[str, ...], list[str]] = {}
+    """Cells that are not compared, with reason and remedy; those of one model, link and reason in one row."""
+    groups: dict[tuple[str, ...], list[Unjoined]] = {}
     for entry in assessment.joined.unjoined:
-        key = (entry.status, entry.plan, entry.mode, entry.link_name, entry.reason, entry.remedy)
-        groups.setdefault(key, []).append(str(entry.repeat))
-    rows = tuple(
-        (status, plan, mode, link, ", ".join(dict.fromkeys(repeats)), reason, remedy)
-        for (status, plan, mode, link, reason, remedy), repeats in groups.items()
-    )
-    headings = ("status", "plan", "mode", "link", "repeats", "reason", "what to do")
-    return Table("Cells not compared", headings, rows, text_columns=frozenset(headings))
+        plan = Plan.parse(entry.plan)
+        devices = " → ".join(stage.device for stage in plan.stages)
+        about = (plan.model, devices, plan.backend, entry.link_name)
+        groups.setdefault((entry.status, *about, entry.reason, entry.remedy), []).append(entry)
+    rows = []
+    for (status, model, devices, backend, link, reason, remedy), entries in groups.items():
+        cuts = dict.fromkeys(Plan.parse(entry.plan).cuts for entry in entries)
+        splits = ", ".join("|".join(map(str, own)) or NONE for own in sorted(cuts))
+        modes = ", ".join(sorted({entry.mode for entry in entries}))
+        repeats = ", ".join(map(str, sorted({entry.repeat for entry in entries})))
+        rows.append((status, model, devices, splits, backend, modes, link, repeats, str(len(entries)), reason, remedy))
+    columns = (
+        Column("status", words=True, once=True), Column("model", words=True, once=True),
+        Column("devices", words=True, once=True, priority=3), Column("splits", words=True),
+        Column("backend", words=True, once=True, priority=2), Column("modes", words=True, once=True),
+        Column("link", words=True, once=True), Column("repeats", words=True, once=True, priority=4),
+        Column("cells"), Column("reason", words=True, once=True), Column("what to do", words=True, once=True),
+    )  # fmt: skip
+    return Table("Cells not compared", columns, tuple(rows))
 
 
 def unjoined_overview(assessment: Assessment) -> Table:
@@ -43,16 +54,18 @@ def unjoined_overview(assessment: Assessment) -> Table:
         alike = len({(entry.reason, entry.remedy) for entry in entries}) == 1
         reason = entries[0].reason if alike else f"such as: {entries[0].reason}"
         rows.append((status, str(len(entries)), ", ".join(models), ", ".join(links), reason, entries[0].remedy))
-    headings = ("status", "cells", "models", "links", "reason", "what to do")
-    return Table("Cells not compared", headings, tuple(rows), text_columns=frozenset(headings) - {"cells"})
+    columns = (
+        Column("status", words=True, once=True), Column("cells"), Column("models", words=True),
+        Column("links", words=True, once=True), Column("reason", words=True), Column("what to do", words=True, once=True),
+    )  # fmt: skip
+    return Table("Cells not compared", columns, tuple(rows))
 
 
 def doubt_table(assessment: Assessment) -> Table:
     """What contradicts what: inverted pairs, links that miss, large errors, overruns, unequal outputs."""
-    headings = ("kind", "condition", "what")
     return Table(
         "Contradictions and large errors",
-        headings,
+        words("kind", "condition", "what"),
         tuple(
             (kind, str(found.joined.condition), what)
             for found in assessment.conditions
@@ -61,8 +74,10 @@ def doubt_table(assessment: Assessment) -> Table:
                 *(doubt for cell in found.joined.comparisons for doubt in _of_cell(cell)),
             )
         ),
-        "pairs in the wrong order, links that miss by more than 5 %, errors beyond 10 %, overruns and unequal outputs",
-        frozenset(headings),
+        (
+            "Pairs in the wrong order, links that miss by more than 5 %, errors beyond 10 %, overruns and unequal"
+            " outputs.",
+        ),
     )
 
 
@@ -110,8 +125,7 @@ def calibration_table(assessment: Assessment) -> Table:
         )
         for name, calibration in sorted(found.items())
     )
-    headings = ("calibration", "backend", "terms", "fitted on", "hashes")
-    return Table("Calibrations", headings, rows, text_columns=frozenset(headings))
+    return Table("Calibrations", words("calibration", "backend", "terms", "fitted on", "hashes"), rows)
 
 
 def provenance_table(assessment: Assessment) -> Table:
@@ -147,9 +161,6 @@ def provenance_table(assessment: Assessment) -> Table:
     for number, worker in enumerate(manifest.workers, start=1):
         rows.append((f"worker {number}", ", ".join(f"{key}={value}" for key, value in sorted(worker.items()))))
     rows.append(("qdisc", manifest.qdisc or "none recorded"))
-    note = (
-        "testbed, host, versions and settings are of the first run; the others are alike in them"
-        if len(joined.runs) > 1
-        else ""
-    )
-    return Table("Provenance", ("what", "value"), tuple(rows), note, frozenset({"what", "value"}))
+    several = "Testbed, host, versions and settings are of the first run; the others are alike in them."
+    notes = (several,) if len(joined.runs) > 1 else ()
+    return Table("Provenance", words("what", "value"), tuple(rows), notes)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from itertools import groupby
 
 from validation.assessment import Assessment, ConditionAssessment, fronts_of
 from validation.report import cell_tables, figures, notes, origin_tables, score_tables
 from validation.report.charts import marker
 from validation.report.figures import Figure, Key
-from validation.report.tables import Table
+from validation.report.tables import Column, Table
 from validation.report.text import TITLE
 from validation.scores import ErrorScore
 from validation.verdict import verdict
@@ -241,25 +242,42 @@ def _folded(title: str, is_open: bool, tables: Sequence[Table], aside: str = "")
 
 
 def _table(table: Table) -> str:
-    classes = [_column_class(table, index) for index in range(len(table.headings))]
-
-    def line(opening: str, closing: str, cells: Sequence[str]) -> str:
-        marked = zip(cells, classes, strict=True)
-        return "".join(f"<{opening}{kind}>{escape(cell)}</{closing}>" for cell, kind in marked)
-
-    rows = "\n".join(f"<tr>{line('td', 'td', row)}</tr>" for row in table.rows)
-    note = f'<p class="note">{escape(table.note[:1].upper() + table.note[1:])}</p>' if table.note else ""
-    head = line('th scope="col"', "th", table.headings)
+    table = table.said_once()
+    classes = [_column_class(table, place) for place in range(len(table.columns))]
+    rows = "\n".join(
+        f"<tr>{''.join(f'<td{kind}>{escape(cell)}</td>' for cell, kind in zip(row, classes, strict=True))}</tr>"
+        for row in table.rows
+    )
+    note = f'<p class="note">{escape(table.told)}</p>' if table.told else ""
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>'
-        f"<caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead>"
+        f"<caption>{escape(table.title)}</caption><thead>{_head(table.columns, classes)}</thead>"
         f"<tbody>\n{rows}\n</tbody></table></div>{note}"
     )
 
 
-def _column_class(table: Table, index: int) -> str:
+def _head(columns: Sequence[Column], classes: Sequence[str]) -> str:
+    """Headings, in two lines where columns stand in groups."""
+    groups = [(group, list(members)) for group, members in groupby(zip(columns, classes, strict=True), _group_of)]
+    deep = any(group for group, _ in groups)
+    first, second = [], []
+    for group, members in groups:
+        if group:
+            first.append(f'<th scope="colgroup" class="group" colspan="{len(members)}">{escape(group)}</th>')
+            second += [f'<th scope="col"{kind}>{escape(column.heading)}</th>' for column, kind in members]
+        else:
+            span = ' rowspan="2"' if deep else ""
+            first += [f'<th scope="col"{span}{kind}>{escape(column.heading)}</th>' for column, kind in members]
+    return f"<tr>{''.join(first)}</tr>" + (f"<tr>{''.join(second)}</tr>" if deep else "")
+
+
+def _group_of(entry: tuple[Column, str]) -> str:
+    return entry[0].group
+
+
+def _column_class(table: Table, place: int) -> str:
     """Words start at the left, and wrap where a cell of their column is long."""
-    if table.headings[index] not in table.text_columns:
+    if not table.columns[place].words:
         return ""
-    longest = max((len(row[index]) for row in table.rows), default=0)
+    longest = max((len(row[place]) for row in table.rows), default=0)
     return ' class="words long"' if longest > LONG_CHARACTERS else ' class="words"'

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from validation.assessment import Assessment, ConditionAssessment
 from validation.fronts import FrontAgreement, Regret
 from validation.order import RankAgreement
-from validation.report.tables import Table
+from validation.report.labels import Labels
+from validation.report.tables import Column, Table
 from validation.scores import ErrorScore, Scores
-from validation.wording import NONE, percent, percent_range, signed
+from validation.wording import NONE, count, percent, percent_range, signed
 
 ALL_CELLS = "all"
-_OF = "cells of"
-_HEADINGS = (_OF, "quantity", "cells", "MAPE", "interval", "P90 of |error|", "interval", "median error", "within ±10 %")
-_WORDS = frozenset({_OF, "quantity"})
+_OF = Column("cells of", words=True)
+_QUANTITY = Column("quantity", words=True)
+_SCORES = (
+    Column("cells"),
+    Column("MAPE"),
+    Column("MAPE interval", priority=3),
+    Column("P90"),
+    Column("P90 interval", priority=4),
+    Column("median error", priority=2),
+    Column("within ±10 %", priority=1),
+)
 
 
 def score_table(assessment: Assessment) -> Table:
@@ -25,15 +35,14 @@ def score_table(assessment: Assessment) -> Table:
         rows += [*_error_rows(label, found.scores), *_row(label, "transfer phase, shaped links", found.shaped_transfer)]
     for fold in assessment.folds:
         rows += _error_rows(f"{ALL_CELLS}, predicted {fold.name}", fold.scores)
+    labels = Labels.of(assessment.conditions)
     for condition in assessment.conditions:
-        label = str(condition.joined.condition)
-        rows += _error_rows(f"{label} ({condition.basis})", condition.scores)
+        rows += _error_rows(labels[condition], condition.scores)
     return Table(
         "Scores",
-        (*_HEADINGS, "noise floor"),
+        (_OF, _QUANTITY, *_SCORES, Column("noise floor")),
         tuple(rows),
-        f"{_interval_note(assessment)}. {_floor_note(assessment)}.",
-        _WORDS,
+        (*labels.notes, f"{_interval_note(assessment)}.", f"{_floor_note(assessment)}."),
     )
 
 
@@ -72,41 +81,37 @@ def simpler_table(assessment: Assessment) -> Table:
                 rows.append((f"{ALL_CELLS}, {basis.basis}", name, *_score_cells(found), percent(ours.mape, 2)))
     return Table(
         "Simpler models on the same cells",
-        (*_HEADINGS, "this model, MAPE"),
+        (Column("cells of", words=True, once=True), _QUANTITY, *_SCORES, Column("this model's MAPE")),
         tuple(rows),
-        "additive: stages and payload·8/rate summed, without delay, framing or overlap (throughput: batch over that"
-        " sum). max(compute, communication), as in PipeEdge: batch over the longest of the stages and"
-        " payload·8/rate.",
-        _WORDS,
+        (
+            "Additive: stages and payload·8/rate summed, without delay, framing or overlap (throughput: batch over that"
+            " sum).",
+            "max(compute, communication), as in PipeEdge: batch over the longest of the stages and payload·8/rate.",
+        ),
     )
 
 
 def ablation_table(assessment: Assessment) -> Table:
-    """Every term with its error on and off."""
+    """Every term that changes a prediction, with the error on and off."""
     rows = []
     for entry in assessment.ablation:
-        cells = f"{entry.cells}" if entry.cells else "changes none"
-        pairs = [
-            _mape(entry.with_term, entry.without_term, name) for name in ("latency", "throughput", "transfer")
-        ]  # fmt: skip
-        rows.append((entry.term, cells, *(value for pair in pairs for value in pair)))
+        if entry.cells:
+            pairs = [_mape(entry.with_term, entry.without_term, n) for n in ("latency", "throughput", "transfer")]
+            rows.append((entry.term, str(entry.cells), *(value for pair in pairs for value in pair)))
+    idle = [entry.term for entry in assessment.ablation if not entry.cells and not entry.left_out]
     left_out = sum(entry.left_out for entry in assessment.ablation)
+    notes = ["Over the cells that the term changes, all else as it was: nothing is fitted again."]
+    notes += [f"Of these cells no prediction depends on {', '.join(idle)}."] if idle else []
+    notes += [f"Predictions without a term could not be made in {left_out} cases."] if left_out else []
     return Table(
         "Terms of the model, each off in turn",
         (
-            "term",
-            "cells it changes",
-            "latency MAPE with",
-            "without",
-            "throughput with",
-            "without",
-            "transfer with",
-            "without",
+            Column("term", words=True),
+            Column("cells"),
+            *(Column(side, of) for of in ("latency MAPE", "throughput", "transfer") for side in ("with", "without")),
         ),
         tuple(rows),
-        "over the cells that the term changes, all else as it was: nothing is fitted again."
-        + (f" Predictions without a term could not be made in {left_out} cases." if left_out else ""),
-        frozenset({"term"}),
+        tuple(notes),
     )
 
 
@@ -119,20 +124,31 @@ def _mape(with_term: Scores | None, without_term: Scores | None, name: str) -> t
 def front_table(assessment: Assessment) -> Table:
     """Fronts over each other: which plans, how far they agree, what following the prediction costs."""
     rows = []
-    headings = (
-        "condition", "predicted", "measured", "precision", "recall", "F1", "F1, tolerant", "decision hypervolume",
-        "IGD⁺", "ε", "regret, latency", "regret, throughput", "regret, knee",
-    )  # fmt: skip
+    labels = Labels.of(assessment.conditions)
+    alone = sum(found.front is None for found in assessment.conditions)
+    columns = (
+        Column("condition", words=True),
+        Column("predicted", "front", words=True),
+        Column("measured", "front", words=True),
+        Column("precision", priority=9),
+        Column("recall", priority=8),
+        Column("F1", priority=3),
+        Column("tolerant F1", priority=5),
+        Column("decision hypervolume", priority=1),
+        Column("IGD⁺", priority=7),
+        Column("ε", priority=6),
+        Column("latency", "regret", priority=2),
+        Column("throughput", "regret", priority=2),
+        Column("knee", "regret", priority=4),
+    )
     for found in assessment.conditions:
         front = found.front
-        label = f"{found.joined.condition} ({found.basis})"
         if front is None:
-            rows.append((label, "needs two splits or more", *[NONE] * (len(headings) - 2)))
             continue
         strict, tolerant = front.strict, front.tolerant
         rows.append(
             (
-                label,
+                labels[found],
                 ", ".join(front.predicted),
                 ", ".join(front.measured),
                 *(
@@ -151,14 +167,18 @@ def front_table(assessment: Assessment) -> Table:
         )
     return Table(
         "Fronts, predicted and measured",
-        headings,
+        columns,
         tuple(rows),
-        "over the measured splits; tolerant: a split counts if it is on the front once improved by"
-        f" {percent(assessment.tolerance, 0)}. Decision hypervolume, IGD⁺ and ε: the predicted front's splits, as"
-        " measured, against the measured front; nothing is lost at 1, 0 and 1. Regret: measured loss of the"
-        " recommended split (that split, its true rank) against the measured best; of the knee, by how much another"
-        f" split is better in both objectives at once. In brackets: {_interval_note(assessment)}.",
-        frozenset({"condition", "predicted", "measured"}),
+        (
+            *labels.notes,
+            *([f"{count(alone, 'condition')} of one split alone: no front."] if alone else []),
+            f"Over the measured splits; tolerant: a split counts if it is on the front once improved by"
+            f" {percent(assessment.tolerance, 0)}. Decision hypervolume, IGD⁺ and ε: the predicted front's splits, as"
+            " measured, against the measured front; nothing is lost at 1, 0 and 1. Regret: measured loss of the"
+            " recommended split (that split, its true rank) against the measured best; of the knee, by how much another"
+            " split is better in both objectives at once.",
+            f"In brackets: {_interval_note(assessment, capital=False)}.",
+        ),
     )
 
 
@@ -181,6 +201,7 @@ def _regret(regret: Regret, interval: tuple[float, float] | None) -> str:
 def order_table(assessment: Assessment) -> Table:
     """Kendall's τ-b of each condition and quantity, and the pairs in the wrong order by name."""
     rows = []
+    labels = Labels.of(assessment.conditions)
     for found in assessment.conditions:
         ranks = (
             ("latency", found.latency_rank),
@@ -189,22 +210,24 @@ def order_table(assessment: Assessment) -> Table:
         )
         for name, rank in ranks:
             if rank.pairs + rank.pairs_overlapping:
-                rows.append((f"{found.joined.condition} ({found.basis})", name, *_order_cells(rank)))
+                rows.append((labels[found], name, *_order_cells(rank)))
     return Table(
         "Order of splits",
         (
-            "condition",
-            "quantity",
-            "τ-b",
-            "separable pairs",
-            "not separable",
-            "inverted",
-            "which (larger > smaller as measured)",
+            Column("condition", words=True),
+            Column("quantity", words=True),
+            Column("τ-b"),
+            Column("separable", "pairs"),
+            Column("not separable", "pairs"),
+            Column("inverted", "pairs"),
+            Column("which (larger > smaller as measured)", words=True, once=True),
         ),
         tuple(rows),
-        "over pairs whose measured ranges do not overlap: of the others no order is wrong. τ-b has no interval over"
-        " repeats: all repeats of one side of a separable pair lie above all of the other.",
-        frozenset({"condition", "quantity", "which (larger > smaller as measured)"}),
+        (
+            *labels.notes,
+            "Over pairs whose measured ranges do not overlap: of the others no order is wrong. τ-b has no"
+            " interval over repeats: all repeats of one side of a separable pair lie above all of the other.",
+        ),
     )
 
 
@@ -215,7 +238,7 @@ def _order_cells(rank: RankAgreement) -> tuple[str, ...]:
         for i in rank.inversions
     )
     tau = NONE if rank.tau is None else f"{rank.tau:.3f}"
-    return (tau, str(rank.pairs), str(rank.pairs_overlapping), str(len(rank.inversions)), named or "none")
+    return (tau, str(rank.pairs), str(rank.pairs_overlapping), str(len(rank.inversions)), named or NONE)
 
 
 def membership(found: ConditionAssessment) -> Mapping[str, float]:
@@ -223,18 +246,21 @@ def membership(found: ConditionAssessment) -> Mapping[str, float]:
     return {} if found.front is None else found.front.membership
 
 
-def _interval_note(assessment: Assessment) -> str:
+def _interval_note(assessment: Assessment, *, capital: bool = True) -> str:
     how = assessment.resampling
     if assessment.draws == "nothing":
-        return "no intervals, as every cell was measured once"
+        return (
+            "No intervals, as every cell was measured once" if capital else "no interval, as cells were measured once"
+        )
     runs = len(assessment.joined.runs)
     over = (
-        f"whole runs, of which there are {runs}" + (" (few: such intervals are coarse)" if runs < 5 else "")
+        f"whole runs, of which there are {runs}" + (" (few: such intervals are too short)" if runs < 5 else "")
         if assessment.draws == "runs"
         else "the repeats of each cell, as not every cell was measured in two runs or more"
     )
     covered = percent(how.confidence, 0)
-    return f"intervals cover {covered} of {how.resamples} bootstrap resamples of {over} (seed {how.seed})"
+    word = "Intervals" if capital else "intervals"
+    return f"{word} cover {covered} of {how.resamples} bootstrap resamples of {over} (seed {how.seed})"
 
 
 def _floor_note(assessment: Assessment) -> str:
@@ -256,4 +282,4 @@ def _floor_note(assessment: Assessment) -> str:
 def overall(table: Table) -> Table:
     """The rows of all cells alone."""
     rows: Sequence[tuple[str, ...]] = [row for row in table.rows if row[0].startswith(f"{ALL_CELLS},")]
-    return Table(table.title, table.headings, tuple(rows), table.note, table.text_columns)
+    return replace(table, rows=tuple(rows))

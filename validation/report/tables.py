@@ -1,16 +1,72 @@
-"""Tables as plain headings and strings, so that terminal, Markdown and page show the same ones."""
+"""Tables as plain columns and strings, so that terminal, Markdown and page show the same ones."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from validation.wording import NONE
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, under that of the group it belongs to, if any.
+
+    `words` are left-aligned and may wrap. `priority` says how soon a narrow terminal leaves the column out: 0 is always
+    there, of the others the largest goes first. `once`: where all rows have the same, it is said below and not row by
+    row.
+    """
+
+    heading: str
+    group: str = ""
+    words: bool = False
+    priority: int = 0
+    once: bool = False
+
+    @property
+    def name(self) -> str:
+        """Group and heading in one line."""
+        return f"{self.group} {self.heading}".strip()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, headings, rows of text, and a note below; columns named in `text_columns` hold words."""
+    """A title, columns, rows of text; below them notes of its own, and the key to reading all tables of its kind.
+
+    Notes and key are whole sentences.
+    """
 
     title: str
-    headings: tuple[str, ...]
+    columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-    text_columns: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+    key: str = ""
+
+    @property
+    def told(self) -> str:
+        """Key and notes together."""
+        return " ".join(filter(None, (self.key, *self.notes)))
+
+    def only(self, kept: Sequence[int]) -> Table:
+        """Those of the columns alone, by their places."""
+        return replace(
+            self,
+            columns=tuple(self.columns[place] for place in kept),
+            rows=tuple(tuple(row[place] for place in kept) for row in self.rows),
+        )
+
+    def said_once(self) -> Table:
+        """Without the columns that say the same in every row: a note says it, unless that is nothing."""
+        same = {
+            place: self.rows[0][place]
+            for place, column in enumerate(self.columns)
+            if column.once and self.rows and len({row[place] for row in self.rows}) == 1
+        }
+        said = ", ".join(f"{self.columns[place].name} {text}" for place, text in same.items() if text not in ("", NONE))
+        kept = [place for place in range(len(self.columns)) if place not in same]
+        return replace(self.only(kept), notes=(*self.notes, f"In every row: {said}.") if said else self.notes)
+
+
+def words(*headings: str) -> tuple[Column, ...]:
+    """Columns of words."""
+    return tuple(Column(heading, words=True) for heading in headings)

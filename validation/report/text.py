@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from validation.assessment import Assessment
 from validation.report import cell_tables, notes, origin_tables, score_tables
 from validation.report.tables import Table
+from validation.report.terminal import print_aside, print_table
 from validation.verdict import verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table as RichTable
 
 TITLE = "Predicted against measured"
 # More conditions than this are not printed cell by cell: the written report has them all.
 MOST_PRINTED = 6
-# More cells than this that are not compared are not printed one by one, but by their reasons.
+# More rows than this of cells that are not compared are not printed, but their reasons.
 MOST_LEFT_OUT_PRINTED = 12
+WRITTEN = "report.md"
 
 
 def tables_of(assessment: Assessment) -> Iterator[Table]:
@@ -42,47 +44,37 @@ def show(assessment: Assessment, console: Console) -> None:
     """Print the verdict, then the tables that carry it. The written report has the others too."""
     from rich.text import Text
 
-    console.print(Text(f"{assessment.title}: {verdict(assessment)}", style="bold"), soft_wrap=True)
+    found = verdict(assessment)
+    for lines, style in (([f"{assessment.title}: {found.headline}", *found.findings], "bold"), (found.cautions, "")):
+        if lines:
+            # Where nobody looks at lines, a sentence stays on one, for whoever searches them.
+            console.print(Text(" ".join(lines), style=style), soft_wrap=not console.is_terminal)
     many = len(assessment.conditions) > MOST_PRINTED
-    scores = score_tables.score_table(assessment)
-    tables = [] if many else [*map(cell_tables.cell_table, assessment.conditions)]
-    tables += [] if many else [score_tables.front_table(assessment)]
+    if not many:
+        cells = [cell_tables.cell_table(condition).said_once() for condition in assessment.conditions]
+        shared = [note for note in cells[0].notes if all(note in table.notes for table in cells)] if cells else []
+        for table in cells:
+            own = tuple(note for note in table.notes if note not in shared)
+            print_table(console, replace(table, notes=own), elsewhere=WRITTEN)
+        if cells:
+            console.print()
+            print_aside(console, *shared, cells[0].key)
+        print_table(console, score_tables.front_table(assessment), elsewhere=WRITTEN)
     left_out = origin_tables.unjoined_table(assessment)
     few_left_out = len(left_out.rows) <= MOST_LEFT_OUT_PRINTED
-    tables += [
-        score_tables.overall(scores) if many else scores,
+    for table in (
+        score_tables.overall(score_tables.score_table(assessment)),
         score_tables.overall(score_tables.simpler_table(assessment)),
         score_tables.ablation_table(assessment),
         left_out if few_left_out else origin_tables.unjoined_overview(assessment),
-    ]
-    for table in tables:
-        if table.rows:
-            console.print()
-            console.print(as_rich(table))
-            if table.note:
-                console.print(Text(table.note, style="dim"))
+    ):
+        print_table(console, table, elsewhere=WRITTEN)
+    console.print()
     if many or not few_left_out:
         named = [f"{len(assessment.conditions)} conditions"] if many else []
         named += [] if few_left_out else ["the cells that are not compared"]
-        console.print()
         console.print(f"{' and '.join(named)}, cell by cell, are in the written report.")
-    console.print()
-
-
-def as_rich(table: Table) -> RichTable:
-    """For a terminal: records may hold any text, so none of it is read as markup."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    shown = RichTable(
-        title=Text(table.title, style="bold"), title_justify="left", box=None, pad_edge=False, header_style="bold"
-    )
-    for heading in table.headings:
-        words = heading in table.text_columns
-        shown.add_column(Text(heading), justify="left" if words else "right", overflow="fold")
-    for row in table.rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    return shown
+        console.print()
 
 
 def as_markdown(assessment: Assessment) -> str:
@@ -90,8 +82,9 @@ def as_markdown(assessment: Assessment) -> str:
     parts = [f"# {TITLE}", f"Runs: {plain(assessment.title)}", f"**{plain(str(verdict(assessment)))}**"]
     for table in tables_of(assessment):
         if table.rows:
-            parts += [f"## {plain(table.title)}", markdown_table(table)]
-            parts += [plain(table.note)] if table.note else []
+            said = table.said_once()
+            parts += [f"## {plain(table.title)}", markdown_table(said)]
+            parts += [plain(said.told)] if said.told else []
     parts += ["## How to recompute", plain(notes.recompute(assessment)), "## Known limits"]
     parts.append("\n".join(f"- {plain(limit)}" for limit in notes.limits(assessment)))
     return "\n\n".join(parts) + "\n"
@@ -99,10 +92,9 @@ def as_markdown(assessment: Assessment) -> str:
 
 def markdown_table(table: Table) -> str:
     """The table's rows."""
-    marks = ["---" if heading in table.text_columns else "---:" for heading in table.headings]
     lines = [
-        [plain(heading) for heading in table.headings],
-        marks,
+        [plain(column.name) for column in table.columns],
+        ["---" if column.words else "---:" for column in table.columns],
         *([plain(cell) for cell in row] for row in table.rows),
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
