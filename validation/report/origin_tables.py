@@ -56,7 +56,8 @@ def unjoined_overview(assessment: Assessment) -> Table:
         rows.append((status, str(len(entries)), ", ".join(models), ", ".join(links), reason, entries[0].remedy))
     columns = (
         Column("status", words=True, once=True), Column("cells"), Column("models", words=True),
-        Column("links", words=True, once=True), Column("reason", words=True), Column("what to do", words=True, once=True),
+        Column("links", words=True, once=True), Column("reason", words=True),
+        Column("what to do", words=True, once=True),
     )  # fmt: skip
     return Table("Cells not compared", columns, tuple(rows))
 
