@@ -152,7 +152,7 @@ class Bench:
         clients = [self._workers.client(host) for host in path.hosts]
         for client, stage in zip(clients, stages, strict=True):
             client.supply(reference.digests[stage.first : stage.last], self._workers.store)
-        self._testbed.shape(cell.pair_links())
+        self._testbed.shape(cell.pair_links(), any_port=cell.backend == "rpc")
         misses = [f"{hop.start} to {hop.end}: {why}" for hop in cell.hops if (why := self._probes.missed_before(hop))]
         found.links = tuple(self._probes.before(hop) for hop in cell.hops)
         if misses:

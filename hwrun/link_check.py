@@ -7,7 +7,9 @@ replaced, a relay that has no core, a slower network underneath.
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections.abc import Sequence
 
 from hwrun.errors import HwrunError
 from hwrun.records import LinkMeasured
@@ -65,6 +67,19 @@ def _rate_missed(asked: Link, measured: LinkMeasured, tolerance: float) -> str |
             f" {format_rate(round(expected_bps))} that a rate of {format_rate(asked.rate_bps)} leaves"
         )
     return None
+
+
+def most_held(asked: Link, probes: Sequence[LinkMeasured]) -> str:
+    """What rate the best of several probes held, in a sentence; empty where one held the rate that was asked for."""
+    goodputs_bps = [probe.goodput_bps for probe in probes if probe.goodput_bps is not None]
+    if may_lose(asked) or not goodputs_bps:
+        return ""
+    held_bps = max(goodputs_bps) * (asked.mss_bytes + asked.header_bytes) / asked.mss_bytes
+    if held_bps >= asked.rate_bps:
+        return ""
+    # Rounded down to two digits: what is named here should be held when it is asked for.
+    step_bps = 10 ** (math.floor(math.log10(held_bps)) - 1)
+    return f"; the best of {len(probes)} probes held a rate of {format_rate(held_bps // step_bps * step_bps)}"
 
 
 def may_lose(asked: Link) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Literal
 
-from hwrun.link_check import may_lose, missed
+from hwrun.link_check import may_lose, missed, most_held
 from hwrun.probe import ECHO_S
 from hwrun.records import LinkMeasured, LinkProbe, WorkerClock
 from hwrun.sweep_cells import UNSHAPED, Crossing
@@ -70,14 +70,15 @@ class LinkProbes:
         if hop in self._given_up:
             return self._given_up[hop]
         problem = missed(hop.link, self._before[hop], self._tolerance)
-        for _ in range(_ATTEMPTS - 1):
-            if problem is None:
-                return None
+        probes = [self._before[hop]]
+        while problem is not None and len(probes) < _ATTEMPTS:
             self._before[hop] = self._probe(hop, "before", sweeps=hop not in self._swept).measured
+            probes.append(self._before[hop])
             problem = missed(hop.link, self._before[hop], self._tolerance)
-        if problem is not None:
-            self._given_up[hop] = problem
-        return problem
+        if problem is None:
+            return None
+        self._given_up[hop] = problem + most_held(hop.link, probes)
+        return self._given_up[hop]
 
     def after(self, hop: Crossing, *, is_last: bool) -> str | None:
         """Probe the hop after its last cell, if it was probed before; in what it misses its link, None if it holds.

@@ -94,11 +94,16 @@ class Testbed(Protocol):
     Every method raises HwrunError where the testbed has broken down; `check_usable` does nothing else.
     """
 
-    def shape(self, links: Mapping[tuple[str, str], Link]) -> None:
+    def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False) -> None:
         """Make the path of each pair of hosts what its link says, seen from the first of the pair.
 
         It holds when this returns, verified where the kernel can be asked, and until the next call; pairs that are not
         named may keep what they had, for nothing measured crosses them shaped. A pair's unshaped path stays usable.
+
+        Parameters
+        ----------
+        any_port : data take ports that nobody knows beforehand, as RPC's do: all that passes between the two hosts is
+            shaped, but for control.
         """
 
     def medium(self, start: str, end: str, link: Link | None) -> Medium:

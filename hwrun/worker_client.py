@@ -116,13 +116,16 @@ class WorkerClient:
         far_s = self.request(control.Ping(), control.Pong).time_s
         return ClockExchange(sent_s=sent_s, arrived_s=far_s, answered_s=far_s, returned_s=time.monotonic())
 
-    def shape(self, paths: Sequence[Path], interface: str | None, lease_s: float) -> tuple[str, ...]:
+    def shape(
+        self, paths: Sequence[Path], interface: str | None, lease_s: float, except_ports: Sequence[int] = ()
+    ) -> tuple[str, ...]:
         """Have the worker shape what it sends, instead of what it shaped before; the tc lines that it read back.
 
         Parameters
         ----------
         interface : None for the one that leads to the peers.
         lease_s : how long it holds after our last message.
+        except_ports : stay unshaped for peers that name no ports.
 
         Raises
         ------
@@ -132,7 +135,8 @@ class WorkerClient:
             self.request(control.UnshapeLink(), control.Done)
             return ()
         asked = tuple(to_wire(path) for path in paths)
-        return self.request(control.ShapeLink(paths=asked, interface=interface, lease_s=lease_s), control.Shaped).lines
+        request = control.ShapeLink(paths=asked, except_ports=tuple(except_ports), interface=interface, lease_s=lease_s)
+        return self.request(request, control.Shaped).lines
 
     def check_shape(self) -> tuple[str, ...]:
         """The tc lines that hold, and did all the time; raises RequestFailedError where they do not."""

@@ -59,7 +59,7 @@ class MemoryTestbed:
     ) -> None:
         return
 
-    def shape(self, links: Mapping[tuple[str, str], Link]) -> None:
+    def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False) -> None:
         """Set the exchange's links."""
         self.exchange.shape(links)
 

@@ -293,10 +293,11 @@ class LocalTestbed:
         """What carries data from one host to another over this link."""
         return "loopback" if start == end else self.outside(link)
 
-    def shape(self, links: Mapping[tuple[str, str], Link]) -> None:
+    def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False) -> None:
         """Set the relay of each pair of hosts to its link, forward from the first of the pair; it holds on return.
 
-        Frames under way are dropped if the link changes. What is unshaped takes the direct path.
+        Frames under way are dropped if the link changes. What is unshaped takes the direct path. A relay knows no
+        ports, so `any_port` changes nothing.
         """
         self.check_usable()
         self.steer(())

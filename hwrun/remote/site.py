@@ -40,11 +40,6 @@ class RemoteSite:
                     f"RPC is pickle and asks for no token, and {' and '.join(wary)} must not trust the network",
                     "set trust_network in the testbed file if everybody on that network may run code there, or --local",
                 )
-            if cell.is_shaped:
-                return (
-                    "RPC chooses its ports itself, so what is shaped by port would not be its data",
-                    "measure it unshaped, or with --local",
-                )
         if not cell.is_shaped:
             return None
         for host in map(self.lab.host, dict.fromkeys(cell.hosts)):

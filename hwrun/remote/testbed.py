@@ -1,7 +1,8 @@
 """The network between real hosts: as it stands, or as slow as their workers make what they send.
 
 A link is shaped at both of its ends, each on its own interface, by the workers themselves (docs/shaping.md). Only
-traffic from and to data ports is meant, so control connections and everything else stay as they are.
+traffic from and to data ports is meant, so control connections and everything else stay as they are. RPC takes ports
+that nobody knows beforehand; for it all traffic between the two hosts is meant, but for control and ssh.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from paretosim.link import Link
 # After the orchestrator's last message to a worker. Whoever leaves ends its session at once; this is for a host that
 # vanishes, and is more than the longest batch that a cell may have.
 LEASE_S = 900.0
+_SSH_PORT = 22
 
 
 class RemoteTestbed:
@@ -51,7 +53,7 @@ class RemoteTestbed:
         """How the worker of a host is reached, once there are workers; None when they are left."""
         self._client = client
 
-    def shape(self, links: Mapping[tuple[str, str], Link]) -> None:
+    def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False) -> None:
         """Have the hosts of each link shape what they send each other, and no other host anything.
 
         Raises
@@ -59,7 +61,11 @@ class RemoteTestbed:
         BadUsageError : links that contradict each other.
         HwrunError : a worker could not; its reason and remedy are in the message.
         """
-        ends = {host.name: End(numeric_address(host), data_ports(self._lab, host)) for host in self._hosts}
+        ends = {
+            host.name: End(numeric_address(host), () if any_port else data_ports(self._lab, host))
+            for host in self._hosts
+        }
+        left_alone = control_ports(self._lab) if any_port else ()
         wanted = paths_by_host(links, ends)
         if self._client is None:
             if wanted:
@@ -67,7 +73,7 @@ class RemoteTestbed:
             return
         self._shaped = {}
         for host in self._hosts:
-            lines = self._client(host.name).shape(wanted.get(host.name, ()), host.interface, LEASE_S)
+            lines = self._client(host.name).shape(wanted.get(host.name, ()), host.interface, LEASE_S, left_alone)
             if lines:
                 self._shaped[host.name] = lines
 
@@ -128,6 +134,12 @@ def numeric_address(host: LabHost) -> str:
             f"host {host.name}: got {host.data.host}, which is not known here ({error.strerror}); expected an address"
         ) from error
     return str(ipaddress.ip_address(str(found[0][4][0]).partition("%")[0]))
+
+
+def control_ports(lab: Lab) -> tuple[int, ...]:
+    """TCP ports at which the testbed's hosts are controlled: by their workers, and over ssh."""
+    ssh = [_SSH_PORT, *(host.ssh.port for host in lab.hosts if host.ssh is not None)]
+    return tuple(sorted({*ssh, *(host.control_port for host in lab.hosts)}))
 
 
 def data_ports(lab: Lab, host: LabHost) -> tuple[int, ...]:

@@ -12,7 +12,10 @@ from paretosim.link import Link
 
 @dataclass(frozen=True)
 class End:
-    """A host as its peers see it: the address that data come from and go to, and the ports that data are taken at."""
+    """A host as its peers see it: the address that data come from and go to, and the ports that data are taken at.
+
+    Without ports they are taken at any.
+    """
 
     address: str
     ports: tuple[int, ...]
@@ -22,7 +25,8 @@ def paths_by_host(links: Mapping[tuple[str, str], Link], ends: Mapping[str, End]
     """The paths that each host sets on what it sends; hosts without any are left out.
 
     The start of a link shapes what it sends to the end, and the end what it sends back, acknowledgements included. Of
-    the traffic between the two only that of their data ports is meant, at whichever end the port is.
+    the traffic between the two only that of their data ports is meant, at whichever end the port is; all of it where
+    neither names any.
 
     Parameters
     ----------

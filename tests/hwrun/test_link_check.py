@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hwrun.link_check import missed
+from hwrun.link_check import missed, most_held
 from hwrun.records import EchoSample, LinkMeasured
 from paretosim.link import Link
 
@@ -102,3 +102,12 @@ def test_jitter_may_shift_a_round_trip_by_its_size() -> None:
 def test_a_probe_that_could_not_tell_is_no_proof() -> None:
     assert missed(link(), probe(None)) == "the probe could not tell the rate"
     assert missed(link(), probe(rtt_samples_s=())) == "the probe has no round trip"
+
+
+def test_a_rate_that_no_probe_held_is_told_with_the_most_that_one_did_rounded_down() -> None:
+    probes = [probe(GOODPUT * share) for share in (0.7, 0.879, 0.5)]
+    assert most_held(link(), probes) == "; the best of 3 probes held a rate of 4.3mbit"
+    assert missed(link(rate_bps=4.3e6), probe(GOODPUT * 0.879)) is None
+    assert most_held(link(), [*probes, probe(GOODPUT)]) == ""
+    assert most_held(link(loss=0.01), probes) == ""  # there goodput says how TCP fared
+    assert most_held(link(), [probe(None)]) == ""

@@ -46,9 +46,11 @@ class Client:
     def __init__(self) -> None:
         self.shaped: list[tuple[tuple[Path, ...], str | None, float]] = []
         self.lost = False
+        self.except_ports: tuple[int, ...] | None = None
 
-    def shape(self, paths, interface, lease_s):
+    def shape(self, paths, interface, lease_s, except_ports):
         self.shaped.append((tuple(paths), interface, lease_s))
+        self.except_ports = except_ports
         return tuple(f"tc for {path.peers[0]}" for path in paths)
 
     def check_shape(self):
@@ -95,6 +97,16 @@ def test_results_taken_on_this_machine_cross_the_shaped_path_too(testbed, client
     assert path.peers == (Peer("192.0.2.1", (7071, 7072, 8071)),)
 
 
+def test_where_data_take_any_port_everything_between_the_hosts_is_shaped_but_control_and_ssh(testbed, clients):
+    testbed.shape({("pi-a", "pi-b"): SLOW}, any_port=True)
+    ((path,), _, _) = clients["pi-a"].shaped[0]
+    assert path.peers == (Peer("192.0.2.12", ()),)
+    assert clients["pi-a"].except_ports == (22, 7070)
+    testbed.shape({("pi-a", "pi-b"): SLOW})
+    assert clients["pi-a"].shaped[-1][0][0].peers == (Peer("192.0.2.12", (7071,)),)
+    assert clients["pi-a"].except_ports == ()
+
+
 def test_what_is_set_is_read_back_after_a_cell_and_a_loss_fails_it(testbed, clients):
     testbed.shape({("pi-a", "pi-b"): SLOW})
     assert testbed.counters() == {"pi-a.tc": "tc as it is", "pi-b.tc": "tc as it is"}
@@ -134,16 +146,14 @@ def test_inputs_that_come_from_elsewhere_than_the_sink_are_not_shaped_as_asked(l
     assert site.refuses(planned(lab, "--hosts", "pi-a,here", "--source", "sink")) is None
 
 
-def test_rpc_is_for_hosts_that_trust_the_network_and_is_not_shaped(lab):
+def test_rpc_is_for_hosts_that_trust_the_network(lab):
     rpc = ("--backend", "rpc", "--hosts", "pi-a,here")
     reason, remedy = RemoteSite(read_lab(lab), ("pi-a", "here")).refuses(planned(lab, *rpc))
     assert "asks for no token, and pi-a and here must not trust the network" in reason
     assert "set trust_network" in remedy
     lab.write_text(FILE.replace("device =", "trust_network = true\ndevice ="))
     site = RemoteSite(read_lab(lab), ("pi-a", "here"))
-    assert "RPC chooses its ports itself" in site.refuses(planned(lab, *rpc))[0]
-    unshaped = sweep_plan(parsed(["--testbed", str(lab), "--splits", "3", *rpc, "--repeats", "1"])).cells[0]
-    assert site.refuses(unshaped) is None
+    assert site.refuses(planned(lab, *rpc)) is None
 
 
 class Member:

@@ -1,4 +1,7 @@
-"""What `shaping.py` has run in a guest with a real netem: two workers, and a sweep over shaped links between them."""
+"""What `shaping.py` has run in a guest with a real netem: two workers, and a sweep over shaped links between them.
+
+Over sockets, whose ports are known and shaped, and over RPC, whose ports nobody knows.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 from hwrun.local.namespaces import NetworkNamespace
 from hwrun.records import read_run
 from hwrun.shaping import kernel
+from paretosim.plan import Plan
 from tests.hwrun.shaping_guest import FAR, NEAR, two_hosts
 from tests.hwrun.user_mode_linux import MARK
 
@@ -22,16 +26,18 @@ token_file = "token"
 name = "near"
 address = "{NEAR}"
 device = "rpi4b"
+trust_network = true
 ssh = {{}}
 [[hosts]]
 name = "far"
 address = "{FAR}"
 device = "rpi4b"
+trust_network = true
 """
 LINKS = ("unshaped", "20mbit,20ms", "20mbit,20ms,jitter=2ms,loss=0.1%")
 SWEEP = (
     "sweep", "--model", "mobilenet_v2", "--emulate", "rpi4b,rpi4b", "--speed", "20", "--splits", "14", "--batch", "1",
-    "--mode", "single", "--repeats", "1", "--batches-per-cell", "4",
+    "--mode", "single", "--repeats", "1", "--batches-per-cell", "4", "--backend", "tcp", "--backend", "rpc",
 )  # fmt: skip
 
 
@@ -45,7 +51,9 @@ def worker(namespace: NetworkNamespace, address: str) -> subprocess.Popen[str]:
     options = ["--listen", f"{address}:7070", "--data-listen", f"{address}:7071", "--cache", str(FOLDER / address)]
     with namespace.entered():
         process = subprocess.Popen(
-            hwrun("worker", *options, "--token-file", str(FOLDER / "token")), stdout=subprocess.PIPE, text=True
+            hwrun("worker", *options, "--token-file", str(FOLDER / "token"), "--trust-network"),
+            stdout=subprocess.PIPE,
+            text=True,
         )
     assert process.stdout is not None
     print(process.stdout.readline(), flush=True)
@@ -68,11 +76,12 @@ def main() -> None:
     found: dict[str, object] = {"code": done.returncode}
     for cell in read_run(FOLDER / "run").latest_cells():
         probe = cell.link_measured
-        found[cell.link_name] = {
+        found[f"{cell.link_name} {Plan.parse(cell.plan).backend}"] = {
             "status": cell.status,
             "reason": cell.reason,
             "rtt_s": statistics.median(probe.rtt_samples_s) if probe else None,
             "goodput_bps": probe.goodput_bps if probe else None,
+            "latency_s": cell.latency_s() if cell.status == "done" else None,
             "tc": {name: str(value) for name, value in cell.relay.items()},
         }
     for name, namespace in (("near", near), ("far", far)):

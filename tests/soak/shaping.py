@@ -93,11 +93,15 @@ def main() -> int:
     assert found["code"] == 0
     assert found["near_is_default"]
     assert found["far_is_default"]
-    for link in ("20mbit,20ms", "20mbit,20ms,jitter=2ms,loss=0.1%"):
-        assert found[link]["status"] == "done"
-        assert {"near.tc", "far.tc"} <= found[link]["tc"].keys()
-        assert "delay 20ms" in found[link]["tc"]["near.tc"]
-    assert found["unshaped"]["tc"] == {}
+    for backend in ("tcp", "rpc"):
+        for link in ("20mbit,20ms", "20mbit,20ms,jitter=2ms,loss=0.1%"):
+            cell = found[f"{link} {backend}"]
+            assert cell["status"] == "done", cell["reason"]
+            assert {"near.tc", "far.tc"} <= cell["tc"].keys()
+            assert "delay 20ms" in cell["tc"]["near.tc"]
+        unshaped, shaped = (found[f"{link} {backend}"] for link in ("unshaped", "20mbit,20ms"))
+        assert unshaped["tc"] == {}
+        assert shaped["latency_s"] > unshaped["latency_s"] + 0.019, "what was shaped was not the data"
     return 0
 
 
