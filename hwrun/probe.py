@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 import struct
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 from hwrun.errors import ProtocolError
@@ -129,10 +130,18 @@ def _bulk(connection: Connection, pool: BufferPool, total_bytes: int) -> tuple[i
     # At least eight, or the second half of a short transfer would be one arrival, which has no rate.
     piece = bytes(min(BULK_PIECE_BYTES, -(-total_bytes // 8)))
     pieces = -(-total_bytes // len(piece))
+    sent_again = _sent_again(connection)
     for number in range(pieces):
         connection.send(Kind.BULK, number, payload=(piece,))
     send_control(connection, BulkEnd())
-    return pieces * len(piece), receive_control(connection, pool, BulkMeasured).goodput_bps
+    found = receive_control(connection, pool, BulkMeasured)
+    lost_some = _sent_again(connection) > sent_again
+    return pieces * len(piece), found.unheld_bps if lost_some else found.goodput_bps
+
+
+def _sent_again(connection: Connection) -> int:
+    count = tcp_info(connection.socket).get("retransmits")
+    return count if isinstance(count, int) else 0
 
 
 def _echo_sweep(
@@ -179,16 +188,13 @@ def answer_probe(connection: Connection) -> None:
             if not isinstance(request, BulkEnd):
                 send_control(connection, ProbeEnded(tcp_info=tcp_info(connection.socket)))
                 return
-            send_control(connection, BulkMeasured(goodput_bps=second_half_goodput_bps(arrivals)))
+            goodput_bps, unheld_bps = second_half_goodput_bps(arrivals), unheld_goodput_bps(arrivals)
+            send_control(connection, BulkMeasured(goodput_bps=goodput_bps, unheld_bps=unheld_bps))
         pool.give(message.buffer)
 
 
 def second_half_goodput_bps(arrivals: list[tuple[float, int]]) -> float | None:
-    """Bits per second of the last bytes: from that moment, of the third quarter of the bytes, from which it is least.
-
-    What waits behind a lost segment comes all at once when that has been sent again. Counted from within such a wait,
-    those bytes came faster than any link: most of them had crossed it before. Right after it none are held back, and
-    the rest comes as it crosses.
+    """Bits per second over the second half of the bytes.
 
     Parameters
     ----------
@@ -197,14 +203,28 @@ def second_half_goodput_bps(arrivals: list[tuple[float, int]]) -> float | None:
     >>> second_half_goodput_bps([(0.0, 100), (5.0, 100), (6.0, 100), (7.0, 100)])
     800.0
     """
+    return next(_rates_from_third_quarter(arrivals), None)
+
+
+def unheld_goodput_bps(arrivals: list[tuple[float, int]]) -> float | None:
+    """Bits per second from that moment of the third quarter of the bytes from which it is least.
+
+    What waits behind a lost segment comes all at once when that has been sent again. Counted from within such a wait,
+    those bytes came faster than any link: most of them had crossed it before. Right after it none are held back, and
+    the rest comes as it crosses. Where nothing was lost, it would pick whatever moment a slow wake-up came after.
+    """
+    return min(_rates_from_third_quarter(arrivals), default=None)
+
+
+def _rates_from_third_quarter(arrivals: list[tuple[float, int]]) -> Iterator[float]:
+    """Of the bytes after each arrival in the third quarter, and of those after the first beyond where there is none."""
     total_bytes = sum(size for _, size in arrivals)
-    end_s = arrivals[-1][0] if arrivals else 0.0
     seen_bytes = 0
-    found_bps: list[float] = []
+    has_some = False
     for time_s, size in arrivals:
         seen_bytes += size
-        if seen_bytes >= total_bytes / 2 and end_s > time_s:
-            if found_bps and seen_bytes > total_bytes * 3 / 4:
-                break
-            found_bps.append((total_bytes - seen_bytes) * 8 / (end_s - time_s))
-    return min(found_bps, default=None)
+        if has_some and seen_bytes > total_bytes * 3 / 4:
+            return
+        if seen_bytes >= total_bytes / 2 and arrivals[-1][0] > time_s:
+            has_some = True
+            yield (total_bytes - seen_bytes) * 8 / (arrivals[-1][0] - time_s)

@@ -280,9 +280,13 @@ class BulkEnd(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
 
 
 class BulkMeasured(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Payload bits per second of the transfer at the receiver, over the second half."""
+    """Payload bits per second of the transfer at the receiver, over the second half.
+
+    `unheld_bps` is from where in it nothing waited behind a lost segment.
+    """
 
     goodput_bps: float | None
+    unheld_bps: float | None
 
 
 class ProbeEnded(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):

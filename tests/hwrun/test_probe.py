@@ -20,6 +20,7 @@ from hwrun.probe import (
     bulk_bytes,
     run_probe,
     second_half_goodput_bps,
+    unheld_goodput_bps,
 )
 from hwrun.records import clock_offset, echo_cost
 from hwrun.wire.buffer_pool import BufferPool
@@ -64,7 +65,7 @@ def test_goodput_is_of_the_second_half_when_slow_start_is_over():
 def test_bytes_that_waited_behind_a_lost_segment_did_not_come_faster_than_the_link():
     # A piece a second; the fourth is sent again after the sixth, and what waited for it comes with it.
     times_s = (1.0, 2.0, 3.0, 7.0, 7.0, 7.0, 8.0, 9.0)
-    assert second_half_goodput_bps([(time_s, 100) for time_s in times_s]) == 800.0
+    assert unheld_goodput_bps([(time_s, 100) for time_s in times_s]) == 800.0
 
 
 @given(st.integers(16, 80), st.lists(st.integers(0, 79), max_size=4), st.integers(1, 4))
@@ -77,7 +78,7 @@ def test_goodput_is_never_above_the_rate_however_segments_are_lost(pieces, lost,
             wire.insert(piece, -1)  # the segment that was lost took its time too
     crossed_s = {piece: second + 1.0 for second, piece in enumerate(wire) if piece >= 0}
     whole_s = list(itertools.accumulate((crossed_s[piece] for piece in range(pieces)), max))
-    found = second_half_goodput_bps([(time_s, 100) for time_s in whole_s])
+    found = unheld_goodput_bps([(time_s, 100) for time_s in whole_s])
     if later * len(lost) < pieces / 4 - 1:
         assert found <= 800 * (1 + 1e-9)
 
@@ -85,6 +86,16 @@ def test_goodput_is_never_above_the_rate_however_segments_are_lost(pieces, lost,
 @pytest.mark.parametrize("arrivals", [[], [(1.0, 100)], [(1.0, 100), (1.0, 100)]])
 def test_too_little_to_tell_is_none(arrivals):
     assert second_half_goodput_bps(arrivals) is None
+    assert unheld_goodput_bps(arrivals) is None
+
+
+def test_what_waited_is_left_out_only_where_something_was_sent_again(monkeypatch):
+    monkeypatch.setattr(probe, "second_half_goodput_bps", lambda arrivals: 2e6)
+    monkeypatch.setattr(probe, "unheld_goodput_bps", lambda arrivals: 1e6)
+    assert probed().goodput_bps == 2e6
+    counts = iter((3, 4))
+    monkeypatch.setattr(probe, "_sent_again", lambda connection: next(counts))
+    assert probed().goodput_bps == 1e6
 
 
 def test_a_slow_link_is_probed_for_about_two_seconds_and_no_link_beyond_its_bounds():
