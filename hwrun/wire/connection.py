@@ -35,6 +35,17 @@ _FRAME_GRACE_S = 30.0
 _LEAST_BYTES_PER_S = 1000.0
 
 
+class Room:
+    """Where the tensors of a frame go: a buffer, and each one's place in it."""
+
+    __slots__ = ("buffer", "offsets", "specs")
+
+    def __init__(self, specs: tuple[TensorSpec, ...], pool: BufferPool) -> None:
+        self.specs = specs
+        self.offsets, room_bytes = _places(specs)
+        self.buffer = pool.take(room_bytes)
+
+
 class Message:
     """A received frame. `buffer` holds the payload, each tensor at its `offsets` place; give it back to its pool.
 
@@ -128,11 +139,15 @@ class Connection:
         self.complete(message)
         return message
 
-    def begin(self, pool: BufferPool, limit_bytes: int) -> Message:
+    def begin(self, pool: BufferPool, limit_bytes: int, expected: Room | None = None) -> Message:
         """The next frame as soon as its headers are here; its buffer is taken, and filled by `complete`.
 
         What has to be known of a frame, and views of its buffer, can be made in between, while its bytes are on their
-        way. Parameters and errors are those of `receive`.
+        way. Other parameters and errors are those of `receive`.
+
+        Parameters
+        ----------
+        expected : room for a frame with those tensors, should it be one; otherwise its buffer goes back to the pool.
         """
         begun = self._some(self._room, _NEVER)
         if begun < HEADER_BYTES:
@@ -140,12 +155,17 @@ class Connection:
         start_s = time.monotonic()
         header = decode_header(self._header, limit_bytes)
         if not header.tensors:
+            if expected is not None:
+                pool.give(expected.buffer)
             return Message(header, (), (), pool.take(header.payload_bytes), start_s, start_s)
         raw = bytearray(header.tensors * TENSOR_HEADER_BYTES)
         self._fill(memoryview(raw), _end_s(header, start_s))
         specs = decode_tensor_headers(raw, header)
-        offsets, room_bytes = _places(specs)
-        return Message(header, specs, offsets, pool.take(room_bytes), start_s, start_s)
+        if expected is None or specs != expected.specs:
+            if expected is not None:
+                pool.give(expected.buffer)
+            expected = Room(specs, pool)
+        return Message(header, specs, expected.offsets, expected.buffer, start_s, start_s)
 
     def complete(self, message: Message) -> None:
         """Receive the payload of a frame that `begin` returned.
@@ -157,19 +177,21 @@ class Connection:
         if not message.header.payload_bytes:
             return
         end_s = _end_s(message.header, message.start_s)
-        if message.specs:
+        if message.buffer.nbytes == message.header.payload_bytes:
+            self._fill(message.buffer, end_s)
+        else:  # places between tensors, to align the next one
             for spec, offset in zip(message.specs, message.offsets, strict=True):
                 self._fill(message.buffer[offset : offset + spec.size_bytes], end_s)
-        else:
-            self._fill(message.buffer, end_s)
         message.end_s = time.monotonic()
 
     def _fill(self, view: memoryview, end_s: float) -> None:
         """Receive all of `view` by `end_s` of the monotonic clock."""
         while view.nbytes:
-            view = view[self._some(view, end_s) :]
+            # The kernel waits for all of it, but for _WAKE_S at most: one call, where each one that comes back early
+            # finds Python's memory out of the caches.
+            view = view[self._some(view, end_s, socket.MSG_WAITALL) :]
 
-    def _some(self, view: memoryview, end_s: float) -> int:
+    def _some(self, view: memoryview, end_s: float, flags: int = 0) -> int:
         """Receive at least one byte; how many."""
         while True:
             if end_s is not _NEVER and time.monotonic() > end_s:
@@ -177,7 +199,7 @@ class Connection:
                     f"{self.peer}: a frame that has begun is still not whole; the peer, or the path, is stuck"
                 )
             try:
-                count = self.socket.recv_into(view)
+                count = self.socket.recv_into(view, 0, flags)
             except BlockingIOError:
                 continue  # nothing for _WAKE_S
             except OSError as error:

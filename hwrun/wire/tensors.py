@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from hwrun.wire.buffer_pool import BufferPool
-from hwrun.wire.connection import Message
+from hwrun.wire.connection import Message, Room
 from hwrun.wire.frames import DTYPES, TensorSpec
 
 # numpy has no bfloat16: such a tensor is first seen as numbers of the same length.
@@ -47,38 +48,41 @@ def outgoing(tensors: Sequence[torch.Tensor]) -> tuple[tuple[TensorSpec, ...], t
     specs: list[TensorSpec] = []
     payload: list[memoryview] = []
     for tensor in tensors:
-        spec, straight = _layout(tensor.dtype, tensor.shape, tensor.stride())
+        spec, size_bytes, straight = _layout(tensor.dtype, tensor.shape, tensor.stride())
         specs.append(spec)
         if not straight:
             tensor = tensor.permute(spec.order) if spec.order else tensor.contiguous()
-        payload.append(_bytes_of(tensor))
+        payload.append(_bytes_of(tensor, size_bytes))
     return tuple(specs), tuple(payload)
 
 
 @functools.lru_cache(64)
-def _layout(dtype: torch.dtype, shape: torch.Size, strides: tuple[int, ...]) -> tuple[TensorSpec, bool]:
-    """How such a tensor is announced, and whether its elements lie in the order of its dimensions, without gaps.
+def _layout(dtype: torch.dtype, shape: torch.Size, strides: tuple[int, ...]) -> tuple[TensorSpec, int, bool]:
+    """How such a tensor is announced, its bytes, and whether they lie in the order of its dimensions, without gaps.
 
     Remembered, since every batch of a pipeline has the same; worked out anew it costs a message some 50 µs, with
     caches that the last payload has just gone through.
     """
     straight = math.prod(shape) == 0 or _is_dense(shape, strides, range(len(shape)))
     order = () if straight else _order(shape, strides) or ()
-    return TensorSpec(str(dtype).removeprefix("torch."), tuple(shape), order), straight
+    spec = TensorSpec(str(dtype).removeprefix("torch."), tuple(shape), order)
+    return spec, spec.size_bytes, straight
 
 
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    """The memory of a tensor without gaps, in as few steps through torch as there are."""
-    if tensor.dtype is torch.bfloat16 or not tensor.numel():  # numpy has no such type; no cast of an empty view
-        return tensor.reshape(-1).view(torch.uint8).numpy().data
-    return tensor.detach().numpy().data.cast("B")
+def _bytes_of(tensor: torch.Tensor, size_bytes: int) -> memoryview:
+    """The memory of a tensor without gaps, which it keeps.
+
+    By its address, as numpy's way takes a thread that was just woken three to four times as long (15 µs against 4).
+    """
+    tensor = tensor.resolve_neg()  # else what is in memory need not be what it reads as
+    memory = (ctypes.c_ubyte * size_bytes).from_address(tensor.data_ptr())
+    memory.tensor = tensor  # type: ignore[attr-defined]  # lives as long as a view of it
+    return memoryview(memory).cast("B")
 
 
-def incoming(message: Message) -> tuple[torch.Tensor, ...]:
-    """Tensors that are views of the message's buffer: valid until it goes back to its pool."""
-    return tuple(
-        _viewed(message.buffer, spec, offset) for spec, offset in zip(message.specs, message.offsets, strict=True)
-    )
+def incoming(room: Message | Room) -> tuple[torch.Tensor, ...]:
+    """Tensors that are views of the buffer of a message, or for one: valid until it goes back to its pool."""
+    return tuple(_viewed(room.buffer, spec, offset) for spec, offset in zip(room.specs, room.offsets, strict=True))
 
 
 def as_delivered(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -48,16 +48,16 @@ def set_up(kind: str, stream: socket.socket) -> socket.socket:
 
 
 def bare(stream: socket.socket) -> NoReturn:
-    """recv_into a buffer that is used again; each message begins with its length."""
-    buffers: dict[int, memoryview] = {}
+    """recv_into a buffer of the same pool as ours, used again; each message begins with its length."""
+    pool = BufferPool(kept=4)
     head = memoryview(bytearray(LENGTH.size))
     while True:
         fill(stream, head)
         (size,) = LENGTH.unpack(head)
-        if size not in buffers:
-            buffers[size] = memoryview(bytearray(b"\1") * size)
-        fill(stream, buffers[size])
+        buffer = pool.take(size)
+        fill(stream, buffer)
         stream.sendall(ANSWER)
+        pool.give(buffer)
 
 
 def fill(stream: socket.socket, view: memoryview) -> None:

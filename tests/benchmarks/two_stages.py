@@ -28,7 +28,7 @@ from hwrun.testbed import DataPath
 from paretosim.mode import Mode
 from paretosim.plan import Stage
 from paretosim.profiles import ProfileStore
-from tests.benchmarks.transports import bare_s
+from tests.benchmarks.transport_rounds import bare_s
 
 MODEL, BATCH, WINDOW = "mobilenet_v2", 8, 4
 PERIOD_BAR, LATENCY_BAR = 1.05, 1.03

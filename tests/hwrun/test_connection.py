@@ -14,7 +14,7 @@ from hwrun.errors import PeerGoneError, ProtocolError, TimedOutError
 from hwrun.wire import connection, sockets
 from hwrun.wire.address import Address
 from hwrun.wire.buffer_pool import ALIGNMENT_BYTES, BufferPool
-from hwrun.wire.connection import Connection
+from hwrun.wire.connection import Connection, Room
 from hwrun.wire.frames import HEADER_BYTES, VERSION, Kind, encode
 from hwrun.wire.sockets import dial, listen, prepared
 from hwrun.wire.tensors import as_delivered, incoming, memory_order, outgoing
@@ -103,6 +103,25 @@ def test_received_tensors_are_views_of_a_buffer_that_is_used_again(pair):
     pool.give(first.buffer)
     pair[0].send(Kind.BATCH, specs=specs, payload=payload)
     assert pair[1].receive(pool, 4000).buffer.obj is first.buffer.obj
+
+
+@pytest.mark.parametrize("second", [torch.ones(1000), torch.ones(10, 100), torch.ones(500), None])
+def test_a_room_made_for_a_frame_is_used_by_one_like_it_and_given_back_otherwise(pair, second):
+    pool = BufferPool()
+    specs, _ = outgoing([torch.ones(1000)])
+    room = Room(specs, pool)
+    if second is None:
+        pair[0].send(Kind.PING)
+    else:
+        theirs, payload = outgoing([second])
+        pair[0].send(Kind.BATCH, specs=theirs, payload=payload)
+    message = pair[1].begin(pool, 4000, room)
+    pair[1].complete(message)
+    assert (message.buffer is room.buffer) is (message.header.payload_bytes == 4000)
+    if second is not None:
+        assert torch.equal(incoming(message)[0], second)
+    if message.buffer is not room.buffer:
+        assert pool.take(4000) is room.buffer
 
 
 def test_what_is_longer_than_agreed_is_refused_before_it_is_held(pair):
