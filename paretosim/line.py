@@ -29,12 +29,14 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     A link serialises (or copies, where that takes longer) for `services_s` after a stall (and what its sender and RPC
     wait before the first byte), is `delays_s` long, and its way back `back_s`. Handing over is among the delays.
+    A station takes no other batch for `held_s` once one has gone on: for as long as the answer to a call takes.
     `payload_bytes` is what a batch is on it, and `window_bytes` what its receiver offers.
     """
 
     names: tuple[str, ...]
     services_s: Array
     stalls_s: Array
+    held_s: Array
     delays_s: Array
     back_s: Array
     payload_bytes: Array
@@ -45,6 +47,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     def stage1(self) -> int:
         """Position of the first stage."""
         return self.names.index("stage1")
+
+    @property
+    def occupied_s(self) -> Array:
+        """How long a batch keeps each station from the next one where nothing is in its way, (plans, stations)."""
+        return self.services_s + self.stalls_s + self.held_s
 
     @property
     def unloaded_s(self) -> Array:
@@ -70,6 +77,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
                     back_s=self.back_s[:, j],
                     sent_share=sent_share,
                     read_share=read_share,
+                    answer_s=self.held_s[:, j - 1] if j else np.zeros(len(size)),
                 )
             )
         return stations
@@ -88,7 +96,8 @@ def line_of(
 
     Overlapped workers send and receive beside computing: sending occupies the link, receiving is a station behind it.
     Serial ones do it themselves, so that it is time of their stages; where there is no stage on a side of a link (at
-    the orchestrator, at a master), it is that of a worker there.
+    the orchestrator, at a master), it is that of a worker there. What holds a link until a call is answered holds a
+    serial worker.
 
     Parameters
     ----------
@@ -97,17 +106,16 @@ def line_of(
     """
     none = np.zeros(len(stages_s))
     serial = workers == "serial"
-    # Serial workers wait for the answer themselves, and what they sent has arrived meanwhile.
-    senders_s = transfers.sending_s + transfers.rpc_s + transfers.answering_s
-    waits_s = transfers.delays_s + transfers.handover_s - (0.0 if serial else transfers.answering_s)
+    senders_s = transfers.sending_s + transfers.rpc_s
+    waits_s = transfers.delays_s + transfers.handover_s
     receives, sends = bool(transfers.receiving_s.any()), bool(senders_s.any())
     names_of_hops = [hop.name for hop in hops]
     stage_behind = names_of_hops.index("relay" if "relay" in names_of_hops else "link1")
     last_s = transfers.last_s[:, 0]
-    columns: list[tuple[str, Array, Array, Array, Array, Array]] = []
+    columns: list[tuple[str, Array, Array, Array, Array, Array, Array]] = []
 
-    def works(name: str, time_s: Array) -> None:
-        columns.append((name, time_s, none, none, none, none))
+    def works(name: str, time_s: Array, held_s: Array = none) -> None:
+        columns.append((name, time_s, none, held_s, none, none, none))
 
     for j, hop in enumerate(hops):
         sent_s, received_s = senders_s[:, j], transfers.receiving_s[:, j]
@@ -116,16 +124,17 @@ def line_of(
         )
         if hop.name == "relay":
             back_s = transfers.delays_s[:, j]
-        held_s = transfers.receiving_s[:, j - 1] + sent_s if serial and j else sent_s if serial else none
+        both_s = transfers.receiving_s[:, j - 1] + sent_s if j else sent_s
+        answered_s = transfers.answering_s[:, j]
         if hop.name == "link1":
-            works("stage1", stages_s[:, 0] + held_s if serial else stages_s[:, 0])
+            works("stage1", *((stages_s[:, 0] + both_s, answered_s) if serial else (stages_s[:, 0],)))
         elif serial and j == 0 and sends:
             works(f"{hop.name}.send", sent_s)
         elif serial and hop.name == "relay":
-            works("master", held_s)
+            works("master", both_s)
         stall_s = transfers.stalls_s[:, j] if serial else transfers.stalls_s[:, j] + sent_s
         carried_s = transfers.serialisation_s[:, j] + transfers.copying_s[:, j]
-        entry = (carried_s, stall_s, waits_s[:, j], back_s)
+        entry = (carried_s, stall_s, none if serial else answered_s, waits_s[:, j], back_s)
         columns.append((hop.name, *entry, hop.payload_bytes.astype(np.float64)))
         if receives and not serial:
             works(f"{hop.name}.receive", received_s)
@@ -136,13 +145,14 @@ def line_of(
         elif serial and receives and hop.name == "return":
             works(f"{hop.name}.receive", received_s)
     names, *times = zip(*columns, strict=True)
-    services, stalls, delays, back, payloads = (np.stack(values, axis=1) for values in times)
+    services, stalls, held, delays, back, payloads = (np.stack(values, axis=1) for values in times)
     if not serial:  # whose last worker sends the result itself
         delays[:, -1] += last_s
     return Line(
         names=names,
         services_s=services,
         stalls_s=stalls,
+        held_s=held,
         delays_s=delays,
         back_s=back,
         payload_bytes=payloads,
@@ -158,6 +168,7 @@ def lone_stage(computing_s: Array) -> Line:
         names=("stage1",),
         services_s=column,
         stalls_s=none,
+        held_s=none,
         delays_s=none,
         back_s=none,
         payload_bytes=none,

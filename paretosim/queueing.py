@@ -47,7 +47,7 @@ def intervals_s(line: Line, operation: Operation) -> Array:
     """How often each station can take a batch in a line that is never short of them, (plans, stations)."""
     if operation.workers == "serial":
         return serial_workers.intervals_s(line.serial_stations(operation)).T
-    return recursion.intervals_s(line.services_s + line.stalls_s, line.delays_s, _slots(line, operation))
+    return recursion.intervals_s(line.occupied_s, line.delays_s, _slots(line, operation))
 
 
 def saturated_period_s(line: Line, operation: Operation) -> tuple[Array, NDArray[np.intp]]:
@@ -66,6 +66,7 @@ def run(line: Line, operation: Operation, arrivals_s: Array, window: int | None 
             line.delays_s,
             shared,
             control_delay_s=line.control_delay_s,
+            held_s=line.held_s,
             slots=_slots(line, operation),
             window=window,
             started_at=line.stage1,

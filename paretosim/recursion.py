@@ -1,13 +1,15 @@
 """Batches through a line of stations, one event at a time: the max-plus recursion (docs/model.md, "Recursion").
 
-Station j serves one batch at a time, in order, and holds a served batch until there is room before station j + 1.
-With S the start of a service, D the departure, b slots before a station (the batch in service not counted), window W
-and p the delay behind a station (terms with n ≤ 0 are absent):
+Station j serves one batch at a time, in order, and holds a served batch until there is room before station j + 1. It
+may be held for h_j longer by what it waits for itself once the batch has gone on (the answer to a call), and takes the
+next one after that. With S the start of a service, D the departure, F when the station is free again, b slots before a
+station (the batch in service not counted), window W and p the delay behind a station (terms with n ≤ 0 are absent):
 
     D[n, 0] = max(arrival_n, D[n − W, m])
-    S[n, j] = max(D[n, j−1] + p_{j−1}, D[n−1, j])
-    D[n, j] = max(S[n, j] + t[n, j], D[n − b_{j+1} − 1, j+1])      j < m
+    S[n, j] = max(D[n, j−1] + p_{j−1}, F[n−1, j])
+    D[n, j] = max(S[n, j] + t[n, j], F[n − b_{j+1} − 1, j+1])      j < m
     D[n, m] = S[n, m] + t[n, m]
+    F[n, j] = D[n, j] + h_j
 
 Only n and j are loops; everything else (plans, links, samples) is in the arrays. A service may depend on when it
 starts, so a station is a function from a start to an end, and arrays of service times are one kind of it. Only as
@@ -38,13 +40,15 @@ Carry = Callable[[int, "Array", "Array"], "Array"]
 class Passage(NamedTuple):
     """One batch's way through the line: arrays of any one shape, in seconds, one a station where there are several.
 
-    A batch is served from `starts_s` to `ends_s` and holds the station until `departures_s`.
+    A batch is served from `starts_s` to `ends_s` and holds the station until `departures_s`; the station takes the
+    next one from `freed_s` on.
     """
 
     dispatched_s: Array
     starts_s: tuple[Array, ...]
     ends_s: tuple[Array, ...]
     departures_s: tuple[Array, ...]
+    freed_s: tuple[Array, ...]
     returned_s: Array
 
 
@@ -70,6 +74,7 @@ def passages(
     arrivals_s: Iterable[Array | float],
     *,
     control_delay_s: Array | float = 0.0,
+    held_s: Sequence[Array | float] | None = None,
     slots: Slots | None = None,
     window: int | None = None,
 ) -> Iterator[Passage]:
@@ -82,6 +87,7 @@ def passages(
         departure) → arrival. The last one is the way back to the orchestrator.
     arrivals_s : when each batch may be dispatched at the earliest, never falling; finite or not.
     control_delay_s : p_0, from a dispatch to the first station.
+    held_s : h_1 … h_m, arrays as those of `carries`; None where no station is held.
     slots : m − 1 numbers, b_2 … b_m. The first station's batches wait outside the line.
     window : batches between dispatch and return at most; None for no bounds.
 
@@ -92,7 +98,7 @@ def passages(
     count = len(stations)
     bounds = _checked(count, len(carries), slots, window)
     depth = max([1, *(bound + 1 for bound in bounds if bound is not None), *([window] if window else [])])
-    # departures[n % depth][j] of the batches that can still matter; the last entry is the return.
+    # When station j was free of batch n, [n % depth][j], of batches that can still matter; the last is the return.
     history: list[tuple[Array, ...]] = []
     for n, arrival in enumerate(arrivals_s):
         dispatched = np.asarray(arrival, dtype=np.float64)
@@ -102,6 +108,7 @@ def passages(
         starts: list[Array] = []
         ends: list[Array] = []
         departures: list[Array] = []
+        freed: list[Array] = []
         for j, serve in enumerate(stations):
             start = np.maximum(at, history[(n - 1) % depth][j]) if n else at
             end = departure = serve(n, start)
@@ -113,11 +120,12 @@ def passages(
             starts.append(start)
             ends.append(end)
             departures.append(departure)
+            freed.append(departure if held_s is None else departure + held_s[j])
         if n < depth:
-            history.append((*departures, at))
+            history.append((*freed, at))
         else:
-            history[n % depth] = (*departures, at)
-        yield Passage(dispatched, tuple(starts), tuple(ends), tuple(departures), at)
+            history[n % depth] = (*freed, at)
+        yield Passage(dispatched, tuple(starts), tuple(ends), tuple(departures), tuple(freed), at)
 
 
 def run(
@@ -126,6 +134,7 @@ def run(
     arrivals_s: Array,
     *,
     control_delay_s: Array | float = 0.0,
+    held_s: Array | None = None,
     slots: Slots | None = None,
     window: int | None = None,
     started_at: int = 0,
@@ -138,6 +147,7 @@ def run(
     delays_s : (…, m) seconds, that behind each station.
     arrivals_s : (…, batches) seconds, never falling.
     control_delay_s : (…) seconds.
+    held_s : (…, m) seconds for which each station is held when a batch has gone on; None for none.
     slots, window : as in `passages`.
     started_at : station (from 0) whose starts are wanted.
 
@@ -146,6 +156,7 @@ def run(
     Run : arrays (…, batches) of the broadcast shape.
     """
     services_s, delays_s, arrivals_s = np.asarray(services_s), np.asarray(delays_s), np.asarray(arrivals_s)
+    held = None if held_s is None or not held_s.any() else list(np.moveaxis(held_s, -1, 0))
     batches, count = arrivals_s.shape[-1], services_s.shape[-1]
     alike = services_s.shape[-2] == 1
     if not alike and services_s.shape[-2] != batches:
@@ -154,7 +165,8 @@ def run(
         )
     # One contiguous array for each batch and station: the recursion then never strides.
     columns = np.ascontiguousarray(np.moveaxis(services_s, (-2, -1), (0, 1)))
-    leading = (services_s.shape[:-2], delays_s.shape[:-1], arrivals_s.shape[:-1], np.shape(control_delay_s))
+    leading = [services_s.shape[:-2], delays_s.shape[:-1], arrivals_s.shape[:-1], np.shape(control_delay_s)]
+    leading += [] if held_s is None else [held_s.shape[:-1]]
     shape = np.broadcast_shapes(*leading)
 
     def served(j: int) -> Serve:
@@ -166,6 +178,7 @@ def run(
         list(np.moveaxis(delays_s, -1, 0)),
         np.moveaxis(arrivals_s, -1, 0),
         control_delay_s=control_delay_s,
+        held_s=held,
         slots=slots,
         window=window,
     )
@@ -177,13 +190,13 @@ def run(
 def intervals_s(occupied_s: Array, delays_s: Array, slots: Slots | None = None) -> Array:
     """How often each station can take a batch; the largest is the interval of a line never short of batches.
 
-    A station is no faster than its service. What is on its way to it or in it has a slot each, from the departure
-    before to the departure behind, so it is no faster either than max(t_j, (p_{j−1} + t_j) / (b_j + 1)). Exact for
-    fixed services (docs/model.md, "Finite buffers").
+    A station is no faster than it is occupied, t_j + h_j. What is on its way to it or in it has a slot each, from the
+    departure before until it is free again, so it is no faster either than (p_{j−1} + t_j + h_j) / (b_j + 1). Exact
+    for fixed services (docs/model.md, "Finite buffers").
 
     Parameters
     ----------
-    occupied_s, delays_s : (…, m) seconds.
+    occupied_s, delays_s : (…, m) seconds; what a station is held for once a batch has gone on is among the former.
 
     Returns
     -------

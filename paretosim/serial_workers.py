@@ -53,7 +53,8 @@ class Wire(msgspec.Struct, frozen=True):
     `stall` says when the first byte leaves of a message that could start then, `flow` when a share of it has left,
     `carry` is the delay (seconds or a function), `back_s` that of the way back. `acknowledged` says when the sender
     knows that what left at a time has arrived. `sent_share` and `read_share` are p and q: how many messages fit in the
-    buffers of its two ends; infinite for an empty message.
+    buffers of its two ends; infinite for an empty message. A sender of calls waits until its message has left and for
+    `answer_s` more; at 0 it is not answered.
     """
 
     stall: Serve
@@ -63,6 +64,7 @@ class Wire(msgspec.Struct, frozen=True):
     acknowledged: Callable[[Array], Array]
     sent_share: Array | float
     read_share: Array | float
+    answer_s: Array | float = 0.0
 
 
 class _Past:
@@ -94,12 +96,13 @@ class _Line:
         self.first_share = np.where(read < batches, read - self.whole_read, 0.0)
         self.whole_sent = np.floor(np.minimum(sent, batches)).astype(np.int64)
         self.held_share = np.where(sent < batches, self.whole_sent + 1 - sent, 1.0)
+        self.answered = np.asarray(wire.answer_s) > 0
         self.idle_s: Array = np.full(shape, -np.inf)
         self.reader_free = _Past(min(batches, int(self.whole_read.max(initial=0)) + 2), shape)
         self.held_until = _Past(min(batches, int(self.whole_sent.max(initial=0)) + 1), shape)
 
-    def send(self, n: int, written_s: Array) -> tuple[Array, Array, Array]:
-        """Start and end of message n on the wire, and when its sender is free again."""
+    def send(self, n: int, written_s: Array) -> tuple[Array, Array, Array, Array]:
+        """Start and end of message n on the wire, when its sender has done writing, and is free again."""
         wire = self.wire
         early = self.reader_free.of(n - 2 - self.whole_read) + wire.back_s
         late = self.reader_free.of(n - 1 - self.whole_read) + wire.back_s
@@ -112,7 +115,9 @@ class _Line:
         left = np.where(self.held_share <= self.first_share, before, behind)
         self.held_until.put(n, wire.acknowledged(left))
         self.idle_s = end
-        return start, end, np.maximum(written_s, self.held_until.of(n - self.whole_sent))
+        released = np.maximum(written_s, self.held_until.of(n - self.whole_sent))
+        released = np.where(self.answered, end, released)
+        return start, end, released, released + wire.answer_s
 
 
 def passages(
@@ -145,24 +150,27 @@ def passages(
         starts: list[Array] = []
         ends: list[Array] = []
         departures: list[Array] = []
+        freed: list[Array] = []
         for j, station in enumerate(stations):
             if isinstance(station, Worker):
                 start = np.maximum(at, free[j])
                 at = end = free[j] = station.compute(n, start)
             else:
-                start, end, released = lines[j].send(n, at)
+                start, end, released, answered = lines[j].send(n, at)
                 if j:  # the worker before it; an input's sender does nothing else
-                    free[j - 1] = departures[j - 1] = released
+                    departures[j - 1] = released
+                    free[j - 1] = freed[j - 1] = answered
                 at = station.carry(n, start, end) if callable(station.carry) else end + station.carry
             starts.append(start)
             ends.append(end)
             departures.append(end)
+            freed.append(end)
         for j, time_s in free.items():
             if j:
                 lines[j - 1].reader_free.put(n, time_s)
         if window is not None:
             returned[n % window : n % window + 1] = [at]
-        yield Passage(dispatched, tuple(starts), tuple(ends), tuple(departures), at)
+        yield Passage(dispatched, tuple(starts), tuple(ends), tuple(departures), tuple(freed), at)
 
 
 def run(
@@ -192,7 +200,7 @@ def shares_of(size_bytes: Array, send_buffer_bytes: float, receive_buffer_bytes:
 
 
 class WireTimes(msgspec.Struct, frozen=True):
-    """A wire with fixed times: serialisation, stall before it, delays both ways (seconds), and p and q."""
+    """A wire with fixed times: serialisation, stall before it, delays both ways (seconds), p and q, and the answer."""
 
     serialisation_s: Array
     stall_s: Array
@@ -200,6 +208,7 @@ class WireTimes(msgspec.Struct, frozen=True):
     back_s: Array
     sent_share: Array
     read_share: Array
+    answer_s: Array | float = 0.0
 
     def as_wire(self) -> Wire:
         """The wire that takes these times."""
@@ -211,6 +220,7 @@ class WireTimes(msgspec.Struct, frozen=True):
             acknowledged=lambda left: left + self.delay_s + self.back_s,
             sent_share=self.sent_share,
             read_share=self.read_share,
+            answer_s=self.answer_s,
         )
 
 
@@ -248,7 +258,10 @@ def intervals_s(stations: Sequence[Array | WireTimes]) -> Array:
         if isinstance(behind, WireTimes):
             whole, share = _parts(behind.sent_share)
             acknowledged_s = behind.delay_s + behind.back_s
-            sending.append((behind.stall_s + (1 - share) * behind.serialisation_s + acknowledged_s, whole))
+            written_s = behind.stall_s + (1 - share) * behind.serialisation_s + acknowledged_s
+            called_s = behind.stall_s + behind.serialisation_s + behind.answer_s
+            answered = np.asarray(behind.answer_s) > 0
+            sending.append((np.where(answered, called_s, written_s), np.where(answered, 0.0, whole)))
         candidates = [
             (station + held_s + sent_s) / (spanned + also)
             for held_s, spanned in receiving

@@ -62,7 +62,10 @@ class TermTime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StationTime(msgspec.Struct, frozen=True, kw_only=True):
-    """When an unloaded batch is at a station, seconds after its dispatch, and how much of the binding time that is."""
+    """When a station is taken by an unloaded batch, seconds after its dispatch, and how much of the binding time it is.
+
+    A call's answer comes once the batch has gone on, so that the next station may start before this one ends.
+    """
 
     station: str
     start_s: float
@@ -152,7 +155,7 @@ def explain(prediction: Prediction, split: int) -> Explanation:
     setting, row = prediction.setting, prediction.row(split)
     chain = _chain(setting, split)
     line = chain.line(setting)
-    times = (line.services_s + line.stalls_s)[0]
+    times = line.occupied_s[0]
     unloaded = float(line.unloaded_s[0])
     # What binds is what the prediction says; with serial workers and buffers it is not always the longest time.
     binding = line.names.index(row.bottleneck)
@@ -284,10 +287,12 @@ def _on_wire(setting: Setting, hop: Hop, serialisation_s: float) -> list[tuple[s
 
 def _stations(setting: Setting, line: Line, times: Array, binding_s: float) -> tuple[StationTime, ...]:
     at, found = control_s(setting), []
-    for name, seconds, delay in zip(line.names, times.tolist(), line.delays_s[0].tolist(), strict=True):
+    # A batch goes on before the answer to its call frees the station.
+    onward = (line.services_s + line.stalls_s + line.delays_s)[0]
+    for name, seconds, next_s in zip(line.names, times.tolist(), onward.tolist(), strict=True):
         share = seconds / binding_s if binding_s else 0.0
         found.append(StationTime(station=name, start_s=at, end_s=at + seconds, of_binding=share))
-        at += seconds + delay
+        at += next_s
     return tuple(found)
 
 

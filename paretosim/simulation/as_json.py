@@ -57,6 +57,7 @@ def as_object(simulation: Simulation) -> dict[str, Any]:
                 "starts_s": [float(time) for time in passage.starts_s],
                 "ends_s": [float(time) for time in passage.ends_s],
                 "departures_s": [float(time) for time in passage.departures_s],
+                "freed_s": [float(time) for time in passage.freed_s],
                 "returned_s": float(passage.returned_s),
                 "latency_s": latency,
             }

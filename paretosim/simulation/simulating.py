@@ -117,8 +117,11 @@ class Simulation(Tabular, msgspec.Struct, frozen=True, kw_only=True):
         return _interval_s(self.passages)
 
     def busy_share(self, station: int) -> float:
-        """Share of the makespan that a station is served in."""
-        busy = sum(float(p.ends_s[station] - p.starts_s[station]) for p in self.passages)
+        """Share of the makespan that a station serves in, or waits for the answer to its call."""
+        busy = sum(
+            float(p.ends_s[station] - p.starts_s[station] + p.freed_s[station] - p.departures_s[station])
+            for p in self.passages
+        )
         return busy / self.makespan_s if self.makespan_s > 0 else 0.0
 
 
@@ -193,7 +196,7 @@ class _Wire:
         self._arrived_s = max(self._arrived_s, arrived)
         return np.asarray(self._arrived_s + self._handover_s)
 
-    def as_wire(self, setting: Setting, back_s: float) -> serial_workers.Wire:
+    def as_wire(self, setting: Setting, back_s: float, answer_s: float) -> serial_workers.Wire:
         """As what serial workers write to and read from, with that delay of the way back."""
         operation = setting.operation
         received = setting.link.wmax_bytes if operation.receive_buffer_bytes is None else operation.receive_buffer_bytes
@@ -203,7 +206,7 @@ class _Wire:
             delay_s = self._trace.delays_s[self._trace.piece(float(left))] if self._waits else 0.0
             return np.asarray(left + delay_s + back_s)
 
-        return serial_workers.Wire(self.stall, self.flow, self.carry, back_s, acknowledged, *shares)
+        return serial_workers.Wire(self.stall, self.flow, self.carry, back_s, acknowledged, *shares, answer_s)
 
 
 def simulate(setting: Setting, split: int, conditions: Conditions) -> Simulation:
@@ -269,7 +272,7 @@ def _passages(
             trace=conditions.trace if hop.forward else None,
             sent_s=float(line.stalls_s[0, line.names.index(hop.name)]),
             copied_s=float(copied_s(setting, hop)[0]),
-            # What a line waits behind a hop beside the link's own delay: handing over, less the answer to a call.
+            # What a line waits behind a hop beside the link's own delay.
             handover_s=float(line.delays_s[0, line.names.index(hop.name)] - transfers.delays_s[0, place]),
             waits="delay" not in setting.without,
         )
@@ -302,7 +305,7 @@ def _passages(
     if setting.operation.workers == "serial":
         passages = serial_workers.passages(
             [
-                wire_at[j].as_wire(setting, float(line.back_s[0, j]))
+                wire_at[j].as_wire(setting, float(line.back_s[0, j]), float(line.held_s[0, j - 1]) if j else 0.0)
                 if j in wire_at
                 else serial_workers.Worker(serve(j))
                 for j in range(len(names))
@@ -318,6 +321,7 @@ def _passages(
             [wire_at[j].carry if j in wire_at else float(line.delays_s[0, j]) for j in range(len(names))],
             arrivals_s,
             control_delay_s=control_s(setting),
+            held_s=line.held_s[0],
             slots=[setting.operation.slots] * (len(names) - 1),
             window=window,
         )

@@ -27,11 +27,11 @@ def as_chrome_trace(simulation: Simulation) -> bytes:
         events.append(_named("thread_sort_index", j + 1, {"sort_index": j}))
     for n, passage in enumerate(simulation.passages):
         for j, name in enumerate(simulation.stations):
-            start, end, left = (float(t[j]) for t in (passage.starts_s, passage.ends_s, passage.departures_s))
+            start, end, freed = (float(t[j]) for t in (passage.starts_s, passage.ends_s, passage.freed_s))
             category = "compute" if name.startswith("stage") else "link" if name in HOP_NAMES else "message"
             events.append(_event(f"batch {n}", category, j, start, end, n))
-            if left > end:  # served, and held: by a full buffer, or by sending
-                events.append(_event(f"batch {n} held", "held", j, end, left, n))
+            if freed > end:  # served, and held: by a full buffer, by sending, or until a call is answered
+                events.append(_event(f"batch {n} held", "held", j, end, freed, n))
     return msgspec.json.encode({"traceEvents": events, "displayTimeUnit": "ms"}) + b"\n"
 
 

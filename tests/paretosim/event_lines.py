@@ -17,7 +17,7 @@ def overlapped(
 ) -> list[tuple[float, float, float]]:  # fmt: skip
     """(dispatched, started at station 0, returned) of each batch; `services[n][j]`.
 
-    A station serves no other for `held[j]` after a batch has gone on.
+    A station takes no other for `held[j]` after a batch has gone on, nor gives its place back before.
     """
     environment = simpy.Environment()
     count, batches = len(delays), len(arrivals)
@@ -52,11 +52,11 @@ def overlapped(
             yield environment.timeout(services[batch][j])
             if j < count - 1 and (ahead := places[j]) is not None:
                 yield ahead.get(1)
-            if j > 0 and (own := places[j - 1]) is not None:
-                yield own.put(1)
             environment.process(after(delays[j], batch, j + 1))
             if held is not None:
                 yield environment.timeout(held[j])
+            if j > 0 and (own := places[j - 1]) is not None:
+                yield own.put(1)
 
     environment.process(source())
     for j in range(count):
@@ -67,7 +67,10 @@ def overlapped(
 
 @dataclass(frozen=True)
 class ByteWire:
-    """A link that carries chunks: `chunks` a message, `chunk_s` each, buffers in chunks at both ends."""
+    """A link that carries chunks: `chunks` a message, `chunk_s` each, buffers in chunks at both ends.
+
+    Where there is an answer, the sender waits for the last chunk to leave and for `answer_s` more.
+    """
 
     chunks: int
     chunk_s: float
@@ -76,13 +79,14 @@ class ByteWire:
     back_s: float
     send_buffer: int
     receive_buffer: int
+    answer_s: float = 0.0
 
 
 class _Wire:
     def __init__(self, environment: simpy.Environment, wire: ByteWire) -> None:
         self.environment, self.wire = environment, wire
         self.room = simpy.Container(environment, init=wire.send_buffer)
-        self.written, self.arrived = simpy.Store(environment), simpy.Store(environment)
+        self.written, self.arrived, self.gone = (simpy.Store(environment) for _ in range(3))
         self.credit = simpy.Container(environment, init=wire.receive_buffer)
         environment.process(self._link())
 
@@ -90,6 +94,10 @@ class _Wire:
         for chunk in range(self.wire.chunks):
             yield self.room.get(1)
             yield self.written.put(chunk)
+        if self.wire.answer_s:
+            if self.wire.chunks:
+                yield self.gone.get()
+            yield self.environment.timeout(self.wire.answer_s)
 
     def read(self) -> Process:
         for _ in range(self.wire.chunks):
@@ -104,6 +112,8 @@ class _Wire:
                 yield self.environment.timeout(self.wire.stall_s)
             yield self.environment.timeout(self.wire.chunk_s)
             self.environment.process(self._deliver(chunk))
+            if self.wire.answer_s and chunk == self.wire.chunks - 1:
+                yield self.gone.put(chunk)
 
     def _deliver(self, chunk: int) -> Process:
         yield self.environment.timeout(self.wire.delay_s)

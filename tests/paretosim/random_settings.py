@@ -39,7 +39,7 @@ def random_link(draw: Random, toy: Any) -> Link:
 
 
 def random_calibration(draw: Random, backend: Any = "tcp") -> Calibration:
-    """A calibration with every term on but `answers`; the second device is an accelerator's."""
+    """A calibration with every term on; the second device is an accelerator's."""
 
     def cost() -> MessageCost:
         return MessageCost(message_s=10 ** draw.uniform(-4, -1), bytes_per_s=10 ** draw.uniform(5, 9))
@@ -72,6 +72,8 @@ def random_calibration(draw: Random, backend: Any = "tcp") -> Calibration:
         dispatch_s=draw.uniform(0, 0.01),
         rpc_round_trips=draw.uniform(0.1, 3),
         rpc_s=draw.uniform(0, 0.02),
+        rpc_answers=draw.uniform(0.1, 2),
+        rpc_answer_s=draw.uniform(0, 0.04),
         relay=Relay(rate_bps=draw.choice([None, 10 ** draw.uniform(4, 9)]), delay_s=draw.choice([0.0, 0.03])),
     )  # fmt: skip
 
@@ -79,7 +81,7 @@ def random_calibration(draw: Random, backend: Any = "tcp") -> Calibration:
 def random_setting(draw: Random, toy: Any, **fields: Any) -> Setting:
     """Two to six blocks with times from nothing to seconds and outputs from a few bytes to a megabyte a batch.
 
-    Every term of a calibration but `answers` is on, unless `calibration` says otherwise.
+    Every term of a calibration is on, unless `calibration` says otherwise.
     """
     blocks = fields.pop("blocks", None) or draw.randint(2, 6)
     first, second = ([draw.choice([0.0, 10 ** draw.uniform(-3, 0.5)]) for _ in range(blocks)] for _ in range(2))
@@ -101,14 +103,6 @@ def random_setting(draw: Random, toy: Any, **fields: Any) -> Setting:
         options["calibration"] = random_calibration(draw)
     setting: Setting = toy.setting(first, second, **options)
     return setting
-
-
-def with_answers(draw: Random, setting: Setting) -> Setting:
-    """The setting, and a hop that is held for longer than its batch waits: the one term that `random_setting` lacks."""
-    assert setting.calibration is not None
-    answers = draw.uniform(0.1, 2)
-    calibration = msgspec.structs.replace(setting.calibration, rpc_answers=answers, rpc_answer_s=0.02 * answers)
-    return msgspec.structs.replace(setting, calibration=calibration)
 
 
 def random_operated(draw: Random, toy: Any, **fields: Any) -> Setting:

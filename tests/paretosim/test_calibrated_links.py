@@ -20,7 +20,7 @@ from paretosim.rates.link_arrays import predict_links
 from paretosim.rates.link_response import LinkResponse, link_response
 from paretosim.rates.link_sweep import sweep
 from paretosim.timing import Timing
-from tests.paretosim.random_settings import random_calibration, random_setting, with_answers
+from tests.paretosim.random_settings import random_calibration, random_setting
 
 # `predict` gives 12 significant digits: half a unit of the last one, relative to a first digit of 1.
 ROUNDED = 6e-12
@@ -62,7 +62,7 @@ def _rates(draw: Random, count: int) -> Any:
 def test_every_rate_of_random_settings_is_as_predicted(toy: Any) -> None:
     draw = Random(31)
     for _ in range(300):
-        setting = with_answers(draw, random_setting(draw, toy))
+        setting = random_setting(draw, toy)
         assert setting.calibration is not None
         assert setting.calibration.active_terms() == CALIBRATION_TERMS
         rates = _rates(draw, 5)
@@ -78,7 +78,7 @@ def test_break_even_rates_of_random_settings_are_what_dense_rates_and_prediction
     draw = Random(32)
     several = 0
     for _ in range(300):
-        setting = with_answers(draw, random_setting(draw, toy))
+        setting = random_setting(draw, toy)
         response = link_response(setting)
         found = _found(response, setting)
         several += len(found.latency.splits) > 1
@@ -106,7 +106,7 @@ def _shipped(model: str, devices: tuple[str, str], calibration: Calibration, **o
 
 @pytest.mark.parametrize("mode", MODE_NAMES)
 def test_a_hundred_thousand_rates_of_a_shipped_model_show_the_intervals(mode: Any) -> None:
-    random = msgspec.structs.replace(random_calibration(Random(5)), rpc_answers=0.5)
+    random = random_calibration(Random(5))
     devices = {"rpi4b": random.devices["one"], "rtx4090": random.devices["two"]}
     calibration = msgspec.structs.replace(random, devices=devices)
     rates = 10 ** np.random.default_rng(12).uniform(np.log10(LOW_BPS), np.log10(HIGH_BPS), 100_000)
@@ -158,7 +158,7 @@ def test_a_stage_is_slowed_by_the_transfer_until_that_is_longer_by_hand(toy: Any
 def test_the_robust_choice_with_contention_is_no_worse_anywhere_than_it_says(toy: Any) -> None:
     draw = Random(33)
     for _ in range(40):
-        setting = with_answers(draw, random_setting(draw, toy))
+        setting = random_setting(draw, toy)
         response = link_response(setting)
         found = _found(response, setting)
         dense = sweep(response, _rates(draw, 1000), found.one_way_delay_s, found.return_delay_s)
@@ -174,7 +174,7 @@ def test_the_robust_choice_with_contention_is_no_worse_anywhere_than_it_says(toy
 def test_arrays_of_links_know_a_return_rate_of_its_own_with_contention(toy: Any) -> None:
     draw = Random(34)
     for _ in range(60):
-        setting = with_answers(draw, random_setting(draw, toy, sink="first"))
+        setting = random_setting(draw, toy, sink="first")
         link = msgspec.structs.replace(setting.link, return_rate_bps=10 ** draw.uniform(4, 8))
         setting = msgspec.structs.replace(setting, link=link)
         found = predict_links(setting)
@@ -188,7 +188,7 @@ def test_arrays_of_links_know_a_return_rate_of_its_own_with_contention(toy: Any)
 def test_each_term_is_left_out_as_in_a_prediction(toy: Any, term: Any) -> None:
     draw = Random(35)
     for _ in range(12):
-        setting = with_answers(draw, random_setting(draw, toy, without=(term,)))
+        setting = random_setting(draw, toy, without=(term,))
         found = sweep(
             link_response(setting), setting.link.rate_bps, [setting.link.one_way_delay_s], setting.link.return_delay_s
         )

@@ -263,6 +263,14 @@ def test_a_call_holds_its_hop_until_the_answer_is_there(toy: Any) -> None:
     assert predict(costly).row(1).period_s == pytest.approx(0.0128 + 0.5 + 0.04)
 
 
+def test_a_serial_worker_waits_for_its_message_to_leave_and_for_the_answer(toy: Any) -> None:
+    link = toy.link(1e6, 0.3, return_delay_s=0.2)
+    serial = {"backend": "rpc", "operation": Operation(workers="serial"), "link": link}
+    row = predict(toy.setting(outputs=OUTPUTS, calibration=_calibration(backend="rpc", rpc_answers=1), **serial)).row(1)
+    assert row.latency_s == pytest.approx(0.1 + 0.0128 + 0.3 + 0.4)  # the batch is long gone
+    assert (row.bottleneck, row.period_s) == ("stage1", pytest.approx(0.1 + 0.0128 + 0.5))
+
+
 def test_a_relay_is_one_more_hop(toy: Any) -> None:
     relay = Relay(rate_bps=1e6, delay_s=0.02)
     found = predict(

@@ -15,7 +15,7 @@ from paretosim.operation import Operation
 from paretosim.prediction import Prediction, Row, Setting, predict
 from paretosim.queueing import arrival_times_s
 from tests.paretosim import event_lines as events
-from tests.paretosim.random_settings import random_calibration, random_setting, with_answers
+from tests.paretosim.random_settings import random_calibration, random_setting
 
 Times = list[tuple[float, float, float]]
 
@@ -77,9 +77,6 @@ def _settings(toy: Any, seed: int, count: int, **fields: Any) -> list[tuple[Pred
         made = {name: value(draw) if callable(value) else value for name, value in fields.items()}
         plain = {"calibration": None} if index % 2 else {}
         setting = random_setting(draw, toy, **made, **plain)
-        # What a call of RPC holds while a bounded buffer is full depends on who answers it, so these have none.
-        if setting.calibration is not None and setting.operation.slots is None:
-            setting = with_answers(draw, setting)
         prediction = predict(setting)
         row = prediction.rows[draw.choice([0, len(prediction.rows) - 1, draw.randrange(len(prediction.rows))])]
         found.append((prediction, row, _Line(prediction, row)))
@@ -111,9 +108,9 @@ def test_windows_turn_into_what_closed_says(toy: Any) -> None:
 
     for found, row, line in _settings(toy, 3, 150, mode=mode, operation=_slots):
         window = found.setting.mode.window or 0
-        times = line.run([0.0] * 40 * window, found.setting.operation.slots, window)
-        assert _interval_s(times, 10 * window) == pytest.approx(row.period_s, rel=1e-9)
-        assert fmean(_latencies(times)[-10 * window :]) == pytest.approx(row.latency_s, rel=1e-9)
+        times = line.run([0.0] * 48 * window, found.setting.operation.slots, window)
+        assert _interval_s(times, 12 * window) == pytest.approx(row.period_s, rel=1e-9)
+        assert fmean(_latencies(times)[-12 * window :]) == pytest.approx(row.latency_s, rel=1e-9)
 
 
 def test_a_window_beyond_the_run_is_no_window(toy: Any) -> None:
@@ -194,8 +191,7 @@ def _serial_line(found: Prediction, row: Row) -> list[float | events.ByteWire]:
     # Workers send and receive themselves; at a host without a stage it is all that a worker there does.
     none = (0.0,) * len(found.hops)
     got, handed = row.receiving_s or none, row.handovers_s or (0.0, *none, 0.0)
-    # A serial worker waits for the answer to its call itself.
-    sent = tuple(map(sum, zip(row.sending_s or none, row.answering_s or none, strict=True)))
+    sent, answered = row.sending_s or none, row.answering_s or none
     line: list[float | events.ByteWire] = []
     for place, name in enumerate(found.hops):
         forward = name == "link1"
@@ -209,7 +205,7 @@ def _serial_line(found: Prediction, row: Row) -> list[float | events.ByteWire]:
             events.ByteWire(
                 chunks, row.links_s[place] / chunks if chunks else 0.0, 0.0, row.delays_s[place],
                 link.return_delay_s if forward else link.one_way_delay_s, operation.send_buffer_bytes // 192 * 5,
-                received // 32,
+                received // 32, answered[place],
             )
         )  # fmt: skip
         if forward:
@@ -235,7 +231,7 @@ def _random_serial(draw: Random, toy: Any) -> Setting:
     blocks = draw.randint(2, 4)
     # Bytes of framing and relays are no chunks, and dispatches are at once here.
     calibration = random_calibration(draw).without("framing", "copying", "dispatch", "rpc", "relay")
-    setting = random_setting(
+    return random_setting(
         draw, toy, mode=mode, calibration=draw.choice([None, calibration]), tcp_state="warm", control_delay_s=0.0,
         speed=1.0, outputs=[draw.randint(1, 12) for _ in range(blocks)], inputs=draw.randint(1, 12), blocks=blocks,
         link=toy.link(rate_bps, half_s, return_delay_s=half_s),
@@ -243,7 +239,6 @@ def _random_serial(draw: Random, toy: Any) -> Setting:
             workers="serial", send_buffer_bytes=sent // 5 * 192, receive_buffer_bytes=32 * received, clock="dispatch",
         ),
     )  # fmt: skip
-    return setting if setting.calibration is None else with_answers(draw, setting)
 
 
 def test_serial_workers_hold_their_batches_as_a_simulation_of_bytes_says(toy: Any) -> None:

@@ -31,12 +31,14 @@ def test_lines_run_as_an_event_simulation_says() -> None:
         services, delays, arrivals, slots = _random_line(draw)
         window = draw.choice([None, None, 1, 2, 5])
         control = draw.choice([0.0, draw.uniform(0, 1)])
-        expected = np.array(events.overlapped(services, delays, arrivals, slots, window, control))
+        held = draw.choice([None, [draw.choice([0.0, draw.uniform(0, 2)]) for _ in delays]])
+        expected = np.array(events.overlapped(services, delays, arrivals, slots, window, control, held))
         found = recursion.run(
             np.array(services),
             np.array(delays),
             np.array(arrivals),
             control_delay_s=control,
+            held_s=None if held is None else np.array(held),
             slots=slots,
             window=window,
         )
@@ -83,14 +85,26 @@ def test_bounded_buffers_have_the_period_that_their_credits_allow(slots: tuple[f
     generator = np.random.default_rng(2)
     services = generator.uniform(0, 2, (100, 4))
     delays = generator.uniform(0, 3, (100, 4)) * generator.integers(0, 2, (100, 4))
-    period = recursion.intervals_s(services, delays, slots).max(axis=1)
-    found = recursion.run(services[:, np.newaxis], delays, np.zeros(300), slots=slots)
+    held = generator.uniform(0, 1, (100, 4)) * generator.integers(0, 2, (100, 4))
+    period = recursion.intervals_s(services + held, delays, slots).max(axis=1)
+    found = recursion.run(services[:, np.newaxis], delays, np.zeros(300), slots=slots, held_s=held)
     assert np.allclose((found.returned_s[:, -1] - found.returned_s[:, -121]) / 120, period)
     # Paced no faster than that, no batch ever waits.
     paced = recursion.run(
-        services[:, np.newaxis], delays, np.arange(30) * period[:, np.newaxis] * 1.000001, slots=slots
+        services[:, np.newaxis], delays, np.arange(30) * period[:, np.newaxis] * 1.000001, slots=slots, held_s=held
     )
     assert np.allclose(paced.latencies_s, (services.sum(axis=1) + delays.sum(axis=1))[:, np.newaxis])
+
+
+def test_a_station_held_by_an_answer_takes_the_next_batch_later_and_keeps_its_place() -> None:
+    # Served for 1, 2 and 1 s; the middle one is held for 3 s more, and its batch is 4 s on the way.
+    services, delays, held = np.array([[1.0, 2.0, 1.0]]), np.array([0.0, 4.0, 0.0]), np.array([0.0, 3.0, 0.0])
+    unbounded = recursion.run(services, delays, np.zeros(3), held_s=held)
+    assert unbounded.returned_s.tolist() == [8.0, 13.0, 18.0]  # the first waits for no answer; 5 s apart
+    # Without a slot the first station keeps a batch until the middle one has its answer, at 6 and 11 s.
+    bounded = recursion.run(services, delays, np.zeros(3), held_s=held, slots=(0, None))
+    assert bounded.started_s.tolist() == [0.0, 1.0, 6.0]
+    assert bounded.returned_s.tolist() == [8.0, 13.0, 18.0]
 
 
 times = st.floats(0, 10).map(lambda value: round(value, 3))

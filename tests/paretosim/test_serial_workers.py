@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import numpy as np
@@ -28,6 +29,7 @@ def _times(wire: events.ByteWire) -> WireTimes:
         back_s=np.array([wire.back_s]),
         sent_share=np.array([wire.send_buffer / wire.chunks]),
         read_share=np.array([wire.receive_buffer / wire.chunks]),
+        answer_s=np.array([wire.answer_s]),
     )
 
 
@@ -41,7 +43,7 @@ def _random_wire(draw: random.Random) -> events.ByteWire:
     whole = receive_buffer % chunks == 0
     return events.ByteWire(
         chunks, chunk_s, 0.0 if whole else draw.choice([0.0, draw.uniform(0, 1)]), half_s, half_s,
-        send_buffer, receive_buffer,
+        send_buffer, receive_buffer, draw.choice([0.0, 0.0, draw.uniform(0, 1)]),
     )  # fmt: skip
 
 
@@ -50,7 +52,7 @@ def test_lines_run_as_a_simulation_that_moves_bytes_says() -> None:
     for _ in range(400):
         line: list[float | events.ByteWire] = [draw.uniform(0, 2), _random_wire(draw), draw.choice([0.0, 1.0, 3.0])]
         if draw.random() < 0.3:
-            line = [_random_wire(draw), *line]
+            line = [dataclasses.replace(_random_wire(draw), answer_s=0.0), *line]  # no worker sends over it
         if draw.random() < 0.4:
             line = [*line, _random_wire(draw)]
             if draw.random() < 0.5:
@@ -79,7 +81,7 @@ def _random_lines(count: int) -> list[np.ndarray | WireTimes]:
         return values[generator.integers(0, 3, count), np.arange(count)]
 
     def wire() -> WireTimes:
-        return WireTimes(generator.uniform(0.01, 3, count), some(1), some(2), some(2), share(), share())
+        return WireTimes(generator.uniform(0.01, 3, count), some(1), some(2), some(2), share(), share(), some(1))
 
     return [some(3), wire(), some(3), wire()]
 
@@ -142,6 +144,7 @@ def test_buffers_without_bounds_are_overlapped_workers() -> None:
     wires = [part for part in line if isinstance(part, WireTimes)]
     for wire in wires:
         wire.sent_share[:] = wire.read_share[:] = np.inf
+        wire.answer_s[:] = 0.0  # which holds a worker here, and a link there
     found = serial_workers.run(_stations(line), np.zeros(9), (50,))
     services = [part.serialisation_s + part.stall_s if isinstance(part, WireTimes) else part for part in line]
     delays = [part.delay_s if isinstance(part, WireTimes) else np.zeros(50) for part in line]
@@ -157,10 +160,11 @@ def test_more_buffer_never_makes_a_batch_later() -> None:
             wire = line[place]
             assert isinstance(wire, WireTimes)
             values = getattr(wire, field)
+            given = values.copy()
             values += 0.3
             after = serial_workers.run(_stations(line), np.zeros(12), (100,)).returned_s
             assert (after <= before + 1e-9).all()
-            values -= 0.3
+            values[:] = given  # to the last bit: what holds just under a whole message holds one less
 
 
 def test_workers_and_links_come_in_turn() -> None:
