@@ -7,12 +7,26 @@ import msgspec
 from paretosim.errors import BadInputError
 
 
+class NetworkPower(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a radio or NIC adds to its device's power: for each byte on the wire, and `transfer_w` while they pass."""
+
+    sent_j_per_byte: float
+    received_j_per_byte: float
+    transfer_w: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in self.__struct_fields__:
+            if not 0 <= getattr(self, field) < float("inf"):
+                raise BadInputError(f"network_power.{field}: got {getattr(self, field)}, expected 0 or more")
+
+
 class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A device, with the source of each figure in `sources`.
 
     `memory_bytes` is what a stage's weights and activations live in (the accelerator's, where there is one);
     `reserved_bytes` of it are taken by the system, Python and torch before any stage is loaded.
-    None stands for a figure nobody has given: a memory of None fits everything and is shown as unknown.
+    None stands for a figure nobody has given: a memory of None fits everything and is shown as unknown. Where
+    `network_power` is not known there is no such field, and a device is hashed and written as one that never had it.
     """
 
     schema_version: int
@@ -24,6 +38,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     accelerator: str | None = None
     idle_power_w: float | None = None
     busy_power_w: float | None = None
+    network_power: NetworkPower | msgspec.UnsetType = msgspec.UNSET
     sources: dict[str, str] = {}
 
     def __post_init__(self) -> None:

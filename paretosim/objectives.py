@@ -21,12 +21,13 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """One choice in every objective; None where it was not asked for.
 
     `image_latency_s` is from when a batch's first image is there until its result is: with a camera, the batch has
-    to fill before it is dispatched.
+    to fill before it is dispatched. `network_j_per_image` is what radios and NICs add of the energy, as far as known.
     """
 
     image_latency_s: float
     throughput_per_s: float
     energy_j_per_image: float | None = None
+    network_j_per_image: float | None = None
     peak_memory_bytes: int | None = None
     wire_bytes_per_image: float | None = None
 

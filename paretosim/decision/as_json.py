@@ -9,6 +9,7 @@ import msgspec
 from paretosim.decision.hypervolume import hypervolume
 from paretosim.decision.space import Alone, Choice, DecisionSpace
 from paretosim.decision.verdict import decision_verdict
+from paretosim.energy import unknown_networks
 from paretosim.objectives import costs_of
 from paretosim.profiles import identity
 from paretosim.show.prediction_json import as_object as prediction_object
@@ -29,12 +30,14 @@ def as_object(space: DecisionSpace) -> dict[str, Any]:
     objects = [prediction_object(prediction) for prediction in space.predictions]
     shared = {name: value for name, value in objects[0].items() if name not in _REPLACED}
     settings = [prediction.setting for prediction in space.predictions]
+    asks_energy = any(objective.name == "energy" for objective in space.objectives)
     return {
         **shared,
         "schema_version": SCHEMA_VERSION,
         "batches": list(dict.fromkeys(setting.batch for setting in settings)),
         "windows": list(dict.fromkeys(setting.mode.window for setting in settings)),
         "objectives": [objective.name for objective in space.objectives],
+        **({"network_power_unknown": unknown_networks(settings[0].devices)} if asks_energy else {}),
         "timing_kinds": {str(p.setting.batch): list(p.timing_kinds) for p in space.predictions},
         "identity": identity(*(entry["identity"] for entry in objects)),
         "baselines": {

@@ -16,13 +16,13 @@ import numpy as np
 
 from paretosim import pareto
 from paretosim.chain import Hop, splits_of
-from paretosim.energy import energy_j
+from paretosim.energy import energy_j, network_j
 from paretosim.errors import BadInputError, UnlikeConditionsError
 from paretosim.objectives import DEFAULT_OBJECTIVES, Figures, Objective, costs_of, objectives_named
 from paretosim.pipeline import significant
 from paretosim.prediction import Baseline, Prediction, Row, Setting, predict
 from paretosim.tabular import Tabular, fields_of, flat
-from paretosim.terms import hops_of_setting, link_of_hop, lone_s, terms_in_effect
+from paretosim.terms import HOSTS_OF_HOP, hops_of_setting, link_of_hop, lone_s, terms_in_effect
 from paretosim.transfer_time import wire_bytes
 from paretosim.units import format_bytes
 
@@ -102,6 +102,8 @@ class DecisionSpace(Tabular, msgspec.Struct, frozen=True, kw_only=True):
     def asked_figures(self, figures: Figures) -> dict[str, Any]:
         """Those that a row of `predict` does not have: of the objectives asked for, and latency with a camera."""
         names = [objective.field for objective in self.objectives if objective.name not in DEFAULT_OBJECTIVES]
+        if "energy_j_per_image" in names:
+            names.insert(names.index("energy_j_per_image") + 1, "network_j_per_image")
         if self.predictions[0].setting.frame_rate_per_s is not None:
             names.insert(0, "image_latency_s")
         return {name: getattr(figures, name) for name in names}
@@ -210,10 +212,12 @@ def _without_choice(setting: Setting) -> tuple[Any, ...]:
 def _choices(prediction: Prediction, objectives: Sequence[Objective]) -> list[Choice]:
     setting, rows = prediction.setting, prediction.rows
     asked = {objective.name for objective in objectives}
-    energies = (
-        _energies_j(setting, [r.stages_s for r in rows], [r.period_s for r in rows]) if "energy" in asked else None
-    )
-    sent = _wire_bytes(setting, [row.split for row in rows]) if "bytes" in asked else None
+    splits = [row.split for row in rows]
+    energies = added = None
+    if "energy" in asked:
+        added = _network_j(setting, splits)
+        energies = _energies_j(setting, [r.stages_s for r in rows], [r.period_s for r in rows], added)
+    sent = _wire_bytes(setting, splits) if "bytes" in asked else None
     return [
         Choice(
             batch=setting.batch,
@@ -223,6 +227,7 @@ def _choices(prediction: Prediction, objectives: Sequence[Objective]) -> list[Ch
                 image_latency_s=_image_latency_s(setting, row.latency_s),
                 throughput_per_s=row.throughput_per_s,
                 energy_j_per_image=None if energies is None else float(energies[index]),
+                network_j_per_image=None if added is None else float(added[index] / setting.batch),
                 peak_memory_bytes=max(row.memory_bytes) if "memory" in asked else None,
                 wire_bytes_per_image=None if sent is None else float(sent[index]),
             ),
@@ -240,7 +245,7 @@ def _alone(prediction: Prediction, order: int, objectives: Sequence[Objective]) 
         blocks_s = sum(setting.timings[order].at_batch(setting.batch)[0]) / setting.speed
         busy_s = lone_s(setting, order, np.array([blocks_s])).tolist()
         period_s = setting.batch / baseline.throughput_per_s
-        energy = float(_energies_j(setting, [busy_s], [period_s], only=order)[0])
+        energy = float(_energies_j(setting, [busy_s], [period_s], np.zeros(1), only=order)[0])
     return Alone(
         order=order,
         batch=setting.batch,
@@ -250,6 +255,7 @@ def _alone(prediction: Prediction, order: int, objectives: Sequence[Objective]) 
             image_latency_s=_image_latency_s(setting, baseline.latency_s),
             throughput_per_s=baseline.throughput_per_s,
             energy_j_per_image=energy,
+            network_j_per_image=None if energy is None else 0.0,
             peak_memory_bytes=baseline.memory_bytes if "memory" in asked else None,
             wire_bytes_per_image=0.0 if "bytes" in asked else None,
         ),
@@ -261,27 +267,41 @@ def _image_latency_s(setting: Setting, latency_s: float) -> float:
 
 
 def _energies_j(
-    setting: Setting, busy_s: Sequence[Sequence[float]], period_s: Sequence[float], *, only: int | None = None
+    setting: Setting,
+    busy_s: Sequence[Sequence[float]],
+    period_s: Sequence[float],
+    added_j: NDArray[np.float64],
+    *,
+    only: int | None = None,
 ) -> NDArray[np.float64]:
-    """Joules an image. A camera slower than the pipeline sets the interval: devices then wait for it."""
+    """Joules an image, with those that networks add to a batch. A camera slower than the pipeline sets the interval."""
     devices = setting.devices if only is None else setting.devices[only : only + 1]
     interval_s = np.array(period_s)
     if setting.frame_rate_per_s is not None:
         interval_s = np.maximum(interval_s, setting.batch / setting.frame_rate_per_s)
-    return significant(energy_j(devices, np.array(busy_s), interval_s) / setting.batch)
+    return significant((energy_j(devices, np.array(busy_s), interval_s) + added_j) / setting.batch)
+
+
+def _network_j(setting: Setting, splits: Sequence[int]) -> NDArray[np.float64]:
+    """(splits,) joules a batch that radios and NICs add, as far as devices say them."""
+    added = np.zeros(len(splits))
+    for hop in _on_wires(setting, splits):
+        sender, receiver = (setting.devices[host] for host in HOSTS_OF_HOP[hop.name])
+        added = added + network_j(hop.payload_bytes, link_of_hop(setting, hop), sender, receiver)
+    return added
 
 
 def _wire_bytes(setting: Setting, splits: Sequence[int]) -> NDArray[np.float64]:
     """(splits,) bytes an image over all hops, there and back, headers among them."""
-    hops = [hop for hop in hops_of_setting(setting, np.array(splits)) if _on_a_wire(setting, hop)]
-    sent = [wire_bytes(hop.payload_bytes, link_of_hop(setting, hop)) for hop in hops]
+    sent = [wire_bytes(hop.payload_bytes, link_of_hop(setting, hop)) for hop in _on_wires(setting, splits)]
     return significant(np.sum(sent, axis=0) / setting.batch)
 
 
-def _on_a_wire(setting: Setting, hop: Hop) -> bool:
-    """Whether it is a network's: a relay may be memory."""
+def _on_wires(setting: Setting, splits: Sequence[int]) -> list[Hop]:
+    """The hops of a network: a relay may be memory."""
     relay = terms_in_effect(setting).relay
-    return hop.name != "relay" or (relay is not None and relay.rate_bps is not None)
+    in_memory = relay is not None and relay.rate_bps is None
+    return [hop for hop in hops_of_setting(setting, np.array(splits)) if not (hop.relayed and in_memory)]
 
 
 def _misfits(setting: Setting, row: Row) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from paretosim.decision.space import DecisionSpace
+from paretosim.energy import network_share
 from paretosim.objectives import contrast, costs_of
 from paretosim.pareto import is_nondominated
 from paretosim.resolution import WORTHWHILE_GAIN
@@ -73,7 +74,10 @@ def _doubts(space: DecisionSpace) -> list[str]:
             " sizes; profile these sizes to know."
         )
     if any(objective.name == "energy" for objective in space.objectives):
-        said.append("Energy is that of both devices, idle time included; what radio or NIC add is not in it.")
+        best = space.best("energy")
+        figures = None if best is None else (best.figures.energy_j_per_image, best.figures.network_j_per_image)
+        known = network_share(space.predictions[0].setting.devices, *(figures or (None, None)))
+        said.append(f"Energy is that of both devices, idle time included; {known}.")
     error = space.predictions[0].profile_error
     if error is None:
         return [*said, "The error of a timing used here is not known, so close choices may be in another order."]

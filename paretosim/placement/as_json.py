@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from paretosim import __version__
+from paretosim.energy import unknown_networks
 from paretosim.link import Link
 from paretosim.placement.placing import Best, Placement
 from paretosim.placement.resolution import indistinguishable
@@ -23,7 +24,7 @@ SCHEMA_VERSION = 1
 # What a row has in some modes, with some calibrations, or in some objectives only.
 OPTIONAL_FIELDS = (
     "latency_from_start_s", "sending_s", "receiving_s", "handovers_s", "answering_s", "energy_j_per_image",
-    "peak_memory_bytes", "wire_bytes_per_image",
+    "network_j_per_image", "peak_memory_bytes", "wire_bytes_per_image",
 )  # fmt: skip
 _LINK_FIELDS = (
     "name", "rate_bps", "one_way_delay_s", "return_rate_bps", "return_delay_s", "header_bytes", "mss_bytes",
@@ -39,6 +40,7 @@ def placement_as_json(placement: Placement) -> bytes:
 def placement_as_object(placement: Placement) -> dict[str, Any]:
     """The front as plain dictionaries, lists and numbers; devices by name, and by position from 1."""
     setting = placement.setting
+    asks_energy = any(objective.name == "energy" for objective in placement.objectives)
     recommended: dict[str, str | None] = _plans(placement.recommended)
     for objective in placement.objectives:
         best = placement.best(objective)
@@ -55,6 +57,7 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
         "sink": setting.sink,
         "tcp_state": setting.tcp_state,
         "objectives": [objective.name for objective in placement.objectives],
+        **({"network_power_unknown": unknown_networks(setting.devices)} if asks_energy else {}),
         "order": setting.order,
         "ends": setting.ends,
         "link": _link(setting.links.every),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretosim.chain import Hop
+from paretosim.energy import network_j
 from paretosim.placement.search import Part
 from paretosim.placement.setting import PlacementSetting
 from paretosim.terms import (
@@ -77,14 +78,38 @@ def taken(setting: PlacementSetting, crossings: Sequence[Crossing], last_s: floa
 
 
 def on_wires_bytes(setting: PlacementSetting, crossings: Sequence[Crossing]) -> NDArray[np.float64]:
-    """(plans,) bytes of a batch over these hops, headers among them; a relay may be memory, which is no wire."""
+    """(plans,) bytes of a batch over these hops, headers among them."""
+    sent = np.zeros(len(crossings[0].hop.crossed))
+    for crossing in _on_wires(setting, crossings):
+        sent = sent + wire_bytes(crossing.hop.payload_bytes, crossing.link)
+    return sent
+
+
+def networks_j(setting: PlacementSetting, crossings: Sequence[Crossing], start: int, end: int) -> NDArray[np.float64]:
+    """(plans,) joules of a batch that radios and NICs add over the hops from one device to another."""
+    added = np.zeros(len(crossings[0].hop.crossed))
+    for crossing in _on_wires(setting, crossings):
+        sender, receiver = (setting.devices[end if crossing.hop.relayed else start], setting.devices[end])
+        added = added + network_j(crossing.hop.payload_bytes, crossing.link, sender, receiver)
+    return added
+
+
+def networks_of_j(setting: PlacementSetting, parts: Sequence[Part]) -> float:
+    """Joules of a batch that radios and NICs add over all hops of a placement."""
+    added = 0.0
+    for one, two in pairwise(parts):
+        ends = one.device, two.device
+        added += float(networks_j(setting, forward_crossings(setting, *ends, np.array([one.last])), *ends)[0])
+    ends = parts[-1].device, parts[0].device
+    closing = closing_crossing(setting, *ends) if len(parts) > 1 else None
+    return added if closing is None else added + float(networks_j(setting, [closing], *ends)[0])
+
+
+def _on_wires(setting: PlacementSetting, crossings: Sequence[Crossing]) -> list[Crossing]:
+    """Those of a network: a relay may be memory."""
     relay = terms_in_effect(setting).relay
     in_memory = relay is not None and relay.rate_bps is None
-    sent = np.zeros(len(crossings[0].hop.crossed))
-    for crossing in crossings:
-        if not (crossing.hop.relayed and in_memory):
-            sent = sent + wire_bytes(crossing.hop.payload_bytes, crossing.link)
-    return sent
+    return [crossing for crossing in crossings if not (crossing.hop.relayed and in_memory)]
 
 
 def ending_s(setting: PlacementSetting, first: int, last: int) -> float:

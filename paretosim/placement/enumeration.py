@@ -19,7 +19,7 @@ from paretosim.energy import energy_j
 from paretosim.errors import BadInputError
 from paretosim.objectives import Objective
 from paretosim.pipeline import in_mode
-from paretosim.placement.crossings import closing_crossing, forward_crossings, on_wires_bytes
+from paretosim.placement.crossings import closing_crossing, forward_crossings, networks_j, on_wires_bytes
 from paretosim.placement.device_chains import Chains
 from paretosim.placement.search import Costs, Part
 from paretosim.placement.setting import PlacementSetting
@@ -44,6 +44,7 @@ class _Placements(NamedTuple):
     busy_s: Array  # (n, stages)
     memory_bytes: Array
     wire_bytes: Array
+    network_j: Array
 
 
 def candidates(
@@ -113,7 +114,8 @@ def _placements(setting: PlacementSetting, costs: Costs, chains: Chains, nodes: 
     blocks = costs.stage.shape[1] - 1
     cuts = np.zeros((1, 0), dtype=np.int64)
     at = np.zeros(1, dtype=np.int64)
-    unloaded, slowest, memory, sent = np.full(1, costs.dispatch), np.zeros(1), np.zeros(1), np.zeros(1)
+    unloaded = np.full(1, costs.dispatch)
+    slowest, memory, sent, added = np.zeros(1), np.zeros(1), np.zeros(1), np.zeros(1)
     busy = np.zeros((1, 0))
     for place, node in enumerate(nodes):
         stage = costs.stage[chains.kind[node]]
@@ -125,14 +127,17 @@ def _placements(setting: PlacementSetting, costs: Costs, chains: Chains, nodes: 
         need = setting.memory_bytes[at[rows], last]
         cuts = np.concatenate([cuts[rows], last[:, np.newaxis]], axis=1)
         busy = np.concatenate([busy[rows], taken[:, np.newaxis]], axis=1)
-        unloaded, slowest, sent = unloaded[rows] + taken, np.maximum(slowest[rows], taken), sent[rows]
+        unloaded, slowest = unloaded[rows] + taken, np.maximum(slowest[rows], taken)
+        sent, added = sent[rows], added[rows]
         memory, at = np.maximum(memory[rows], need), last
         if place + 1 < len(nodes):
             pair = devices[place], devices[place + 1]
             hop = costs.hop[:, *pair, :]
             unloaded = unloaded + hop.sum(axis=0)[at] + costs.hop_delay[pair]
             slowest = np.maximum(slowest, hop.max(axis=0)[at])
-            sent = sent + on_wires_bytes(setting, forward_crossings(setting, *pair, np.arange(blocks + 1)))[at]
+            crossings = forward_crossings(setting, *pair, np.arange(blocks + 1))
+            sent = sent + on_wires_bytes(setting, crossings)[at]
+            added = added + networks_j(setting, crossings, *pair)[at]
     ends = devices[-1], devices[0]
     closing = closing_crossing(setting, *ends) if len(devices) > 1 else None
     return _Placements(
@@ -143,6 +148,7 @@ def _placements(setting: PlacementSetting, costs: Costs, chains: Chains, nodes: 
         busy,
         memory,
         sent if closing is None else sent + on_wires_bytes(setting, [closing])[0],
+        added if closing is None else added + networks_j(setting, [closing], *ends)[0],
     )
 
 
@@ -154,12 +160,12 @@ def _costs(setting: PlacementSetting, found: _Placements, objective: Objective) 
     if objective.name == "throughput":
         return period_s
     if objective.name == "energy":
-        return energy_j_of(setting, found.devices, found.busy_s, period_s)
+        return energy_j_of(setting, found.devices, found.busy_s, period_s) + found.network_j
     return found.memory_bytes if objective.name == "memory" else found.wire_bytes
 
 
 def energy_j_of(setting: PlacementSetting, devices: Sequence[int], busy_s: Array, period_s: Array) -> Array:
-    """Joules of a batch over the devices of a chain; a camera slower than the pipeline sets the interval."""
+    """Joules of a batch over the devices of a chain, without what networks add; a slower camera sets the interval."""
     interval_s = period_s
     if setting.frame_rate_per_s is not None:
         interval_s = np.maximum(period_s, setting.batch / setting.frame_rate_per_s)

@@ -12,7 +12,7 @@ import numpy as np
 from paretosim import pipeline
 from paretosim.chain import Hop
 from paretosim.objectives import Figures, Objective
-from paretosim.placement.crossings import crossings_of, ending_s, on_wires_bytes, taken
+from paretosim.placement.crossings import crossings_of, ending_s, networks_of_j, on_wires_bytes, taken
 from paretosim.placement.enumeration import energy_j_of
 from paretosim.placement.search import Part, Point
 from paretosim.placement.setting import PlacementSetting
@@ -61,6 +61,7 @@ class PlacementRow(msgspec.Struct, frozen=True, kw_only=True):
     handovers_s: tuple[float, ...] | None = None
     answering_s: tuple[float, ...] | None = None
     energy_j_per_image: float | None = None
+    network_j_per_image: float | None = None
     peak_memory_bytes: int | None = None
     wire_bytes_per_image: float | None = None
 
@@ -155,7 +156,9 @@ def with_figures(
         drawn_j = energy_j_of(
             setting, [part.device for part in parts], np.array([row.stages_s]), np.array([row.period_s])
         )
-        changes["energy_j_per_image"] = float(pipeline.significant(drawn_j / setting.batch)[0])
+        added_j = networks_of_j(setting, parts)
+        changes["energy_j_per_image"] = float(pipeline.significant((drawn_j + added_j) / setting.batch)[0])
+        changes["network_j_per_image"] = added_j / setting.batch
     if "memory" in names:
         changes["peak_memory_bytes"] = max(row.memory_bytes)
     if "bytes" in names:
@@ -171,6 +174,7 @@ def figures_of(setting: PlacementSetting, row: PlacementRow) -> Figures:
         image_latency_s=float(pipeline.significant(np.array([setting.filling_s + row.latency_s]))[0]),
         throughput_per_s=row.throughput_per_s,
         energy_j_per_image=row.energy_j_per_image,
+        network_j_per_image=row.network_j_per_image,
         peak_memory_bytes=row.peak_memory_bytes,
         wire_bytes_per_image=row.wire_bytes_per_image,
     )

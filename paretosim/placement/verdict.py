@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from paretosim.objectives import figure_text
+from paretosim.energy import network_share
+from paretosim.objectives import figure_text, objectives_named
 from paretosim.placement.limits import may_run
 from paretosim.placement.placing import OVERHEAD_BOUND, Best, Placement
 from paretosim.placement.resolution import indistinguishable
@@ -145,9 +146,12 @@ def _by_objective(placement: Placement) -> list[str]:
         figures = figure_text(objective, objective.of(placement.figures(row)))
         said.append(f"{objective.best.capitalize()}: {stages_of(row)}, {figures}.")
     if "energy" in names:
+        least = placement.best(*objectives_named(["energy"]))
+        assert least is not None  # as above
+        known = network_share(placement.setting.devices, least.energy_j_per_image, least.network_j_per_image)
         said.append(
-            "Energy is that of the devices of a chain, idle time included; what radio or NIC add is not in it, nor"
-            " devices that take no part."
+            "Energy is that of the devices of a chain, idle time included, and not of devices that take no part;"
+            f" {known}."
         )
     return said
 

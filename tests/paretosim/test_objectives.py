@@ -20,18 +20,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paretosim.decision.as_json import as_json
 from paretosim.decision.hypervolume import hypervolume
 from paretosim.decision.space import MAX_CHOICES, across, explore
 from paretosim.decision.tables import choice_table
 from paretosim.decision.verdict import decision_verdict
-from paretosim.device import Device
+from paretosim.device import Device, NetworkPower
 from paretosim.energy import energy_j
 from paretosim.errors import BadInputError, UnlikeConditionsError
 from paretosim.mode import Mode
 from paretosim.objectives import OBJECTIVES, Objective, contrast, costs_of, objectives_named
 from paretosim.pareto import is_nondominated
 from paretosim.prediction import Setting, predict
-from paretosim.profiles import ProfileStore, read_profile, write_profile
+from paretosim.profiles import ProfileStore, identity, read_profile, write_profile
 from paretosim.setting_words import split_setting
 from paretosim.timing import BatchTiming, BlockTiming
 
@@ -86,6 +87,63 @@ def test_a_camera_slower_than_the_pipeline_sets_the_interval(setting: Callable[.
 def test_a_device_alone_draws_for_itself_only(setting: Callable[..., Setting]) -> None:
     space = explore([setting()], ["energy"])
     assert [one.figures.energy_j_per_image for one in space.alone] == pytest.approx([0.4 * 5 / 8, 0.6 * 50 / 8])
+
+
+def networked(device: Device, sent: float, received: float, transfer_w: float = 0.0) -> Device:
+    power = NetworkPower(sent_j_per_byte=sent, received_j_per_byte=received, transfer_w=transfer_w)
+    return msgspec.structs.replace(device, network_power=power)
+
+
+def test_what_networks_add_is_for_every_byte_on_the_wire_and_while_they_pass(
+    toy: Any, setting: Callable[..., Setting]
+) -> None:
+    plain = setting(batch=1, sink="first", link=toy.link(1e4, header_bytes=10, mss_bytes=100))
+    one, two = plain.devices
+    known = msgspec.structs.replace(plain, devices=(networked(one, 0.5, 0.25, 2.0), networked(two, 0.0, 0.125)))
+    before, after = (explore([each], ["energy"]).choices for each in (plain, known))
+    # Split 1: 8 + 10 bytes there and 4 + 10 back, at 10 kbit/s. The first device sends and receives, 2 W all the while.
+    expected = 18 * (0.5 + 0.125) + 14 * 0.25 + 2.0 * (18 + 14) * 8 / 1e4
+    figures = after[1].figures
+    assert figures.network_j_per_image == pytest.approx(expected)
+    assert figures.energy_j_per_image == pytest.approx(before[1].figures.energy_j_per_image + expected)
+    assert (before[1].figures.network_j_per_image, after[2].figures.network_j_per_image) == (0.0, 0.0)  # nothing sent
+    assert all(one.figures.network_j_per_image == 0 for one in explore([known], ["energy"]).alone)
+
+
+def test_the_networks_share_is_stated_or_said_to_be_unknown(setting: Callable[..., Setting]) -> None:
+    plain = setting()
+    one, two = plain.devices
+    said = decision_verdict(explore([plain], ["energy"]))
+    assert "idle time included; what radio or NIC add is not known and not in it." in said
+    half = msgspec.structs.replace(plain, devices=(networked(one, 0.01, 0.01), two))
+    space = explore([half], ["energy"])
+    best = space.best("energy")
+    assert best is not None
+    assert best.figures.network_j_per_image is not None
+    assert f"is in it: {best.figures.network_j_per_image:.3g} J an image (" in decision_verdict(space)
+    assert "%) of the least; that of two is not known and not in it." in decision_verdict(space)
+    found = json.loads(as_json(space))
+    assert found["network_power_unknown"] == ["two"]
+    assert found["rows"][best.row.split]["network_j_per_image"] == best.figures.network_j_per_image
+    both = msgspec.structs.replace(plain, devices=(networked(one, 0.01, 0.01), networked(two, 0.01, 0.01)))
+    assert "not known and not in it" not in decision_verdict(explore([both], ["energy"]))
+
+
+def test_a_device_without_the_figure_is_hashed_and_written_as_one_that_never_had_the_field(toy: Any) -> None:
+    device = powered(toy, "one", 2.0, 5.0)
+    assert b"network" not in msgspec.json.encode(device)
+    assert identity(device) != identity(networked(device, 1e-6, 1e-6))
+    again = msgspec.json.decode(msgspec.json.encode(networked(device, 1e-6, 2e-6, 0.1)), type=Device)
+    assert again.network_power == NetworkPower(sent_j_per_byte=1e-6, received_j_per_byte=2e-6, transfer_w=0.1)
+    with pytest.raises(BadInputError, match=r"network_power.received_j_per_byte: got -1.0, expected 0 or more"):
+        networked(device, 0.0, -1.0)
+
+
+def test_the_shipped_devices_are_who_they_were() -> None:
+    # Results name their inputs by these: a field that is not there must not change them.
+    store = ProfileStore()
+    known = {"rpi4b": "19c6e558c8ed49b2", "rtx4090": "eb4aaab7918b0e6b"}
+    assert {name: identity(store.device(name)) for name in known} == known
 
 
 def test_unknown_power_refuses_energy_by_the_devices_name(toy: Any) -> None:

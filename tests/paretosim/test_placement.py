@@ -15,7 +15,7 @@ import pytest
 
 from paretosim.block import Block, Model, TensorShape
 from paretosim.calibration import ANY_DEVICE, TERMS, Calibration, DeviceTerms, MessageCost, Relay
-from paretosim.device import Device
+from paretosim.device import Device, NetworkPower
 from paretosim.errors import BadInputError
 from paretosim.link import Link, parse_link
 from paretosim.mode import MODE_NAMES, Mode
@@ -331,8 +331,9 @@ def all_figures(setting: PlacementSetting, chain: tuple[int, ...], cuts: tuple[i
     forward = [sizes[cut] + framing for cut in cuts[1:-1]]
     relay = calibration.relay if calibration else None
     sent = sum(forward) * (2 if relay is not None and relay.rate_bps is not None else 1)
-    if len(chain) > 1 and (setting.sink == "first" or setting.source == "sink"):
-        sent += sizes[-1 if setting.sink == "first" else 0] + framing
+    closes = len(chain) > 1 and (setting.sink == "first" or setting.source == "sink")
+    closing = sizes[-1 if setting.sink == "first" else 0] + framing
+    sent += closing if closes else 0
     need = 0.0
     for first, last in pairwise(cuts):
         blocks = setting.model.blocks[first:last]
@@ -340,6 +341,16 @@ def all_figures(setting: PlacementSetting, chain: tuple[int, ...], cuts: tuple[i
         need = max(need, sum(block.weight_bytes for block in blocks) + sizes[first] + sizes[last] + peak)
     idle, busy = ([getattr(device, f"{kind}_power_w") or 0.0 for device in devices] for kind in ("idle", "busy"))
     drawn = sum(idle) * period + sum((b - i) * c for b, i, c in zip(busy, idle, stages, strict=True))
+    networks = [device.network_power for device in devices]
+    out, taken_in = (
+        [getattr(power, field, 0.0) for power in networks] for field in ("sent_j_per_byte", "received_j_per_byte")
+    )
+    for k, size in enumerate(forward):
+        drawn += size * (out[k] + taken_in[k + 1])
+        if relay is not None and relay.rate_bps is not None:
+            drawn += size * (out[k + 1] + taken_in[k + 1])
+    if closes:
+        drawn += closing * (out[-1] + taken_in[0])
     return {"latency": latency, "throughput": period, "energy": drawn, "memory": need, "bytes": sent}
 
 
@@ -351,10 +362,19 @@ def test_fronts_in_other_objectives_equal_those_of_every_placement(seeds: range)
             setting = with_calibration(setting, seed)
         rng = random.Random(seed)
         powers = {device.name: (rng.choice([0.5, 1.0]), rng.choice([1.0, 3.0])) for device in setting.devices}
-        devices = tuple(
-            msgspec.structs.replace(device, idle_power_w=powers[device.name][0], busy_power_w=powers[device.name][1])
+        networks = {
+            device.name: rng.choice(
+                [msgspec.UNSET, NetworkPower(sent_j_per_byte=rng.uniform(0, 1e-3), received_j_per_byte=1e-4)]
+            )
             for device in setting.devices
-        )
+        }
+        devices = tuple(
+            msgspec.structs.replace(
+                device, idle_power_w=powers[device.name][0], busy_power_w=powers[device.name][1],
+                network_power=networks[device.name],
+            )
+            for device in setting.devices
+        )  # fmt: skip
         setting = msgspec.structs.replace(setting, devices=devices)
         names = rng.sample(["latency", "throughput", "energy", "memory", "bytes"], rng.randint(1, 4))
         if set(names) == {"latency", "throughput"}:
