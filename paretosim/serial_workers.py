@@ -37,6 +37,9 @@ if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
 # fills it again. So when it has written its last byte the buffer is somewhere between two thirds full and full.
 WRITTEN_SHARE = 5 / 6
 
+# Shares closer than this end at the same byte: the two come from different quotients, and a gate lies between them.
+_SAME_SHARE = 1e-12
+
 # When that share of message n has left that begins to flow then.
 Flow = Callable[[int, "Array", "Array | float"], "Array"]
 
@@ -112,7 +115,7 @@ class _Line:
         end = wire.flow(n, rest, 1 - self.first_share)
         before = wire.flow(n, flowing, np.minimum(self.held_share, self.first_share))
         behind = wire.flow(n, rest, np.maximum(self.held_share - self.first_share, 0.0))
-        left = np.where(self.held_share <= self.first_share, before, behind)
+        left = np.where(self.held_share <= self.first_share + _SAME_SHARE, before, behind)
         self.held_until.put(n, wire.acknowledged(left))
         self.idle_s = end
         released = np.maximum(written_s, self.held_until.of(n - self.whole_sent))

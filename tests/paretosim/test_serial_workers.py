@@ -167,6 +167,16 @@ def test_more_buffer_never_makes_a_batch_later() -> None:
             values[:] = given  # to the last bit: what holds just under a whole message holds one less
 
 
+def test_a_byte_just_before_the_readers_gate_does_not_wait_for_it() -> None:
+    # Of 6 chunks the first may leave early (13 fit at the reader), and it is the one that the sender waits for (5 fit
+    # there): 13/6 − 2 and 1 − 5/6 are the same share, but for rounding.
+    wire = events.ByteWire(6, 0.1, 0.0, 0.0, 0.0, 5, 13)
+    expected = np.array(events.serial([0.0, wire, 3.0], [0.0] * 8, None))
+    line = [np.zeros(1), _times(wire), np.array([3.0])]
+    found = serial_workers.run(_stations(line), np.zeros((1, 8)), (1,))
+    assert np.allclose(found.started_s[0], expected[:, 1], atol=1e-9)
+
+
 def test_workers_and_links_come_in_turn() -> None:
     with pytest.raises(BadInputError, match="two workers or two links in a row"):
         list(serial_workers.passages([Worker(lambda _, t: t)] * 2, np.zeros(1), ()))
