@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ from hwrun.models.cut import BlockChain
 from paretosim.block import Model
 from paretosim.profiles import ProfileStore, read_profile
 
+described_once = functools.cache(model_profile.describe_model)
+
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_the_shipped_profile_is_what_tracing_gives(name: str) -> None:
     shipped = ProfileStore().model(name)
-    described = model_profile.describe_model(name)
+    described = described_once(name)
     assert (described.blocks, described.input, described.classes) == (shipped.blocks, shipped.input, shipped.classes)
     assert described.flops_convention == shipped.flops_convention
 
@@ -94,11 +97,15 @@ def test_attention_is_counted_with_its_projections_and_products() -> None:
     assert flops == 4 * length * width * width + 2 * length * length * width
 
 
-def test_trace_writes_the_models_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trace_writes_the_models_asked_for_and_the_same_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["trace", "--model", "mobilenet_v2", "-o", str(tmp_path)]) == 0
     first = (tmp_path / "models/mobilenet_v2.json").read_bytes()
     assert read_profile(tmp_path / "models/mobilenet_v2.json", Model).parameters == 2_236_682
     assert "21 blocks, 2236682 parameters" in capsys.readouterr().out
+    # Traced by another test before, or now.
+    monkeypatch.setattr(model_profile, "describe_model", described_once)
     assert main(["trace", "--model", "mobilenet_v2", "-o", str(tmp_path)]) == 0
     assert (tmp_path / "models/mobilenet_v2.json").read_bytes() == first
     assert [path.name for path in tmp_path.rglob("*.json")] == ["mobilenet_v2.json"]

@@ -19,6 +19,7 @@ from hwrun.models.state_dict import named_tensors
 from hwrun.models.weights import WeightStore, load_stage
 from hwrun.records import read_run
 from hwrun.reference import References
+from hwrun.steady import steady_environment
 from paretosim.block import Model
 from paretosim.profiles import ProfileStore, read_profile
 from paretosim.timing import Timing
@@ -158,21 +159,17 @@ def test_a_stored_network_gives_its_stages_their_own_weights(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_sweep_runs_a_network_that_is_allowed_and_no_other(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["trace", *UNET_OPTIONS, "--name", "toy", "-o", str(tmp_path)]) == 0
     options = ["sweep", "--local", "--profiles", str(tmp_path), "--model", "toy", "--splits", "2", "--mode", "single"]
     options += ["--batch", "2", "--repeats", "1", "--batches-per-cell", "2", "-o", str(tmp_path / "run")]
     assert main(options) == 2
     assert f"Add --allow-module {UNET.reference}" in capsys.readouterr().err
-    done = subprocess.run(
-        [sys.executable, "-m", "hwrun.cli", *options, "--allow-module", UNET.reference],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(Path(__file__).parents[2])  # where workers, which are processes, find the module
+    for name, value in steady_environment(1).items():
+        monkeypatch.setenv(name, value)
+    assert main([*options, "--allow-module", UNET.reference]) == 0, capsys.readouterr().err
     (cell,) = read_run(tmp_path / "run").cells
     assert cell.status == "done"
     assert cell.output_check is not None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from paretosim import BadInputError, paper_figure, predict, predict_side_by_side
 from paretosim.calibration import Calibration, DeviceTerms, MessageCost
+from paretosim.cli import main
 from paretosim.profiles import write_profile
 from paretosim.side_by_side.panels import PAPER_FIGURES, PAPER_MODELS, SideBySide
 from paretosim.side_by_side.tables import show
@@ -258,9 +261,9 @@ def test_no_front_is_made_where_nothing_can_be_concluded(toy: Any) -> None:
 # Figures
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Figures as matplotlib holds them, in the order they were saved."""
+@contextlib.contextmanager
+def _remembered() -> Iterator[list[Any]]:
+    """Figures as matplotlib holds them, in the order they are saved."""
     pytest.importorskip("matplotlib")
     from paretosim.side_by_side import figures as front_figures
 
@@ -271,8 +274,31 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         figures.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(front_figures, "save", remembered)
-    return figures
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(front_figures, "save", remembered)
+        yield figures
+
+
+@pytest.fixture
+def drawn() -> Iterator[list[Any]]:
+    with _remembered() as figures:
+        yield figures
+
+
+@pytest.fixture(scope="module")
+def paper_drawn(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple[int, str, str, Path, Any]]:
+    """Exit code, stdout, stderr, file and figure of the command that draws a figure of the paper: seconds each."""
+
+    @functools.cache
+    def draw(number: int) -> tuple[int, str, str, Path, Any]:
+        path = tmp_path_factory.mktemp("paper") / "a.svg"
+        out, err = io.StringIO(), io.StringIO()
+        with _remembered() as figures, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(["front", "--figure", str(number), "--plot", str(path)])
+        (figure,) = figures
+        return code, out.getvalue(), err.getvalue(), path, figure
+
+    return draw
 
 
 def _fronts_drawn(figure: Any) -> list[list[tuple[float, float]]]:
@@ -281,13 +307,12 @@ def _fronts_drawn(figure: Any) -> list[list[tuple[float, float]]]:
 
 @pytest.mark.parametrize("number", [3, 4, 5, 6])
 def test_a_figure_has_a_panel_for_each_model_with_its_front(
-    command: Command, drawn: list[Any], tmp_path: Path, number: int
+    paper_drawn: Callable[[int], tuple[int, str, str, Path, Any]], number: int
 ) -> None:
-    code, out, err = command("front", "--figure", number, "--plot", tmp_path / "a.svg")
-    assert (code, err) == (0, f"figure: {tmp_path / 'a.svg'}\n")
+    code, out, err, path, figure = paper_drawn(number)
+    assert (code, err) == (0, f"figure: {path}\n")
     assert out.startswith(f"The paper's figure {number}")
-    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
-    (figure,) = drawn
+    assert path.read_text().startswith("<?xml")
     found = paper_figure(number)
     assert [axes.get_title() for axes in figure.axes] == list(PAPER_MODELS)
     expected = [[(row.latency_s, row.throughput_per_s) for row in panel.front] for panel in found.panels]
@@ -304,11 +329,11 @@ def test_a_figure_has_a_panel_for_each_model_with_its_front(
     assert PAPER_FIGURES[number].title in figure.get_suptitle()
 
 
-def test_labels_of_a_figure_do_not_lie_over_each_other(command: Command, drawn: list[Any], tmp_path: Path) -> None:
+def test_labels_of_a_figure_do_not_lie_over_each_other(
+    paper_drawn: Callable[[int], tuple[int, str, str, Path, Any]],
+) -> None:
     for number in PAPER_FIGURES:
-        assert command("front", "--figure", number, "--plot", tmp_path / "a.png")[0] == 0
-    for figure in drawn:
-        for axes in figure.axes:
+        for axes in paper_drawn(number)[-1].axes:
             boxes = [text.get_window_extent() for text in axes.texts]
             for index, box in enumerate(boxes):
                 assert not any(box.overlaps(other) for other in boxes[:index]), axes.get_title()

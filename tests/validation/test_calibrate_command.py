@@ -47,7 +47,7 @@ def test_the_hash_is_of_what_was_measured(
 ) -> None:
     hashes = []
     for name, repeats in (("one", 2), ("again", 2), ("more", 3)):
-        run = synthetic(name, modes=MODES, repeats=repeats)
+        run = synthetic(name, modes=MODES[:1], splits=(1, 3), repeats=repeats)
         assert main(["calibrate", str(run.write()), "--profiles", str(run.profiles), "--json"]) == 0
         hashes.append(json.loads(capsys.readouterr().out)["calibration"]["hashes"]["synthetic"])
     assert hashes[0] == hashes[1] != hashes[2]

@@ -13,7 +13,7 @@ from paretosim.calibration import NEUTRAL, Calibration, DeviceTerms, MessageCost
 from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.prediction import Setting
-from tests.validation.conftest import BATCH, DEVICES, SyntheticRun
+from tests.validation.conftest import BATCH, DEVICES, SyntheticRun, write_profiles
 from validation.errors import FitError
 from validation.fitting.fit import Fitted, fit
 from validation.fitting.observations import Case, Observation, Observed, Phase, Point
@@ -112,14 +112,21 @@ def _found(fitted: Fitted, path: str) -> Any:
     return next(parameter for parameter in fitted.parameters if parameter.path == path)
 
 
-@pytest.fixture
-def emulated_settings(synthetic: Callable[..., SyntheticRun]) -> list[Setting]:
-    run = synthetic()
+@pytest.fixture(scope="module")
+def emulated_settings(tmp_path_factory: pytest.TempPathFactory) -> list[Setting]:
+    folder = tmp_path_factory.mktemp("emulated")
+    run = SyntheticRun(folder=folder / "run", profiles=write_profiles(folder / "profiles"))
     return [_setting(run, mode, link, speed=20.0) for mode in (SINGLE, CLOSED) for link in LINKS]
 
 
-def test_what_a_host_costs_is_found_again(emulated_settings: list[Setting]) -> None:
-    fitted = fit(observed_of(HOST, emulated_settings, emulated=True), seed=1)
+@pytest.fixture(scope="module")
+def host_fitted(emulated_settings: list[Setting]) -> Fitted:
+    """Fitted to all phases, on all links, alone and in a full pipeline."""
+    return fit(observed_of(HOST, emulated_settings, emulated=True), seed=1)
+
+
+def test_what_a_host_costs_is_found_again(host_fitted: Fitted) -> None:
+    fitted = host_fitted
     for path in FOUND:
         parameter = _found(fitted, path)
         assert parameter.known == "fitted"
@@ -190,13 +197,12 @@ def test_a_hop_that_a_call_holds_is_told_from_what_a_message_costs(synthetic: Ca
     assert _found(fitted, "devices.*.sending.message_s").value == pytest.approx(2e-3, rel=0.1)
 
 
-def test_what_no_cell_tells_apart_is_fixed_and_said(emulated_settings: list[Setting]) -> None:
-    fitted = fit(observed_of(HOST, emulated_settings, emulated=True))
+def test_what_no_cell_tells_apart_is_fixed_and_said(emulated_settings: list[Setting], host_fitted: Fitted) -> None:
     single = fit(observed_of(HOST, emulated_settings[:3], emulated=True))
     receiving = _found(single, "devices.*.receiving.message_s")
     assert (receiving.known, receiving.value, receiving.interval) == ("fixed", 0.0, None)
     assert "devices.*.sending.message_s" in receiving.why  # only a full pipeline tells which side is held
-    returning = _found(fitted, "devices.*.returning.bytes_per_s")
+    returning = _found(host_fitted, "devices.*.returning.bytes_per_s")
     assert (returning.known, returning.value) == ("fixed", None)
     assert "devices.*.returning.message_s" in returning.why  # every result has as many bytes
     no_bytes = fit(observed_of(HOST, emulated_settings[:3], emulated=True, phases=("dispatch",)))
