@@ -237,6 +237,7 @@ def _slower_terms(calibration: Calibration, k: float) -> Calibration:
         devices=devices,
         dispatch_s=k * calibration.dispatch_s,
         rpc_s=k * calibration.rpc_s,
+        rpc_answer_s=k * calibration.rpc_answer_s,
         relay=None if relay is None else Relay(rate_bps=rate(relay.rate_bps), delay_s=k * relay.delay_s),
     )
 
