@@ -125,6 +125,16 @@ def _of_additive(quantity: str) -> Callable[[Report], float | None]:
     return of
 
 
+def _worst(quantity: str) -> Callable[[Report], float | None]:
+    """The largest mean error of any one condition: a mode that is wrong does not hide behind those that are right."""
+
+    def of(report: Report) -> float | None:
+        scores = [condition["scores"][quantity] for condition in report["conditions"]]
+        return max((float(score["mape"]) for score in scores if score is not None), default=None)
+
+    return of
+
+
 def _fronts(report: Report) -> list[Mapping[str, Any]]:
     return [condition["front"] for condition in report["conditions"] if condition["front"] is not None]
 
@@ -166,6 +176,7 @@ FIGURES: dict[str, Callable[[Report], float | None]] = {
     },
     **{f"{quantity}_noise_floor": _noise_floor(quantity) for quantity in _QUANTITIES},
     **{f"{quantity}_mape_beyond_noise": _beyond_noise(quantity) for quantity in _QUANTITIES},
+    **{f"{quantity}_worst_condition": _worst(quantity) for quantity in ("latency", "throughput")},
     **{f"{quantity}_of_additive": _of_additive(quantity) for quantity in ("latency", "throughput")},
     "inversions": _inversions,
     "decision_hypervolume": _least_hypervolume,

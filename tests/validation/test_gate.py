@@ -20,7 +20,7 @@ from paretosim import pipeline, terms, transfer_time
 from paretosim.errors import BadInputError
 from paretosim.link import Link
 from paretosim.mode import Mode
-from tests.validation.conftest import Factors, SyntheticRun
+from tests.validation.conftest import SLOW_LINK, Factors, SyntheticRun
 from validation.bars import FIGURES, read_bars
 from validation.cli import main
 
@@ -75,10 +75,10 @@ def test_predictions_over_a_shaped_link_pass(tcp_run: Path, capsys: pytest.Captu
 def exact(synthetic: Callable[..., SyntheticRun]) -> Callable[..., tuple[str, ...]]:
     """Writes a run on no clock but the model's own, in which transfers take `factor` times as long; its options."""
 
-    def written(factor: float = 1.0) -> tuple[str, ...]:
-        run = synthetic(
-            modes=[Mode.named("single"), Mode.named("burst")], factors=lambda split, repeat: Factors(transfer=factor)
-        )
+    def written(factor: float = 1.0, **changes: Any) -> tuple[str, ...]:
+        # A window of two is felt as a bound in some of its cells, and the slowest station in others.
+        modes = [Mode.named("single"), Mode.named("burst"), Mode.named("paced"), Mode(name="closed", window=2)]
+        run = synthetic(**{"modes": modes, "factors": lambda split, repeat: Factors(transfer=factor), **changes})
         return (str(run.write()), "--bars", str(TCP_BARS), "--profiles", str(run.profiles))
 
     return written
@@ -137,12 +137,42 @@ def _without_overlap(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pipeline, "in_mode", lambda unloaded, slowest, mode: known(unloaded, unloaded, mode))
 
 
+def _with_one_batch_more_in_a_burst(patch: pytest.MonkeyPatch) -> None:
+    known = pipeline.in_mode
+
+    def longer(unloaded: Any, slowest: Any, mode: Mode) -> Any:
+        if mode.batches is None:
+            return known(unloaded, slowest, mode)
+        latency, period = known(unloaded, slowest, Mode(name="burst", batches=mode.batches + 1))
+        return latency, period * (mode.batches + 1) / mode.batches
+
+    patch.setattr(pipeline, "in_mode", longer)
+
+
+def _with_the_activation_of_the_block_before(patch: pytest.MonkeyPatch) -> None:
+    known = terms.hops_of
+    patch.setattr(terms, "hops_of", lambda cut_bytes, *rest, **named: known(np.roll(cut_bytes, 1), *rest, **named))
+
+
+def _with_the_delay_twice(patch: pytest.MonkeyPatch) -> None:
+    def hop_terms(*arguments: Any) -> terms.HopTerms:
+        found = known(*arguments)
+        return msgspec.structs.replace(found, delays_s=2 * found.delays_s)
+
+    known = terms.hop_terms
+    for module in ("paretosim.prediction", "paretosim.terms"):
+        patch.setattr(f"{module}.hop_terms", hop_terms)
+
+
 BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "headers": _without_headers,
     "delay": _without_delay,
+    "delay twice": _with_the_delay_twice,
     "rate": _with_a_tenth_more_rate,
     "queueing": _without_queueing,
     "overlap": _without_overlap,
+    "burst": _with_one_batch_more_in_a_burst,
+    "cut": _with_the_activation_of_the_block_before,
 }
 
 
@@ -157,15 +187,38 @@ def test_a_broken_term_does_not_pass(
     assert "bars missed" in printed.err
 
 
-@pytest.mark.parametrize("term", BROKEN)
+def _with_a_window_of_one_more(patch: pytest.MonkeyPatch) -> None:
+    known = pipeline.in_mode
+
+    def wider(unloaded: Any, slowest: Any, mode: Mode) -> Any:
+        return known(unloaded, slowest, mode if mode.window is None else Mode(name="closed", window=mode.window + 1))
+
+    patch.setattr(pipeline, "in_mode", wider)
+
+
+def _with_twice_the_first_window(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(transfer_time, "INITIAL_WINDOW_SEGMENTS", 20)
+
+
+# What a sweep of seconds has no cell for: a window that bounds, and connections in slow start.
+BROKEN_BESIDE = {
+    **BROKEN, "window": _with_a_window_of_one_more, "slow start": _with_twice_the_first_window,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("term", BROKEN_BESIDE)
 def test_a_broken_term_does_not_pass_on_a_run_of_the_model_itself(
     exact: Callable[..., tuple[str, ...]],
     term: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = exact()
-    BROKEN[term](monkeypatch)
+    # Ten segments fill a slow link, on which slow start would not be felt.
+    fast = msgspec.structs.replace(SLOW_LINK, name="50mbit,40ms", rate_bps=50e6, one_way_delay_s=0.04)
+    alone = [Mode.named("single")]
+    options = exact(tcp_state="cold", links=(fast,), modes=alone) if term == "slow start" else exact()
+    assert main(["gate", *options]) == 0
+    BROKEN_BESIDE[term](monkeypatch)
     assert main(["gate", *options]) == 1
     assert "MISSED" in capsys.readouterr().out
 

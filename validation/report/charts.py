@@ -101,7 +101,7 @@ class Panel:
         *,
         x_label: str,
         y_label: str,
-        size: tuple[float, float] = (400.0, 290.0),
+        size: tuple[float, float] = (360.0, 265.0),
         rows: bool = False,
     ) -> None:
         self._x, self._y = x, y

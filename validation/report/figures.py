@@ -95,7 +95,7 @@ def parity_figure(assessment: Assessment, identifier: str) -> Figure:
         values = [value / unit_s for _, q in pairs for value in (q.measured, q.predicted)]
         scale = scale_over(values, margin=0.05)
         panel = Panel(
-            scale, scale, x_label=f"measured {name}, {unit}", y_label=f"predicted, {unit}", size=(360.0, 330.0)
+            scale, scale, x_label=f"measured {name}, {unit}", y_label=f"predicted, {unit}", size=(360.0, 320.0)
         )
         for share, style in ((0.10, "band wide"), (0.05, "band")):
             ends = (scale.low, scale.high)
@@ -229,7 +229,7 @@ def _dumbbells(rows: Sequence[tuple[str, float, float]], label: str, identifier:
     """A line a row from a dot to a cross, its name above the line."""
     x = scale_over([value for _, *values in rows for value in values], whole=True, logarithmic=False)
     panel = Panel(
-        x, Scale(-len(rows) + 0.4, 0.6), x_label=label, y_label="", size=(400.0, 56.0 + 34.0 * len(rows)), rows=True
+        x, Scale(-len(rows) + 0.4, 0.6), x_label=label, y_label="", size=(360.0, 56.0 + 34.0 * len(rows)), rows=True
     )
     for place, (name, dot, cross) in enumerate(rows):
         panel.line([(dot, -place), (cross, -place)], "miss")

@@ -120,8 +120,12 @@ def _findings(assessment: Assessment) -> Iterable[str]:
         yield _figure(figures.baseline_figure(basis, f"simpler{number}"))
     yield _table(score_tables.simpler_table(assessment))
     yield _heading("cells")
-    for found in assessment.conditions:
-        yield _condition(found, len(assessment.conditions) <= 3)
+    groups = _groups(assessment)
+    yield _index(groups, "cells")
+    for number, (title, members) in enumerate(groups.items()):
+        yield f'<h3 id="cells-{number}">{escape(title)}</h3>' if len(groups) > 1 else ""
+        for _, found in members:
+            yield _condition(found, len(assessment.conditions) <= 3)
     yield _folded("Links, asked for and probed", False, [cell_tables.link_table(assessment)])
 
 
@@ -131,12 +135,11 @@ def _heading(identifier: str) -> str:
 
 def _front_panels(assessment: Assessment) -> Iterable[str]:
     """Panels for each model on its devices: one for every mode and link, as in the paper's figures."""
-    groups: dict[str, list[tuple[int, ConditionAssessment]]] = {}
-    for number, found in enumerate(assessment.conditions):
-        groups.setdefault(_group(found), []).append((number, found))
-    for title, members in groups.items():
+    groups = _groups(assessment)
+    yield _index(groups, "fronts")
+    for place, (title, members) in enumerate(groups.items()):
         shared = [tag for tag in _tags(members[0][1]) if all(tag in _tags(found) for _, found in members)]
-        yield f"<h3>{escape(title)} {_marked(shared)}</h3>"
+        yield f'<h3 id="fronts-{place}">{escape(title)} {_marked(shared)}</h3>'
         panels = []
         for number, found in members:
             condition = found.joined.condition
@@ -149,6 +152,20 @@ def _front_panels(assessment: Assessment) -> Iterable[str]:
                 "</figcaption></figure>"
             )
         yield f'<div class="charts">{"".join(panels)}</div>'
+
+
+def _groups(assessment: Assessment) -> dict[str, list[tuple[int, ConditionAssessment]]]:
+    """Conditions, each with its number, by what a reader looks for first: a model on its devices."""
+    groups: dict[str, list[tuple[int, ConditionAssessment]]] = {}
+    for number, found in enumerate(assessment.conditions):
+        groups.setdefault(_group(found), []).append((number, found))
+    return groups
+
+
+def _index(groups: Iterable[str], section: str) -> str:
+    """Links to the groups of a section, where it has several."""
+    links = [f'<a href="#{section}-{number}">{escape(title)}</a>' for number, title in enumerate(groups)]
+    return f'<nav aria-label="{section} by model">{"".join(links)}</nav>' if len(links) > 1 else ""
 
 
 def _group(found: ConditionAssessment) -> str:
