@@ -97,8 +97,9 @@ class Bench:
         # OSError and RuntimeError: the testbed, torch. The sweep goes on with the next cell.
         except (HwrunError, OSError, RuntimeError) as error:
             # What a peer saw of a death is an effect; the death is the reason.
-            reason = ": ".join(part for part in (self._workers.deaths(), str(error)) if part)
-            remedy = "resume the sweep to try it again; the workers' logs beside it say more"
+            deaths, seen = self._workers.deaths(), str(error) or type(error).__name__
+            reason = deaths if seen in deaths else ": ".join(part for part in (deaths, seen) if part)
+            remedy = f"resume the sweep to try it again; {self._workers.logs}"
             if isinstance(error, LinkMissedError):
                 remedy = link_remedy(self._settings.link_tolerance)
         return recorded(

@@ -137,6 +137,10 @@ class Workers(Protocol):
     def hosts(self) -> tuple[str, ...]:
         """Names of the hosts, in their order."""
 
+    @property
+    def logs(self) -> str:
+        """Where what the workers logged says more of a failure, in words."""
+
     def client(self, host: str) -> WorkerClient:
         """The control connection to that host's worker."""
 

@@ -109,7 +109,10 @@ def described(diagnosis: Diagnosis) -> list[str]:
     """Lines for a person: the host, each finding with why and how to mend it, and the sum."""
     facts = diagnosis.facts
     if facts is None:
-        return [f"{diagnosis.host}: not reached: {diagnosis.unreached}", "  fix: hwrun up --testbed FILE"]
+        return [
+            f"{diagnosis.host}: not reached: {diagnosis.unreached}",
+            "  fix: hwrun up, which starts its worker, or says what about the one that runs is otherwise",
+        ]
     lines = [
         f"{diagnosis.host}: {facts.cpu_model or facts.machine}, {facts.cores} cores, Linux {facts.kernel},"
         f" Python {facts.python}"

@@ -211,6 +211,11 @@ def _sites(
     hosts = tuple(sorted({host for cell in cells for host in cell.hosts}))
     sites: dict[str, Site] = {}
     for backend in dict.fromkeys(cell.plan.backend for cell in cells):
+        if backend == "memory" and lab is not None:
+            raise BadUsageError(
+                "--backend: got memory with --testbed, but its stages share this process and would pass for the file's"
+                " hosts; leave --testbed out, or give tcp or rpc"
+            )
         if backend == "memory":
             sites[backend] = MemorySite(hosts=hosts, threads=arguments.threads, allowed=allowed)
             continue

@@ -37,7 +37,7 @@ def show_reports(reports: Sequence[HostReport], *, as_json: bool = False) -> int
 def _described(report: HostReport) -> str:
     state = report.state
     if state is None:
-        return "not reached"
+        return f"not reached{f', but {report.worker}' if report.worker else ''}"
     parts = [state.what]
     if state.pid is not None:
         parts.append(f"process {state.pid} on {state.hostname}")

@@ -163,6 +163,11 @@ class MemoryWorkers:
         """Names of the hosts."""
         return self._testbed.names
 
+    @property
+    def logs(self) -> str:
+        """Where the logs are."""
+        return "the workers' logs beside it say more"
+
     def client(self, host: str) -> WorkerClient:
         """The control connection to that host's worker."""
         return self._running[host].client

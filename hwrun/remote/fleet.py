@@ -86,26 +86,39 @@ def _each(lab: Lab, ask: Callable[[LabHost], HostReport]) -> tuple[HostReport, .
 
 
 def _report(lab: Lab, host: LabHost, request: Request, credentials: Credentials | None) -> HostReport:
+    problems: list[str] = []
+    state = None
     try:
         state = ask_host(lab, host, request)
     except HwrunError as error:
-        return HostReport(host=host.name, state=None, problems=(str(error),))
-    problems = [state.what, *state.log.strip().splitlines()[-3:]] if state.failed else []
-    problems += state.differs
-    if differences := version_differences(alike_versions(), state.versions, "this machine", host.name):
-        problems.append(differences)
+        problems.append(str(error).removeprefix(f"host {host.name}: "))  # whoever shows it names the host
+    else:
+        problems += _found_wrong(state, host)
     worker = None
-    if credentials is not None and state.pid is not None:
+    if credentials is not None and (state is None or state.pid is not None):
         try:
             worker = f"answers at {host.control}, process {_greeting(host, credentials)}"
         except WorkerBusyError:
             worker = f"answers at {host.control}, busy with an orchestrator"
         except HwrunError as error:
-            worker = f"does not answer at {host.control}"
-            problems.append(str(error))
-    elif credentials is not None and not state.failed:
+            if state is not None:  # else the host itself is not there, which has been said
+                worker = f"does not answer at {host.control}"
+                problems.append(str(error))
+    elif credentials is not None and state is not None and not state.failed:
         problems.append("no worker runs; start it with: hwrun up")
     return HostReport(host=host.name, state=state, worker=worker, problems=tuple(problems))
+
+
+def _found_wrong(state: State, host: LabHost) -> list[str]:
+    """What a host's answer says is not as it should be."""
+    found: list[str] = []
+    if state.differs:
+        found.append(f"{'; '.join(state.differs)}; to have it so: hwrun down, then hwrun up")
+    elif state.failed:
+        found += [state.what, *state.log.strip().splitlines()[-3:]]
+    if differences := version_differences(alike_versions(), state.versions, "this machine", host.name):
+        found.append(differences)
+    return found
 
 
 def _greeting(host: LabHost, credentials: Credentials) -> int:

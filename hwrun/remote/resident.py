@@ -26,6 +26,7 @@ from hwrun.errors import BadUsageError, HwrunError
 from hwrun.records import ComputeDevice
 from hwrun.remote.lab_file import TlsPaths
 from hwrun.steady import steady_environment
+from paretosim.whole_file import write_whole
 
 # Importing torch from an SD card takes its time.
 START_LIMIT_S = 120.0
@@ -150,9 +151,7 @@ class _Place:
 
     def keep(self, started: _Started) -> None:
         """Remember a worker, whole or not at all."""
-        unfinished = self._started.with_suffix(".tmp")
-        unfinished.write_bytes(msgspec.json.encode(started))
-        unfinished.replace(self._started)
+        write_whole(self._started, lambda unfinished: unfinished.write_bytes(msgspec.json.encode(started)))
 
     def forget(self) -> None:
         """Remove what was kept of a worker, its token above all; the log stays."""
@@ -209,7 +208,13 @@ def _start(place: _Place, request: Start) -> State:
     start = began(process.pid)
     if start is not None:
         versions = alike_versions()
-        place.keep(_Started(pid=process.pid, began=start, settings=request.settings, versions=versions))
+        try:
+            place.keep(_Started(pid=process.pid, began=start, settings=request.settings, versions=versions))
+        except BaseException:  # a full disk, Ctrl-C: nobody would ever know whose process it is
+            _end(process.pid)
+            process.wait()
+            place.forget()
+            raise
     deadline_s = time.monotonic() + START_LIMIT_S
     while not any(line.startswith("ready: ") for line in place.log_since(offset).splitlines()):
         code = process.poll()
@@ -254,7 +259,7 @@ def _command(place: _Place) -> list[str]:
 
 def _differences(started: _Started, asked: WorkerSettings, versions: dict[str, str]) -> list[str]:
     found = [
-        f"{name}: it runs with {getattr(started.settings, name)}, asked is {getattr(asked, name)}"
+        f"{name}: it runs with {_spelled(getattr(started.settings, name))}, asked is {_spelled(getattr(asked, name))}"
         for name in WorkerSettings.__struct_fields__
         if getattr(started.settings, name) != getattr(asked, name)
     ]
@@ -263,6 +268,15 @@ def _differences(started: _Started, asked: WorkerSettings, versions: dict[str, s
         for name in versions
         if started.versions.get(name) != versions[name]
     ]
+
+
+def _spelled(value: str | int | tuple[str, ...] | TlsPaths | None) -> str:
+    """A setting as the testbed file has it."""
+    if isinstance(value, TlsPaths):
+        return ", ".join(f"{option} {getattr(value, option)}" for option in TlsPaths.__struct_fields__)
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return "none" if value is None else str(value)
 
 
 def began(pid: int) -> str | None:

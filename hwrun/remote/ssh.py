@@ -89,7 +89,9 @@ def _failure(host: LabHost, code: int, said: str) -> HwrunError:
         remedy = f"check that `{login}` logs in with a key and without a question"
         if "verification failed" in said:
             remedy = f"run `{login}` once, compare the host's key with its own, and accept it"
-        return PeerGoneError(f"host {host.name}: ssh: {last or 'failed without a word'}; {remedy}")
+        return PeerGoneError(
+            f"host {host.name}: ssh: {last.removeprefix('ssh: ') or 'failed without a word'}; {remedy}"
+        )
     if code == _NOT_FOUND:
         command = shlex.join(host.command or ("hwrun",))
         return HwrunError(

@@ -70,6 +70,11 @@ class RemoteWorkers:
         """Names of the hosts."""
         return tuple(host.name for host in self._hosts)
 
+    @property
+    def logs(self) -> str:
+        """Where the logs are."""
+        return "each worker's log, on its host, says more"
+
     def client(self, host: str) -> WorkerClient:
         """The control connection to that host's worker."""
         return self._clients[host]
@@ -155,7 +160,7 @@ class RemoteWorkers:
                 raise HwrunError(f"{error}, and start it again: hwrun down, hwrun up") from error
             except PeerGoneError as error:
                 if not waits or time.monotonic() > deadline_s:
-                    raise PeerGoneError(f"worker {host.name}: {error} Start it with: hwrun up") from error
+                    raise PeerGoneError(f"worker {host.name}: {error}; start it with: hwrun up") from error
             time.sleep(_DIAL_AGAIN_EVERY_S)
 
 

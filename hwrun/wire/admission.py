@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
+from hwrun.errors import HwrunError
 from hwrun.wire.address import Address
 from hwrun.wire.authentication import HANDSHAKE_LIMIT_S, Purpose, admit_dialler, prove_to_listener
 from hwrun.wire.sockets import dial, prepared
@@ -38,6 +39,10 @@ def dial_peer(address: Address, credentials: Credentials, purpose: Purpose) -> S
         if credentials.tls is not None and isinstance(stream, socket.socket) and not address.path:
             stream = credentials.tls.dialled(stream, address.host, HANDSHAKE_LIMIT_S)
         prove_to_listener(stream, credentials.token, purpose)
+    except HwrunError as error:
+        stream.close()
+        # Which of several peers it was: nothing in a handshake names one.
+        raise type(error)(f"{address}: {error}") from error
     except BaseException:
         stream.close()
         raise

@@ -53,7 +53,10 @@ def read_token(path: Path) -> bytes:
         token = path.read_bytes().strip()
         mode = path.stat().st_mode
     except OSError as error:
-        raise BadUsageError(f"token file: {path} cannot be read: {error.strerror}") from error
+        raise BadUsageError(
+            f"token file: {path} cannot be read: {error.strerror}; write one with: (umask 077; openssl rand -hex 32 >"
+            f" {path}), the same for every worker and orchestrator"
+        ) from error
     if len(token) < MIN_TOKEN_BYTES:
         raise BadUsageError(
             f"token file: {path} holds {len(token)} bytes, expected {MIN_TOKEN_BYTES} or more;"

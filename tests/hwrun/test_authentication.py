@@ -127,7 +127,7 @@ def test_another_protocol_version_is_named_on_both_sides(monkeypatch):
 
 def test_a_token_file_must_be_secret_and_long_enough(tmp_path):
     path = tmp_path / "token"
-    with pytest.raises(BadUsageError, match="cannot be read"):
+    with pytest.raises(BadUsageError, match=r"cannot be read: No such file or directory; write one with: \(umask"):
         read_token(path)
     path.write_bytes(b"short\n")
     with pytest.raises(BadUsageError, match="holds 5 bytes, expected 16 or more"):

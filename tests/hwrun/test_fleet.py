@@ -1,5 +1,6 @@
 """Workers started, asked after and ended on hosts, over a real sshd where there is one."""
 
+import errno
 import os
 import signal
 import socket
@@ -11,14 +12,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hwrun.errors import BadUsageError
-from hwrun.remote import resident
-from hwrun.remote.lab_file import read_lab
+from hwrun.commands.testbed_options import _described
+from hwrun.errors import BadUsageError, HwrunError, PeerGoneError
+from hwrun.remote import fleet, resident
+from hwrun.remote.lab_file import LabHost, TlsPaths, read_lab
 from hwrun.remote.resident import Ask, Start, Stop, WorkerSettings, answer, began, read_request
 from hwrun.remote.ssh import command_line
 from hwrun.wire.authentication import new_token
 from tests.hwrun.lab import Lab
 from tests.hwrun.sshd import MISSING, SSHD, Sshd, free_port
+from tests.hwrun.test_worker import CREDENTIALS, RunningWorker
 
 needs_sshd = pytest.mark.skipif(SSHD is None, reason=MISSING)
 
@@ -77,7 +80,7 @@ def test_a_login_or_command_that_does_not_work_is_an_error_with_the_host_named(
     lab.path.write_text(lab.text.replace(old, new, 1))
     code, out, err = lab.run("up", capsys)
     assert (code, out) == (1, "h1: not reached\n")
-    assert "h1: host h1: " in err
+    assert err.startswith("hwrun: h1: ")
     assert message in err
 
 
@@ -94,7 +97,7 @@ def test_an_unknown_host_key_and_a_command_that_is_not_there_say_what_to_do(sshd
     lab.path.write_text(lab.text.replace('command = ["env"', 'command = ["no-such-hwrun"'))
     code, _, err = lab.run("status", capsys)
     assert code == 1
-    assert "h1: host h1: no-such-hwrun" in err
+    assert "h1: no-such-hwrun" in err
     assert "set command to where hwrun is" in err
 
 
@@ -162,6 +165,47 @@ def test_a_running_worker_is_left_alone_and_what_differs_is_named(settings, slee
         assert answer(Stop(settings)).what == "stopped"
     assert began(started.pid) is None
     os.waitpid(started.pid, 0)
+
+
+def test_what_a_running_worker_has_otherwise_is_said_once_with_what_to_do(settings, monkeypatch):
+    tls = TlsPaths(cert="c.pem", key="c.key", ca="ca.pem")
+    started = resident._Started(pid=1, began="then", settings=msgspec.structs.replace(settings, tls=tls), versions={})
+    differs = tuple(resident._differences(started, settings, {}))
+    assert differs == ("tls: it runs with cert c.pem, key c.key, ca ca.pem, asked is none",)
+    own = resident.alike_versions()
+    state = resident.State(hostname="x", versions=own, what="was running already", differs=differs, failed=True)
+    monkeypatch.setattr(fleet, "ask_host", lambda lab, host, request: state)
+    report = fleet._report(None, LabHost(name="h1", address="127.0.0.1", device="d"), Ask(settings), None)
+    assert report.problems == (f"{differs[0]}; to have it so: hwrun down, then hwrun up",)
+
+
+def test_a_worker_that_could_not_be_remembered_is_ended(settings, sleeper, monkeypatch):
+    pids = []
+
+    def full(place, started):
+        pids.append(started.pid)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(resident._Place, "keep", full)
+    with pytest.raises(HwrunError, match="No space left on device; give another as the host's folder"):
+        answer(Start(settings, new_token().decode()))
+    assert began(pids[0]) is None
+    assert not (Path(settings.folder) / "w.token").exists()
+
+
+def test_a_host_that_ssh_does_not_reach_still_has_its_worker_asked(settings, tmp_path, monkeypatch):
+    def unreachable(lab, host, request):
+        raise PeerGoneError("host h1: ssh: connect to host x: Connection refused")
+
+    monkeypatch.setattr(fleet, "ask_host", unreachable)
+    worker = RunningWorker(tmp_path)
+    host = LabHost(name="h1", address=worker.control.host, device="d", control_port=worker.control.port)
+    there = fleet._report(None, host, Ask(settings), CREDENTIALS)
+    worker.stop()
+    gone = fleet._report(None, host, Ask(settings), CREDENTIALS)
+    assert there.problems == gone.problems == ("ssh: connect to host x: Connection refused",)
+    assert _described(there) == f"not reached, but answers at {host.control}, process {os.getpid()}"
+    assert _described(gone) == "not reached"
 
 
 def test_only_the_process_that_was_started_is_ended_never_another_that_has_its_number(settings, sleeper, tmp_path):

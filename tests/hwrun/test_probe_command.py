@@ -138,10 +138,10 @@ def test_a_wrong_token_or_nobody_there_is_a_failure_in_a_line(two_workers, tmp_p
     other.write_bytes(b"x" * 32)
     code, _, err = probed(two_workers[0], "--token-file", other)
     assert code == 1
-    assert "token" in err
+    assert f"{two_workers[0]}: token: the peer refused ours" in err
     code, _, err = probed("127.0.0.1:1", "--token-file", other)
     assert code == 1
-    assert "is a worker listening there?" in err
+    assert "127.0.0.1:1: Connection refused, expected a worker that listens there" in err
     assert err.count("\n") == 1
 
 

@@ -98,7 +98,7 @@ def test_a_worker_that_is_killed_is_up_again_for_the_next_cell(running, capsys, 
 
 def test_a_worker_that_is_not_up_is_an_error_that_says_so(tmp_path):
     lab = Lab(tmp_path, [None])
-    with pytest.raises(PeerGoneError, match=r"worker h1: .*Start it with: hwrun up"):
+    with pytest.raises(PeerGoneError, match=r"worker h1: .*; start it with: hwrun up"):
         RemoteWorkers(read_lab(lab.path), ("h1",)).__enter__()
 
 
@@ -107,6 +107,9 @@ def test_what_a_testbed_cannot_do_is_refused_before_anything_starts(tmp_path):
 
     def plan(*options):
         return sweep_plan(parsed(["--testbed", str(lab.path), *SMALL, "--splits", "3", *options]))
+
+    with pytest.raises(BadUsageError, match="memory with --testbed, but its stages share this process"):
+        plan("--backend", "memory")
 
     assert plan().cells[0].hosts == ("h1", "h2")
     assert plan("--hosts", "h2,h1").cells[0].hosts == ("h2", "h1")
