@@ -62,6 +62,7 @@ from hwrun.worker_records import WorkerWatch as WorkerWatch
 from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.plan import Plan
+from paretosim.whole_file import write_whole
 
 SCHEMA_VERSION = 1
 # How a worker shares its time: receiving and sending beside computing, or one after the other (the paper's).
@@ -339,13 +340,8 @@ COMPRESSED_SUFFIX = ".xz"
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`, whole or not at all."""
-    unfinished = folder / f".{MANIFEST_NAME}.tmp"
-    try:
-        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
-        unfinished.replace(folder / MANIFEST_NAME)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
+    raw = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+    write_whole(folder / MANIFEST_NAME, lambda unfinished: unfinished.write_bytes(raw))
 
 
 def append_cell(folder: Path, cell: Cell) -> None:
@@ -384,7 +380,10 @@ def read_run(folder: Path) -> Run:
             f"{folder}: holds no {MANIFEST_NAME} ({error.strerror}); expected a folder that hwrun sweep wrote"
         ) from error
     except msgspec.DecodeError as error:
-        raise RecordError(f"{folder / MANIFEST_NAME}: {error}; expected one that hwrun sweep wrote, whole") from error
+        raise RecordError(
+            f"{folder / MANIFEST_NAME}: {error}; expected one that hwrun sweep wrote, whole; restore it, or measure anew"
+            " into another folder"
+        ) from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise RecordError(f"{folder}: schema_version: got {manifest.schema_version}, expected {SCHEMA_VERSION}")
     cells, dropped_cells = _read_lines(folder / CELLS_NAME, Cell)

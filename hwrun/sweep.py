@@ -104,16 +104,19 @@ class Sweep:
         end_s = float("inf") if self._max_time_s is None else time.monotonic() + self._max_time_s
         previous: dict[str, str] = {}
         swept: set[Crossing] = set()
-        if resume:
-            # Conditions are compared below, once the testbed stands.
-            earlier = read_run(self._folder)
-            previous = {cell.cell_id: cell.status for cell in earlier.latest_cells()}
-            swept = {Crossing(p.near, p.far, p.link_asked) for p in earlier.probes if p.measured.echo}
-        else:
-            self._make_folder()
-        left = [cell for cell in self._plan.cells if previous.get(cell.cell_id) != "done"]
-        reasons = {cell.cell_id: self._plan.skip_reason(cell) for cell in left}
-        with _held(self._folder), contextlib.ExitStack() as opened:
+        with contextlib.ExitStack() as opened:
+            if not resume:
+                self._make_folder()
+            opened.enter_context(_held(self._folder))
+            if resume:
+                # Conditions are compared below, once the testbed stands.
+                earlier = read_run(self._folder)
+                previous = {cell.cell_id: cell.status for cell in earlier.latest_cells()}
+                swept = {Crossing(p.near, p.far, p.link_asked) for p in earlier.probes if p.measured.echo}
+            else:
+                opened.callback(_remove_unused, self._folder)  # while it is held: another sweep may want it
+            left = [cell for cell in self._plan.cells if previous.get(cell.cell_id) != "done"]
+            reasons = {cell.cell_id: self._plan.skip_reason(cell) for cell in left}
             sites = self._open(opened, {c.plan.backend for c in left if reasons[c.cell_id] is None}, swept)
             for site in dict.fromkeys(sites.values()):
                 self._require_devices(site, [c for c in left if sites[c.plan.backend] is site])
@@ -332,6 +335,16 @@ def _held(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove a folder that holds nothing but logs in which nothing stands."""
+    with contextlib.suppress(OSError):
+        found = list(folder.iterdir())
+        if all(path.suffix == ".log" and path.stat().st_size == 0 for path in found):
+            for path in found:
+                path.unlink()
+            folder.rmdir()
 
 
 def refuse_unlike(recorded: Manifest, now: Manifest, folder: Path) -> None:

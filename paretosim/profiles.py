@@ -8,6 +8,7 @@ searched first, so that a measured timing replaces a shipped reconstruction.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,7 @@ from paretosim.device import Device
 from paretosim.errors import BadInputError, ProfileError, UnknownNameError
 from paretosim.link import Link
 from paretosim.timing import BatchTiming, BlockTiming, Timing
+from paretosim.whole_file import write_whole
 
 ENVIRONMENT_VARIABLE = "PARETOSIM_PROFILES"
 _Noun = TypeVar("_Noun", bound=msgspec.Struct)
@@ -158,7 +160,19 @@ def read_profile(path: Path, noun: type[_Noun]) -> _Noun:
     except BadInputError as error:  # a noun's own check
         raise ProfileError(f"{path}: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProfileError(f"{path}: not whole JSON ({error}); write it again, or restore it") from error
+        raise ProfileError(
+            f"{path}: not whole JSON ({error}{_near(str(error), raw)}); write it again, or restore it"
+        ) from error
+
+
+def _near(message: str, raw: bytes) -> str:
+    """What stands where msgspec's message says that it is no JSON; a NaN is often what Python's own json wrote."""
+    found = re.search(r"\(byte (\d+)\)", message)
+    if found is None:
+        return ""
+    at = int(found[1])
+    near = raw[max(0, at - 20) : at + 10].decode(errors="replace")
+    return f", in {near!r}{', and JSON has no such number' if raw[at:].startswith((b'N', b'I')) else ''}"
 
 
 class _Versioned(msgspec.Struct):
@@ -197,11 +211,18 @@ def _with_value(message: str, raw: bytes) -> str:
 
 
 def write_profile(path: Path, value: msgspec.Struct) -> None:
-    """Write a profile as indented JSON; the old file stays whole until the new one is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
-    unfinished.replace(path)
+    """Write a profile as indented JSON; the old file stays whole until the new one is.
+
+    Raises
+    ------
+    ProfileError : it cannot be written there.
+    """
+    raw = msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda unfinished: unfinished.write_bytes(raw))
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be written: {error.strerror or error}; name another with -o") from error
 
 
 def read_timing_csv(path: Path, device: str, model: Model) -> Timing:

@@ -147,9 +147,14 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """
         if (self.device, self.model) != (device, model.name):
             raise BadInputError(f"timing: got {self.model!r} on {self.device!r}, expected {model.name!r} on {device!r}")
-        if [entry.name for entry in self.batches[0].blocks] != [block.name for block in model.blocks]:
+        timed, known = [entry.name for entry in self.batches[0].blocks], [block.name for block in model.blocks]
+        if timed != known:
+            # The first that differs; a list that ends there has None.
+            pairs = enumerate(itertools.zip_longest(timed, known), start=1)
+            number, (of_timing, of_model) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
             raise BadInputError(
-                f"timing of {model.name!r} on {device!r}: its blocks differ from the model profile's;"
+                f"timing of {model.name!r} on {device!r}: its blocks differ from the model profile's: it has"
+                f" {len(timed)} and the profile {len(known)}, and block {number} is {of_timing!r} and not {of_model!r};"
                 " profile the device again with: hwrun profile"
             )
 

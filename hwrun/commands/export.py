@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,11 +11,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from hwrun.errors import BadUsageError, HwrunError
+from hwrun.errors import BadUsageError, HwrunError, RecordError
 from hwrun.export.cell_rows import COLUMNS, as_csv, cell_rows
 from hwrun.export.timeline import as_chrome_trace
 from hwrun.records import Cell, Run, Scalar, read_run
 from paretosim.command_line import DONE
+from paretosim.whole_file import write_whole
 
 _STDOUT = Path("-")
 _PLAIN_WIDTH = 160
@@ -37,7 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Write what was asked for; without it, list the cells."""
     if arguments.cell is not None and arguments.timeline is None:
         raise BadUsageError("--cell: says whose timeline is wanted, expected --timeline FILE with it")
-    found = read_run(arguments.run)
+    try:
+        found = read_run(arguments.run)
+    except RecordError as error:
+        raise BadUsageError(str(error)) from error
     rows = cell_rows(found)
     if found.dropped_lines:
         print(f"hwrun: {found.dropped_lines} half-written lines were left out", file=sys.stderr)
@@ -87,15 +90,10 @@ def _write(path: Path, option: str, content: bytes) -> None:
 
 
 def _write_with(path: Path, option: str, write: Callable[[Path], object]) -> None:
-    """Whole or not at all, as a reader may already look for it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(unfinished)
-        unfinished.replace(path)
+        write_whole(path, write)
     except OSError as error:
         raise HwrunError(f"{option} {path}: cannot be written: {error.strerror or error}; give another") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     print(f"wrote {path}", file=sys.stderr)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from hwrun.errors import BadUsageError, HwrunError
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry, with_classes
 from hwrun.steady import restart_if_unsteady, usable_cores
 from paretosim.command_line import DONE
+from paretosim.whole_file import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -126,11 +126,8 @@ def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, 
     """The whole file or none."""
     from safetensors.torch import save_file
 
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, metadata)
-        unfinished.replace(path)
+        write_whole(path, lambda unfinished: save_file(whole, unfinished, metadata))
     except OSError as error:
         raise HwrunError(f"-o {path}: cannot be written: {error.strerror or error}; give another") from error
-    finally:
-        unfinished.unlink(missing_ok=True)

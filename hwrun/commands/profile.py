@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     batches = _batch_sizes(arguments.batch)
     Device(schema_version=1, name=arguments.device_name, title="")  # a name that plans cannot hold is refused here
+    _require_writable(arguments.output / "timings" / arguments.device_name)
     steady.restart_if_unsteady(arguments.threads)
     if arguments.cores is not None:
         steady.pin_to_cores(steady.parse_cores(arguments.cores))
@@ -118,6 +120,13 @@ def _references(arguments: argparse.Namespace) -> dict[str, str]:
             f"{path}: is of {traced}, expected {network}; give the same options, or write it anew: {trace}"
         )
     return {name: str(network)}
+
+
+def _require_writable(folder: Path) -> None:
+    """Refuse a folder that takes no files, before minutes of computing are lost to it; none is made yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise BadUsageError(f"-o: nothing can be written in {there}, expected a folder of yours; give another")
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -93,7 +93,9 @@ def dial(address: Address, limit_s: float = _DIAL_LIMIT_S) -> socket.socket:
     except TimeoutError as error:
         raise TimedOutError(f"dial: {address} did not answer within {limit_s:g} s") from error
     except OSError as error:
-        raise PeerGoneError(f"dial: {address}: {error.strerror or error}, expected a worker that listens there") from error
+        raise PeerGoneError(
+            f"dial: {address}: {error.strerror or error}, expected a worker that listens there"
+        ) from error
     connection.settimeout(None)
     return prepared(connection)
 

@@ -277,3 +277,10 @@ def test_the_shipped_measured_profile_covers_every_model() -> None:
         entry = timing.batches[0]
         assert [block.name for block in entry.blocks] == [block.name for block in store.model(name).blocks]
         assert all(len(block.samples_s) >= 10 for block in entry.blocks)
+
+
+def test_a_folder_that_takes_no_files_is_refused_before_anything_is_measured(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for folder in ("/proc/no", tmp_path / "file"):
+        assert main(["profile", "--device-name", "mine", "--model", "alexnet", "-o", str(folder)]) == 2
+        assert "-o: nothing can be written in" in capsys.readouterr().err

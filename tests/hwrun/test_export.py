@@ -274,5 +274,5 @@ def test_what_cannot_be_exported_says_why(run, tmp_path, capsys, options, code, 
 
 
 def test_a_folder_that_is_no_run_is_said(tmp_path, capsys):
-    assert main(["export", str(tmp_path)]) == 1
+    assert main(["export", str(tmp_path)]) == 2
     assert "holds no manifest.json" in capsys.readouterr().err

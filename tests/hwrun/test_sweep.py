@@ -340,6 +340,25 @@ def test_cells_whose_output_is_wrong_are_failed_and_the_command_with_them(
     assert {cell.status for cell in read_run(tmp_path / "run").latest_cells()} == {"failed"}
 
 
+def test_a_sweep_that_ends_before_anything_is_measured_leaves_no_folder(
+    in_this_process, profiles, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+
+    def interrupted(*_):
+        (folder / "worker-A.log").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep.Sweep, "_manifest", interrupted)
+    code, _, err = swept(*options(profiles, folder))
+    assert (code, "nothing was measured yet" in err) == (130, True)
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "worker-A.log").write_text("why it did not start")
+    sweep._remove_unused(folder)
+    assert (folder / "worker-A.log").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_bad_usage(in_this_process, profiles, tmp_path):
     (tmp_path / "file").touch()
     code, _, err = swept(*options(profiles, tmp_path / "file" / "run"))

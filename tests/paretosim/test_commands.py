@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,14 @@ def test_a_broken_profile_is_named(command: Command, profiles: Path) -> None:
     code, out, err = command(*PREDICT)
     assert (code, out) == (2, "")
     assert err.startswith(f"paretosim: {path}: not whole JSON")
+
+
+def test_a_number_that_json_does_not_have_is_shown_where_it_stands(command: Command, profiles: Path) -> None:
+    path = profiles / "timings" / "two" / "toy.json"
+    path.write_text(re.sub(r'"value_s": ?[0-9.e-]+', '"value_s": NaN', path.read_text(), count=1))
+    code, _, err = command(*PREDICT)
+    assert code == 2
+    assert re.search(r"\(byte \d+\), in '.*\"value_s\": NaN.*', and JSON has no such number\)", err)
 
 
 def test_list_shows_what_is_known(command: Command) -> None:

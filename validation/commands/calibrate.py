@@ -66,7 +66,7 @@ def run(arguments: Namespace) -> int:
     )
     scores = before_and_after(runs, store, calibration)
     if arguments.output is not None:
-        write(calibration, arguments.output)
+        write_profile(arguments.output, calibration)
     if arguments.json:
         print(json.dumps(_as_object(fitted, calibration, scores), indent=1))
     else:
@@ -154,19 +154,6 @@ def hash_of(run: Run) -> str:
         if path.exists():
             found.update(path.read_bytes())
     return found.hexdigest()[:16]
-
-
-def write(calibration: Calibration, path: Path) -> None:
-    """Write the calibration.
-
-    Raises
-    ------
-    BadInputError : the file cannot be written.
-    """
-    try:
-        write_profile(path, calibration)
-    except OSError as error:
-        raise BadInputError(f"-o: {path} cannot be written: {error.strerror}; name another with -o FILE") from error
 
 
 def _as_object(fitted: Fitted, calibration: Calibration, scores: tuple[Scores | None, Scores]) -> dict[str, Any]:
