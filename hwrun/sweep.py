@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import shlex
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -216,7 +217,7 @@ class Sweep:
         try:
             testbed.check_usable()
         except HwrunError as error:
-            raise PeerGoneError(f"{error}: go on with: hwrun sweep --resume {self._folder}") from error
+            raise PeerGoneError(f"{error}: go on with: {resume_command(self._folder)}") from error
 
     def _make_folder(self) -> None:
         if (self._folder / MANIFEST_NAME).exists() or (self._folder / CELLS_NAME).exists():
@@ -249,7 +250,7 @@ class Sweep:
         except OSError as error:
             raise RecordError(
                 f"{self._folder}: cannot be written: {error.strerror}; what is in it is kept. When there is room, go on"
-                f" with: hwrun sweep --resume {self._folder}"
+                f" with: {resume_command(self._folder)}"
             ) from error
 
     @contextlib.contextmanager
@@ -316,6 +317,11 @@ class Sweep:
         )
 
 
+def resume_command(folder: Path) -> str:
+    """What is typed to go on with the sweep in a folder."""
+    return f"hwrun sweep --resume {shlex.quote(str(folder))}"
+
+
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Hold a run folder, so that no second sweep measures the same cells into it.
@@ -338,10 +344,10 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Remove a folder that holds nothing but logs in which nothing stands."""
+    """Remove a folder in which nothing was measured: a manifest at most, and logs in which nothing stands."""
     with contextlib.suppress(OSError):
         found = list(folder.iterdir())
-        if all(path.suffix == ".log" and path.stat().st_size == 0 for path in found):
+        if all(path.name == MANIFEST_NAME or (path.suffix == ".log" and not path.stat().st_size) for path in found):
             for path in found:
                 path.unlink()
             folder.rmdir()

@@ -16,7 +16,7 @@ from rich.table import Column
 from hwrun.records import MANIFEST_NAME, Cell, read_run
 from hwrun.summary import summary_rows
 from hwrun.summary_table import show_summary
-from hwrun.sweep import Sweep
+from hwrun.sweep import Sweep, resume_command
 from hwrun.sweep_cells import PlannedCell
 from hwrun.sweep_duration import TimeLeft, cell_s, spoken
 from hwrun.sweep_plan import SweepPlan
@@ -41,6 +41,7 @@ def run_and_show(
     Ctrl-C (or SIGTERM) ends the sweep in good order, with everything that is done kept; a second one kills.
     """
     interrupts = _Interrupts()
+    again = resume_command(folder)
     left = 0
     with interrupts, _Display(plan) as display:
         sweep = Sweep(
@@ -58,7 +59,7 @@ def run_and_show(
             interrupts.happened = True
     if interrupts.happened:
         if (folder / MANIFEST_NAME).exists():
-            kept = f"what is done is kept. Go on with: hwrun sweep --resume {folder}"
+            kept = f"what is done is kept. Go on with: {again}"
         else:
             kept = "nothing was measured yet"
         print(f"hwrun: interrupted; {kept}", file=sys.stderr)
@@ -67,14 +68,14 @@ def run_and_show(
     show_summary(summary_rows(cells), folder, as_json=as_json)
     if left:
         print(
-            f"hwrun: --max-time is over; {left} cells are left. Go on with: hwrun sweep --resume {folder}",
+            f"hwrun: --max-time is over; {left} cells are left. Go on with: {again}",
             file=sys.stderr,
         )
     failed = [cell for cell in cells if cell.status == "failed"]
     if failed:
         print(
             f"hwrun: {len(failed)} of {len(cells)} cells failed, the first because {failed[0].reason};"
-            f" try them again with: hwrun sweep --resume {folder}",
+            f" try them again with: {again}",
             file=sys.stderr,
         )
     return FAILED if failed else DONE

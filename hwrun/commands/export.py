@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Write what was asked for; without it, list the cells."""
     if arguments.cell is not None and arguments.timeline is None:
         raise BadUsageError("--cell: says whose timeline is wanted, expected --timeline FILE with it")
+    if [arguments.csv, arguments.timeline].count(_STDOUT) > 1:
+        raise BadUsageError("--csv, --timeline: got - for both, expected one at most on standard output")
     try:
         found = read_run(arguments.run)
     except RecordError as error:
@@ -76,7 +79,7 @@ def chosen_cell(run: Run, beginning: str | None) -> Cell:
     if len(found) != 1:
         raise BadUsageError(
             f"--cell: got {beginning!r}, with which {len(found)} of {len(cells)} ids begin, expected one; list them"
-            f" with: hwrun export {run.path}"
+            f" with: hwrun export {shlex.quote(str(run.path))}"
         )
     return found[0]
 
@@ -109,11 +112,10 @@ def _parquet_writer(rows: Sequence[dict[str, Scalar]]) -> Callable[[Path], None]
 
 def _list(rows: Sequence[dict[str, Scalar]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("id", "plan", "mode", "link", "repeat", "status"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "id")
+    # What most runs have but one of is shown where it tells cells apart.
+    telling = [name for name in ("hosts", "workers", "tcp_state") if len({row[name] for row in rows}) > 1]
+    for name in (columns := ("cell_id", "plan", *telling, "mode", "link", "repeat", "status")):
+        table.add_column("id" if name == "cell_id" else name, overflow="fold", no_wrap=name == "cell_id")
     for row in rows:
-        table.add_row(
-            str(row["cell_id"]), str(row["plan"]), str(row["mode"]), str(row["link"]), str(row["repeat"]),
-            str(row["status"]),
-        )  # fmt: skip
+        table.add_row(*(str(row[name]) for name in columns))
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from hwrun.data.cifar10 import is_cifar10
@@ -98,8 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     _write(arguments.output, module.state_dict(), {"model": reference, "data": training.identity})
     print(f"wrote {arguments.output}")
     print(
-        f"use it with: hwrun sweep --model {entry.name} --weights {entry.name}={arguments.output}"
-        f" --data {arguments.data}"
+        f"use it with: hwrun sweep --model {entry.name} --weights {quote(f'{entry.name}={arguments.output}')}"
+        f" --data {quote(arguments.data)}"
     )
     return DONE
 

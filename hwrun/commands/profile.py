@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from hwrun import steady
@@ -90,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return FAILED
     print(
-        f"use it with: paretosim predict --profiles {arguments.output} --model {names[0]}"
+        f"use it with: paretosim predict --profiles {quote(str(arguments.output))} --model {names[0]}"
         f" --devices {arguments.device_name},{arguments.device_name}"
     )
     return DONE
@@ -112,7 +114,7 @@ def _references(arguments: argparse.Namespace) -> dict[str, str]:
         raise BadUsageError("--model: names models of the catalogue, expected it without --module or --torchvision")
     network, name = asked
     path = arguments.output / "models" / f"{name}.json"
-    trace = f"hwrun trace {network.options} --name {name} -o {arguments.output}"
+    trace = f"hwrun trace {network.options} --name {name} -o {quote(str(arguments.output))}"
     if not path.is_file():
         raise BadUsageError(f"{path}: is not there, expected the network's blocks; write it first: {trace}")
     if (traced := read_profile(path, Model).origin.get("network")) != str(network):
@@ -123,10 +125,25 @@ def _references(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _require_writable(folder: Path) -> None:
-    """Refuse a folder that takes no files, before minutes of computing are lost to it; none is made yet."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        raise BadUsageError(f"-o: nothing can be written in {there}, expected a folder of yours; give another")
+    """Refuse a folder that takes no files, before minutes of computing are lost to it; what is made for it goes again.
+
+    Raises
+    ------
+    BadUsageError : nothing can be written there.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadUsageError(
+            f"-o: {folder} takes no files ({error.strerror or error}), expected a folder of yours; give another"
+        ) from error
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -190,7 +190,7 @@ def _weights(arguments: argparse.Namespace, models: Mapping[str, Model]) -> dict
                 f"--weights: got {text!r}, expected MODEL=FILE of each model once, of {', '.join(models)}"
             )
         if not Path(file).is_file():
-            raise BadUsageError(f"--weights: got {text!r}, expected a safetensors file; {file} is not there")
+            raise BadUsageError(f"--weights: got {text!r}, expected a safetensors file; {file} is none that is there")
         found[name] = Path(file)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from shlex import quote
 
 from hwrun.commands.network_options import add_network_options, network_of
 from hwrun.errors import BadUsageError
@@ -40,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
         model = describe_network(network, name)
         _write(arguments.output, model)
         print(_cuts(model))
-        print(f"time it with: hwrun profile {network.options} --name {name} --device-name … -o {arguments.output}")
+        print(
+            f"time it with: hwrun profile {network.options} --name {name} --device-name … -o {quote(str(arguments.output))}"
+        )
         return DONE
     chosen = arguments.model or ["all"]
     names = MODEL_NAMES if chosen == ["all"] else [catalogue_entry(name).name for name in chosen]

@@ -265,6 +265,7 @@ def test_the_command_lists_cells_and_takes_the_beginning_of_an_id(run, tmp_path,
         (["--cell", "ab"], 2, "expected --timeline FILE with it"),
         (["--timeline", "{tmp}/t.json", "--cell", "zz"], 2, "with which 0 of 2 ids begin"),
         (["--timeline", "{tmp}/t.json", "--cell", ""], 2, "with which 2 of 2 ids begin"),
+        (["--csv", "-", "--timeline", "-"], 2, "got - for both, expected one at most"),
         (["--csv", "{tmp}/no/t.csv"], 1, "cannot be written: No such file or directory"),
     ],
 )
