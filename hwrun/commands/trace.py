@@ -42,7 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
         _write(arguments.output, model)
         print(_cuts(model))
         print(
-            f"time it with: hwrun profile {network.options} --name {name} --device-name … -o {quote(str(arguments.output))}"
+            f"time it with: hwrun profile {network.options} --name {name} --device-name …"
+            f" -o {quote(str(arguments.output))}"
         )
         return DONE
     chosen = arguments.model or ["all"]
