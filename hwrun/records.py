@@ -381,8 +381,8 @@ def read_run(folder: Path) -> Run:
         ) from error
     except msgspec.DecodeError as error:
         raise RecordError(
-            f"{folder / MANIFEST_NAME}: {error}; expected one that hwrun sweep wrote, whole; restore it, or measure anew"
-            " into another folder"
+            f"{folder / MANIFEST_NAME}: {error}; expected one that hwrun sweep wrote, whole; restore it, or measure"
+            " anew into another folder"
         ) from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise RecordError(f"{folder}: schema_version: got {manifest.schema_version}, expected {SCHEMA_VERSION}")
