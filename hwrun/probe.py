@@ -39,6 +39,9 @@ _LONGEST_BULK_S = 10.0
 _WANTED_BULK_BYTES = 256 * 2**10
 _MIN_BULK_BYTES = 16 * 2**10
 _MAX_BULK_BYTES = 32 * 2**20
+# A transfer within a host takes 20 ms, in which another process may have the core: 4.6 to 17.8 Gbit/s were seen in
+# turn.
+_MOST_BULKS, _LONG_BULK_S = 7, 0.2
 # A path over which nothing moves for this long is dead: neither end of a probe waits longer.
 SILENCE_LIMIT_S = 30.0
 MIN_PINGS = 5
@@ -75,7 +78,7 @@ def run_probe(connection: Connection, *, medium: Medium, pings: int, bulk_bytes:
     Parameters
     ----------
     pings : round trips of empty messages to time, after one that is not counted.
-    bulk_bytes : of the transfer that goodput is measured by; fewer where the path would take too long for them.
+    bulk_bytes : of a transfer that goodput is measured by; fewer where the path would take too long for them.
     echo_s : how long the sweep of sizes may take, about; 0 leaves it out.
     """
     connection.socket.settimeout(SILENCE_LIMIT_S)
@@ -83,7 +86,7 @@ def run_probe(connection: Connection, *, medium: Medium, pings: int, bulk_bytes:
     exchanges = [_exchange(connection, pool, number) for number in range(max(MIN_PINGS, pings) + 1)][1:]
     quickest_s = min(exchange.round_trip_s for exchange in exchanges)
     bearable_bytes = _bearable_bytes(connection, pool, len(exchanges) + 1, quickest_s)
-    sent_bytes, goodput_bps = _bulk(connection, pool, min(bulk_bytes, bearable_bytes))
+    sent_bytes, goodput_bps = _typical_bulk(connection, pool, min(bulk_bytes, bearable_bytes))
     echo, left_out = _echo_sweep(connection, pool, echo_s)
     near_tcp = tcp_info(connection.socket)
     send_control(connection, Done())
@@ -124,6 +127,19 @@ def _bearable_bytes(connection: Connection, pool: BufferPool, number: int, quick
     piece = memoryview(b"\x5a" * BULK_PIECE_BYTES)
     took_s = _exchange(connection, pool, number, piece).round_trip_s - quickest_s
     return max(_MIN_BULK_BYTES, int(_LONGEST_BULK_S / max(took_s, 1e-6) * BULK_PIECE_BYTES))
+
+
+def _typical_bulk(connection: Connection, pool: BufferPool, total_bytes: int) -> tuple[int, float | None]:
+    """Bytes of a transfer and its goodput: the median of several where one lasts no longer than a busy moment."""
+    found_bps: list[float | None] = []
+    while len(found_bps) < _MOST_BULKS:
+        start_s = time.monotonic()
+        sent_bytes, goodput_bps = _bulk(connection, pool, total_bytes)
+        found_bps.append(goodput_bps)
+        if time.monotonic() - start_s > _LONG_BULK_S:
+            break
+    told_bps = [goodput_bps for goodput_bps in found_bps if goodput_bps is not None]
+    return sent_bytes, statistics.median(told_bps) if told_bps else None
 
 
 def _bulk(connection: Connection, pool: BufferPool, total_bytes: int) -> tuple[int, float | None]:
@@ -190,6 +206,7 @@ def answer_probe(connection: Connection) -> None:
                 return
             goodput_bps, unheld_bps = second_half_goodput_bps(arrivals), unheld_goodput_bps(arrivals)
             send_control(connection, BulkMeasured(goodput_bps=goodput_bps, unheld_bps=unheld_bps))
+            arrivals.clear()
         pool.give(message.buffer)
 
 

@@ -89,7 +89,25 @@ def test_too_little_to_tell_is_none(arrivals):
     assert unheld_goodput_bps(arrivals) is None
 
 
+def test_a_short_transfer_is_made_several_times_and_the_median_counts(monkeypatch):
+    rates = iter((5.0, 1.0, 3.0, 9.0, 2.0, 4.0, 8.0, 6.0))
+    monkeypatch.setattr(probe, "_bulk", lambda *_: (1000, next(rates)))
+    found = probed()
+    assert (found.goodput_bps, found.probe_bytes) == (4.0, 1000)
+    monkeypatch.setattr(probe, "_LONG_BULK_S", -1.0)  # any is long
+    assert probed().goodput_bps == 6.0
+
+
+def test_each_transfer_is_timed_by_itself(monkeypatch):
+    seen = []
+    rate_of = probe.second_half_goodput_bps
+    monkeypatch.setattr(probe, "second_half_goodput_bps", lambda a: (seen.append(sum(n for _, n in a)), rate_of(a))[1])
+    found = probed(total_bytes=64_000)
+    assert seen == [found.probe_bytes] * 7
+
+
 def test_what_waited_is_left_out_only_where_something_was_sent_again(monkeypatch):
+    monkeypatch.setattr(probe, "_MOST_BULKS", 1)
     monkeypatch.setattr(probe, "second_half_goodput_bps", lambda arrivals: 2e6)
     monkeypatch.setattr(probe, "unheld_goodput_bps", lambda arrivals: 1e6)
     assert probed().goodput_bps == 2e6
