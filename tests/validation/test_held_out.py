@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from hwrun.records import Cell, Run, append_cell, read_run
+from hwrun.records import Cell, EchoSample, LinkMeasured, LinkProbe, Run, append_cell, read_run
 from paretosim.calibration import ANY_DEVICE, Backend, Calibration, DeviceTerms
 from paretosim.errors import BadInputError
+from paretosim.mode import Mode
 from paretosim.plan import Plan
 from validation.assessment import assess, basis_of
 from validation.cli import main
+from validation.commands.calibrate import calibrate
 from validation.errors import FitError
 from validation.held_out import join_held_out
 from validation.verdict import verdict
@@ -132,3 +134,49 @@ def test_hold_out_and_a_calibration_exclude_each_other(synthetic: Callable, caps
     options = ["--profiles", str(run.profiles), "--hold-out", "cells", "--calibration", "x.json"]
     assert main(["report", str(run.write()), *options]) == 2
     assert "--hold-out: got --calibration too" in capsys.readouterr().err
+
+
+def test_what_is_held_out_moves_no_fit_however_wrong_it_is(synthetic: Callable) -> None:
+    """Cells and probes of the unshaped link are poisoned; the calibration that predicts them is the same to a bit."""
+
+    def without_unshaped(name: str, factor: float) -> Calibration:
+        run = synthetic(
+            name, links=(synthetic().links[0], None), splits=(0, 1, 3, 4), modes=(Mode.named("single"),), emulated=True
+        )
+        folder = run.write()
+        read = read_run(folder)
+        cells = [cell if cell.link_asked is not None else _slower(cell, factor) for cell in read.cells]
+        probe = LinkProbe(
+            link_name="unshaped", link_asked=None, moment="before", started_utc="", near="A", far="B",
+            measured=LinkMeasured(
+                medium="loopback", rtt_samples_s=(1e-3,), goodput_bps=40e6, probe_bytes=1,
+                echo=tuple(
+                    EchoSample(size_bytes=size, round_trips_s=((1e-4 + size * 1e-9) * factor,) * 3)
+                    for size in (64, 65536, 1048576)
+                ),
+            ),
+        )  # fmt: skip
+        poisoned = msgspec.structs.replace(read, cells=tuple(cells), probes=(probe,))
+
+        def fit(runs: Sequence[Run], backend: Backend) -> Calibration:
+            return calibrate(runs, run.store, backend, name="fit", confidence=0.9, seed=0).calibration
+
+        found = join_held_out([poisoned], run.store, "bandwidth", fit)
+        return next(c.inputs.calibration for c in found.conditions if c.inputs.calibration.name == "without unshaped")
+
+    assert without_unshaped("clean", 1.0) == without_unshaped("poisoned", 7.0)
+
+
+def _slower(cell: Cell, factor: float) -> Cell:
+    """All of its times that much longer."""
+    found = json.loads(msgspec.json.encode(cell))
+
+    def scaled(value: object, key: str = "") -> object:
+        if isinstance(value, dict):
+            return {name: scaled(part, name) for name, part in value.items()}
+        if isinstance(value, list):
+            return [scaled(part, key) for part in value]
+        return value * factor if isinstance(value, float) and key.endswith("_s") else value
+
+    found["subruns"] = scaled(found["subruns"])
+    return msgspec.convert(found, Cell)

@@ -282,6 +282,10 @@ def _fitted(parameter: Parameter, value: float, ends: tuple[float, float]) -> Fi
     if parameter.path == "framing_bytes":
         value = round(value)
         low, high = min(low, value), max(high, value)
+    if value > 0 and high - low <= 1e-9 * value:
+        # All resamples alike: the cells that tell it were never left out nor drawn against each other.
+        why = "one cell alone tells it, so how sure it is is not known"
+        return FittedParameter(parameter.path, parameter.unit, parameter.written(value), None, "fitted", why)
     if not parameter.inverse:
         why = "driven to nothing" if value == 0 else ""
         return FittedParameter(parameter.path, parameter.unit, value, (low, high), "fitted", why)

@@ -28,10 +28,14 @@ class Probed:
 
 
 def probed_copying(runs: Sequence[Run]) -> Probed | None:
-    """Of the unshaped paths within one machine; None where none was probed."""
+    """Of the unshaped paths within one machine that cells of these runs crossed; None where none was probed.
+
+    A run may be what is left of one, without the cells that are held out: what it probed for those is held out too.
+    """
     costs = [
         cost
         for run in runs
+        if any(None in cell.links_asked for cell in run.cells)
         for probe in run.probes
         if _is_copying_alone(probe) and (cost := echo_cost(probe.measured.echo)) is not None and cost.per_byte_s > 0
     ]
