@@ -1,16 +1,25 @@
-"""What TLS costs: goodput of an activation over loopback with it and without, in turn, in one process."""
+"""What TLS costs: goodput of an activation over loopback with it and without, in turn.
+
+The two ends are processes, as workers are, each on a core of its own where there is more than one. Both kinds of
+connection have hwrun's own settings.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
 import statistics
 import tempfile
-import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
 
+from hwrun.errors import PeerGoneError
+from hwrun.steady import pin_to_cores, usable_cores
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials, admit_peer, dial_peer
 from hwrun.wire.authentication import Purpose
@@ -46,23 +55,26 @@ class TlsCost:
 
 
 def tls_cost() -> TlsCost:
-    """Both kinds of connection over one listener each, a message and its acknowledgement in turn."""
-    with tempfile.TemporaryDirectory() as name:
-        identity = Credentials(b"a token of sixteen bytes or more", load_tls(_files(Path(name))))
-    kinds = {"plain": Credentials(identity.token), "encrypted": identity}
+    """Both kinds of connection, a message and its acknowledgement in turn."""
+    cores = usable_cores()
     found: dict[str, dict[int, tuple[float, ...]]] = {}
-    pairs = {kind: _connected(credentials) for kind, credentials in kinds.items()}
-    for size in SIZES_BYTES:
-        payload = memoryview(bytearray(b"\x5a") * size)
-        for turn in range(PAIRS + 1):
-            for kind, (near, far) in pairs.items():
-                rate = size / _transfer_s(near, far, payload)
-                if turn:  # the first fills the pools
-                    found.setdefault(kind, {}).setdefault(size, ())
-                    found[kind][size] += (rate,)
-    for near, far in pairs.values():
-        near.close()
-        far.close()
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        if len(cores) > 1:
+            pin_to_cores([cores[0]])
+            stack.callback(os.sched_setaffinity, 0, cores)
+        others = set(cores[1:]) or None
+        ends = {
+            "plain": stack.enter_context(_far(None, others)),
+            "encrypted": stack.enter_context(_far(_files(Path(name)), others)),
+        }
+        for size in SIZES_BYTES:
+            payload = memoryview(bytearray(b"\x5a") * size)
+            for turn in range(PAIRS + 1):
+                for kind, end in ends.items():
+                    rate = size / _transfer_s(end, payload)
+                    if turn:  # the first fills the pools
+                        found.setdefault(kind, {}).setdefault(size, ())
+                        found[kind][size] += (rate,)
     return TlsCost(**found)
 
 
@@ -77,29 +89,40 @@ def _files(folder: Path) -> TlsFiles:
     return files
 
 
-def _connected(credentials: Credentials) -> tuple[Connection, Connection]:
-    admitted = []
+def _credentials(files: TlsFiles | None) -> Credentials:
+    return Credentials(b"a token of sixteen bytes or more", load_tls(files) if files is not None else None)
+
+
+@contextlib.contextmanager
+def _far(files: TlsFiles | None, cores: set[int] | None) -> Iterator[Connection]:
+    """A connection to a process that takes messages and answers each once it is whole."""
     with listen(Address(host="127.0.0.1")) as listener:
-        thread = threading.Thread(target=lambda: admitted.append(admit_peer(listener.accept()[0], credentials)[0]))
-        thread.start()
-        near = dial_peer(Address(*listener.getsockname()), credentials, Purpose.DATA)
-        thread.join()
-    return Connection(near, "far"), Connection(admitted[0], "near")
+        port = listener.getsockname()[1]
+        process = multiprocessing.get_context("spawn").Process(target=_take_all, args=(port, files, cores), daemon=True)
+        process.start()
+        end = Connection(admit_peer(listener.accept()[0], _credentials(files))[0], "far")
+    yield end
+    end.close()
+    process.join()
 
 
-def _transfer_s(near: Connection, far: Connection, payload: memoryview) -> float:
+def _take_all(port: int, files: TlsFiles | None, cores: set[int] | None) -> None:
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
+    near = Connection(dial_peer(Address("127.0.0.1", port), _credentials(files), Purpose.DATA), "near")
     pool = BufferPool()
-    pool.give(pool.take(payload.nbytes))
+    with contextlib.suppress(PeerGoneError):
+        while True:
+            pool.give(near.receive(pool, max(SIZES_BYTES)).buffer)
+            near.send(Kind.ECHO)
 
-    def receive() -> None:
-        pool.give(far.receive(pool, payload.nbytes).buffer)
-        far.send(Kind.ECHO)
 
-    thread = threading.Thread(target=receive)
-    thread.start()
+def _transfer_s(end: Connection, payload: memoryview) -> float:
     start_s = time.monotonic()
-    near.send(Kind.CHUNK, payload=(payload,))
-    near.receive(BufferPool(), 0)
-    end_s = time.monotonic()
-    thread.join()
-    return end_s - start_s
+    end.send(Kind.CHUNK, payload=(payload,))
+    end.receive(BufferPool(), 0)
+    return time.monotonic() - start_s
+
+
+if __name__ == "__main__":
+    print(tls_cost())
