@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from tests.benchmarks.headline import headline
 from tests.benchmarks.link_sweep import break_even_rates, calibrated_break_even_rates, cold_sweep, warm_sweep
 from tests.benchmarks.monte_carlo import monte_carlo
 from tests.benchmarks.placement_front import placement_front
@@ -17,7 +18,8 @@ from tests.benchmarks.uncertainty import uncertainty
 
 BENCHMARKS = (
     predict_start, placement_front, warm_sweep, cold_sweep, break_even_rates, calibrated_break_even_rates, monte_carlo,
-    uncertainty, stage_memory, transports, two_stages, allocator_gain, stage_over_plain, sampler_share, tls_cost,
+    uncertainty, stage_memory, transports, two_stages, headline, allocator_gain, stage_over_plain, sampler_share,
+    tls_cost,
 )  # fmt: skip
 
 if __name__ == "__main__":
