@@ -34,6 +34,7 @@ from tests.soak.growth import BOUNDS_PER_HOUR, Sample, growths
 MODEL, BATCH, SPLIT, WINDOW = "mobilenet_v2", 8, 1, 4
 ROUND_S = 60.0
 SAMPLE_S = 5.0
+LEAST_MINUTES = 2.0
 # A batch may wait that long beside other load.
 _PATIENCE_S = 120.0
 # linux/inet_diag.h: the bit that asks for INET_DIAG_MEMINFO.
@@ -157,6 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="how long (default 30; a night is 480)")
     parser.add_argument("--samples", type=Path, help="CSV that gets every sample (default: a temporary file)")
     options = parser.parse_args(arguments)
+    if not options.minutes >= LEAST_MINUTES:
+        parser.error(f"--minutes: got {options.minutes:g}, expected {LEAST_MINUTES:g} or more, or nothing can be told")
     samples = options.samples
     if samples is None:
         descriptor, name = tempfile.mkstemp(prefix="full-load-", suffix=".csv")
