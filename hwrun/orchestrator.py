@@ -20,7 +20,7 @@ import torch
 from hwrun.backends.contract import Arrival, Ends, Inlet, Landing, Outlet
 from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
 from hwrun.records import BackendName, ComputeDevice, Phases, Scalar, SocketBuffers, WorkerKind
-from hwrun.stage_runner import Cancelled, sharpen_timer, wait_until
+from hwrun.stages.runner import Cancelled, sharpen_timer, wait_until
 from hwrun.wire import control
 from hwrun.wire.handover import Handover, HandoverClosed
 from hwrun.wire.tensors import outgoing

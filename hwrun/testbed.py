@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from hwrun.records import BackendName, LinkMeasured, Medium, Scalar
-from hwrun.sweep_cells import Crossing, PlannedCell
+from hwrun.sweeps.cells import Crossing, PlannedCell
 from paretosim.link import Link
 from paretosim.plan import Stage
 
@@ -162,7 +162,7 @@ class Workers(Protocol):
         """What the orchestrator holds of a pipeline over that path: SocketEnds of a Route, where data take sockets."""
 
     def probe(self, hop: Crossing, medium: Medium, echo_s: float) -> LinkMeasured:
-        """What a path is, from its first host's worker to its second's, as shaped now (hwrun/probe.py).
+        """What a path is, from its first host's worker to its second's, as shaped now (hwrun/probing/probe.py).
 
         Parameters
         ----------

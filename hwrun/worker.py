@@ -19,20 +19,20 @@ from collections.abc import Callable, Collection, Iterator
 import torch
 
 from hwrun.backends.memory import MemoryExchange
-from hwrun.clock_state import clock_state
-from hwrun.compute_device import available_devices
-from hwrun.conditions import alike_versions, version_differences
-from hwrun.deployed_stages import DeployedStages
 from hwrun.doctor.gathering import gather
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
+from hwrun.machine.clock_state import clock_state
+from hwrun.machine.compute_device import available_devices
+from hwrun.machine.conditions import alike_versions, version_differences
+from hwrun.machine.sampling import Sampler, nvml_gpus
+from hwrun.machine.steady import usable_cores
 from hwrun.models.weights import WeightStore
-from hwrun.probe import MAX_ECHO_S, answer_probe, run_probe
+from hwrun.probing.probe import MAX_ECHO_S, answer_probe, run_probe
 from hwrun.records import ComputeDevice, Scalar
-from hwrun.sampling import Sampler, nvml_gpus
 from hwrun.shaping.kernel import read_all
 from hwrun.shaping.on_the_wire import from_wire
 from hwrun.shaping.session import ShapedSession
-from hwrun.steady import usable_cores
+from hwrun.stages.deployed import DeployedStages
 from hwrun.wire import control
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials, admit_peer, dial_peer

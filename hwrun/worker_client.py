@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
-from hwrun.probe import PINGS, bulk_bytes
+from hwrun.machine.conditions import alike_versions, version_differences
+from hwrun.probing.probe import PINGS, bulk_bytes
 from hwrun.records import ClockExchange, LinkMeasured, Medium
 from hwrun.shaping.on_the_wire import to_wire
 from hwrun.shaping.setting import Path

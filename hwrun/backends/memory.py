@@ -19,7 +19,7 @@ import torch
 from hwrun.backends.contract import Arrival
 from hwrun.errors import BadUsageError, PeerGoneError, ProtocolError
 from hwrun.records import Scalar
-from hwrun.stage_runner import Cancelled, wait_until
+from hwrun.stages.runner import Cancelled, wait_until
 from hwrun.wire.tensors import as_delivered
 from paretosim.link import Link
 

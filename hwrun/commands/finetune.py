@@ -13,8 +13,8 @@ from hwrun.data.cifar10 import is_cifar10
 from hwrun.data.images import ImageSet
 from hwrun.data.opening import open_images
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.machine.steady import restart_if_unsteady, usable_cores
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry, with_classes
-from hwrun.steady import restart_if_unsteady, usable_cores
 from paretosim.command_line import DONE
 from paretosim.whole_file import write_whole
 

@@ -13,14 +13,14 @@ import time
 from typing import get_args
 
 from hwrun.errors import BadUsageError, HwrunError
-from hwrun.offloads import is_on
+from hwrun.machine.offloads import is_on
 from hwrun.shaping import kernel
 from hwrun.shaping.keeper import end_keeper_of
 from hwrun.shaping.lease import DEFAULT_LEASE_S, ShapingLease, check_lease
 from hwrun.shaping.setting import OFFLOADS, Limiter, Path, Peer, Setting, egress_of
 from hwrun.shaping.tc_lines import lines, removal_lines
 from hwrun.shaping.towards import interface_towards
-from hwrun.sweep_duration import parse_long_duration_s, spoken
+from hwrun.sweeps.duration import parse_long_duration_s, spoken
 from paretosim.command_line import DONE
 from paretosim.units import (
     format_duration,

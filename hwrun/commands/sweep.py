@@ -12,12 +12,12 @@ from typing import get_args
 
 from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError, RecordError
+from hwrun.machine.steady import restart_if_unsteady
 from hwrun.models.catalogue import MODEL_NAMES
 from hwrun.records import BackendName, ComputeDevice
-from hwrun.steady import restart_if_unsteady
-from hwrun.sweep_cells import Sink, Source, TcpState
-from hwrun.sweep_duration import estimate, parse_long_duration_s
-from hwrun.sweep_plan import SweepPlan
+from hwrun.sweeps.cells import Sink, Source, TcpState
+from hwrun.sweeps.duration import estimate, parse_long_duration_s
+from hwrun.sweeps.plan import SweepPlan
 from paretosim.command_line import DONE
 from paretosim.mode import MODE_NAMES
 
@@ -164,7 +164,7 @@ def run(arguments: argparse.Namespace) -> int:
     _say(chosen)  # only now, or a restarted command would say it twice
     for remark in dict.fromkeys(site.remark(plan.cells) for site in plan.sites.values()):
         _say(remark)
-    from hwrun.sweep_display import run_and_show
+    from hwrun.sweeps.display import run_and_show
 
     now = datetime.now(UTC)
     models = "+".join(plan.models)

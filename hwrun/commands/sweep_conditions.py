@@ -12,17 +12,17 @@ import msgspec
 
 from hwrun.data.opening import open_images
 from hwrun.errors import BadUsageError
-from hwrun.link_check import DEFAULT_TOLERANCE
 from hwrun.local.memory_site import MemorySite
 from hwrun.local.site import LocalSite
+from hwrun.machine.steady import usable_cores
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
 from hwrun.models.model_source import reference_of
+from hwrun.probing.link_check import DEFAULT_TOLERANCE
 from hwrun.records import BackendName, ComputeDevice, WorkerKind
 from hwrun.remote.lab_file import Lab, read_lab
 from hwrun.remote.site import RemoteSite
-from hwrun.steady import usable_cores
-from hwrun.sweep_cells import PlannedCell, TcpState, parse_asked_links, parse_splits, plan_cells
-from hwrun.sweep_plan import BenchSettings, SweepPlan, emulated_blocks, known_blocks
+from hwrun.sweeps.cells import PlannedCell, TcpState, parse_asked_links, parse_splits, plan_cells
+from hwrun.sweeps.plan import BenchSettings, SweepPlan, emulated_blocks, known_blocks
 from hwrun.testbed import Site
 from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
 from paretosim.block import Model

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hwrun.commands.credential_options import add_credential_options, credentials_of
 from hwrun.errors import BadUsageError
-from hwrun.steady import conditions, parse_cores, pin_to_cores, restart_if_unsteady, usable_cores
+from hwrun.machine.steady import conditions, parse_cores, pin_to_cores, restart_if_unsteady, usable_cores
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
 from hwrun.wire.sockets import listen
@@ -91,7 +91,7 @@ def _serve(
     # that took 0.34 s on an x86 core, and takes microseconds without them.
     import torchvision.models  # type: ignore[import-untyped]  # noqa: F401 - what the first stage would import
 
-    from hwrun.compute_device import describe_device, require_device
+    from hwrun.machine.compute_device import describe_device, require_device
     from hwrun.models.weights import WeightStore
     from hwrun.worker import Worker
 

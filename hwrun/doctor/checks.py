@@ -11,8 +11,8 @@ from typing import Literal
 
 import msgspec
 
-from hwrun.clock_state import CAUSES, SINCE_BOOT
 from hwrun.doctor.facts import HostFacts
+from hwrun.machine.clock_state import CAUSES, SINCE_BOOT
 from paretosim.units import format_bytes, format_duration
 
 Purpose = Literal["local", "testbed"]

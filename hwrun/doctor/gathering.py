@@ -19,14 +19,14 @@ from typing import TypeVar
 
 import psutil
 
-from hwrun.clock_state import Firmware, ask_vcgencmd, clock_state, text_of
 from hwrun.doctor.facts import Busy, HostFacts, Interface
 from hwrun.errors import HwrunError
 from hwrun.local.namespaces import availability
-from hwrun.offloads import is_on
+from hwrun.machine.clock_state import Firmware, ask_vcgencmd, clock_state, text_of
+from hwrun.machine.offloads import is_on
+from hwrun.machine.steady import cpu_model, steal_s, usable_cores
 from hwrun.shaping import kernel
 from hwrun.shaping.keeper import keeper_of
-from hwrun.steady import cpu_model, steal_s, usable_cores
 
 _SYSTEM = Path("/")
 _PACKAGES = ("torch", "torchvision", "numpy", "msgspec", "safetensors", "psutil", "pyroute2")

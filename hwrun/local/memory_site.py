@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 
 from hwrun.errors import BadUsageError
 from hwrun.records import LinkMeasured, Medium, Scalar
-from hwrun.sweep_cells import Crossing, PlannedCell
+from hwrun.sweeps.cells import Crossing, PlannedCell
 from hwrun.testbed import DataPath, Testbed
 from paretosim.link import Link
 
@@ -125,7 +125,7 @@ class MemoryWorkers:
         self.close()
 
     def _start(self, host: str) -> None:
-        from hwrun.steady import conditions
+        from hwrun.machine.steady import conditions
         from hwrun.wire.address import Address
         from hwrun.wire.sockets import listen
         from hwrun.worker import Worker

@@ -18,7 +18,7 @@ from typing import Any
 
 from hwrun.errors import HwrunError, NotPermittedError
 from hwrun.local.namespaces import NetworkNamespace
-from hwrun.offloads import Offload, is_on, switch
+from hwrun.machine.offloads import Offload, is_on, switch
 
 CONGESTION_CONTROL = "cubic"
 _LOOPBACK_INDEX = 1

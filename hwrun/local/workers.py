@@ -27,11 +27,11 @@ from hwrun.backends.rpc import RpcEnds, join_group
 from hwrun.backends.tcp import SocketEnds
 from hwrun.errors import PeerGoneError, TimedOutError
 from hwrun.local.testbed import LOOPBACK_ADDRESS, Host, LocalTestbed
+from hwrun.machine.steady import steady_environment, usable_cores
 from hwrun.models.weights import WeightStore
 from hwrun.records import LinkMeasured, Medium
 from hwrun.scratch import scratch_folder
-from hwrun.steady import steady_environment, usable_cores
-from hwrun.sweep_cells import Crossing
+from hwrun.sweeps.cells import Crossing
 from hwrun.testbed import DataPath
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from hwrun.conditions import alike_versions, version_differences
 from hwrun.errors import HwrunError, PeerGoneError
+from hwrun.machine.conditions import alike_versions, version_differences
 from hwrun.remote.lab_file import Lab, LabHost
 from hwrun.remote.resident import Ask, Request, Start, State, Stop, WorkerSettings
 from hwrun.remote.ssh import ask_host

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.machine.steady import parse_cores
 from hwrun.records import ComputeDevice
-from hwrun.steady import parse_cores
 from hwrun.wire.address import Address
 from hwrun.wire.tls import TlsFiles
 

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import msgspec
 
-from hwrun.conditions import alike_versions
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.machine.conditions import alike_versions
+from hwrun.machine.steady import steady_environment
 from hwrun.records import ComputeDevice
 from hwrun.remote.lab_file import TlsPaths
-from hwrun.steady import steady_environment
 from paretosim.whole_file import write_whole
 
 # Importing torch from an SD card takes its time.

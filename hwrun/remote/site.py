@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hwrun.remote.lab_file import Lab
 from hwrun.remote.testbed import RemoteTestbed, numeric_address
-from hwrun.sweep_cells import PlannedCell
+from hwrun.sweeps.cells import PlannedCell
 from hwrun.testbed import Testbed, Workers
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from hwrun.remote.fleet import credentials_of, require_sound, start_workers
 from hwrun.remote.lab_file import RPC_PORTS, Lab, LabHost
 from hwrun.remote.testbed import numeric_address
 from hwrun.scratch import scratch_folder
-from hwrun.sweep_cells import Crossing
+from hwrun.sweeps.cells import Crossing
 from hwrun.testbed import DataPath
 from hwrun.wire.address import Address
 from hwrun.wire.control import WorkerBusyError, WorkerRefusedError

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hwrun.errors import BadUsageError, HwrunError, NotPermittedError
-from hwrun.offloads import Offload, is_on, switch
+from hwrun.machine.offloads import Offload, is_on, switch
 from hwrun.shaping import options
 from hwrun.shaping.claims import Claim, NotOursError, claims_of, setting_of
 from hwrun.shaping.rtnetlink import (

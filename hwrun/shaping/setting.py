@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hwrun.errors import BadUsageError
-from hwrun.offloads import Offload
+from hwrun.machine.offloads import Offload
 
 if TYPE_CHECKING:
     from paretosim.link import Link

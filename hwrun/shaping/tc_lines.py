@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from hwrun.errors import BadUsageError, HwrunError
-from hwrun.offloads import MOST_SEGMENTS
+from hwrun.machine.offloads import MOST_SEGMENTS
 from hwrun.shaping.claims import Claim, Side, claims_of, setting_of
 from hwrun.shaping.setting import FRAME_BYTES, LOSS_STEPS, Egress, Setting, loss_of
 

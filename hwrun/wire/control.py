@@ -198,7 +198,7 @@ class Facts(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
 
 
 class ProbeLink(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Probe the path to the data listener at `address`, as hwrun/probe.py does."""
+    """Probe the path to the data listener at `address`, as hwrun/probing/probe.py does."""
 
     address: str
     medium: Medium

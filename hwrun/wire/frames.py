@@ -60,7 +60,7 @@ class Kind(enum.IntEnum):
     DISPATCH = 4  # nothing: stage 1 is to start the batch of this sequence number
     BATCH = 5  # tensors: an activation
     PING = 6  # bytes that only have a length: to be answered by ECHO when they are whole
-    ECHO = 7  # the answering clock's two times, of hwrun/probe.py
+    ECHO = 7  # the answering clock's two times, of hwrun/probing/probe.py
     BULK = 8  # bytes that only measure goodput
 
 

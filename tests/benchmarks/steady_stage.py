@@ -15,8 +15,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hwrun.sampling import INTERVAL_S, Sampler, no_gpus
-from hwrun.steady import steady_environment
+from hwrun.machine.sampling import INTERVAL_S, Sampler, no_gpus
+from hwrun.machine.steady import steady_environment
 from tests.benchmarks.ratio import Ratio
 
 _ROUNDS = 3

@@ -20,7 +20,7 @@ import torch
 
 from hwrun.backends.tcp import TcpInlet
 from hwrun.errors import PeerGoneError
-from hwrun.steady import pin_to_cores, usable_cores
+from hwrun.machine.steady import pin_to_cores, usable_cores
 from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection
 from hwrun.wire.frames import Kind

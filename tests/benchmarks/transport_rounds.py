@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from hwrun.backends.tcp import TcpOutlet
-from hwrun.steady import pin_to_cores, steady_environment, usable_cores
+from hwrun.machine.steady import pin_to_cores, steady_environment, usable_cores
 from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection
 from hwrun.wire.frames import Kind

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwrun.local.namespaces import NetworkNamespace, availability
-from hwrun.steady import steady_environment
+from hwrun.machine.steady import steady_environment
 from tests.benchmarks.transport_rounds import SIZES_BYTES
 
 # Ours over bare, at least.

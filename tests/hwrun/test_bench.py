@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from hwrun.bench import Bench
 from hwrun.commands.sweep import parsed
 from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import PeerGoneError
+from hwrun.sweeps.bench import Bench
 
 
 @pytest.mark.parametrize(

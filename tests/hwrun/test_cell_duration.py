@@ -4,9 +4,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hwrun.cell_duration import feeding_s, time_floor_s, too_long
 from hwrun.feeding import feed
-from hwrun.sweep_cells import PlannedCell, parse_asked_link, parse_asked_links, plan_cells
+from hwrun.sweeps.cell_duration import feeding_s, time_floor_s, too_long
+from hwrun.sweeps.cells import PlannedCell, parse_asked_link, parse_asked_links, plan_cells
 from paretosim.mode import Mode
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hwrun.clock_state import ask_vcgencmd, clock_state, held_back
+from hwrun.machine.clock_state import ask_vcgencmd, clock_state, held_back
 
 ANSWERS = {
     "get_throttled": "throttled=0x50005",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hwrun.compute_device import Accelerator, accelerator
 from hwrun.errors import HwrunError
-from hwrun.stage_runner import ActivationCache, StageRunner
+from hwrun.machine.compute_device import Accelerator, accelerator
+from hwrun.stages.runner import ActivationCache, StageRunner
 
 
 class FakeEvent:

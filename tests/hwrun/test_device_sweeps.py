@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from hwrun.cli import main
-from hwrun.compute_device import Accelerator
+from hwrun.machine.compute_device import Accelerator
+from hwrun.machine.steady import steady_environment
 from hwrun.records import ComputeDevice, Run, read_run
-from hwrun.stage_runner import StageRunner
-from hwrun.steady import steady_environment
+from hwrun.stages.runner import StageRunner
 from tests.hwrun.test_compute_device import FakeRuntime
 
 Swept = Callable[..., tuple[int, Path]]
@@ -48,8 +48,8 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         return None if name == "cpu" else Accelerator(FakeRuntime((COPY_MS, COMPUTE_MS, COPY_MS)), held)
 
     monkeypatch.setattr("hwrun.worker.available_devices", lambda: ("cpu", "cuda"))
-    monkeypatch.setattr("hwrun.deployed_stages.accelerator", fake)
-    monkeypatch.setattr("hwrun.deployed_stages.describe_device", lambda name: f"{name}: of a test")
+    monkeypatch.setattr("hwrun.stages.deployed.accelerator", fake)
+    monkeypatch.setattr("hwrun.stages.deployed.describe_device", lambda name: f"{name}: of a test")
 
 
 @pytest.mark.usefixtures("with_gpu")

@@ -10,12 +10,12 @@ from hwrun.cli import main
 from hwrun.data.cifar10 import read_cifar10
 from hwrun.data.finetuning import Features, features_of, share_right, train_head
 from hwrun.errors import BadUsageError
+from hwrun.machine.steady import steady_environment
 from hwrun.models.catalogue import MODEL_NAMES, build_model, catalogue_entry, with_classes
 from hwrun.models.cut import BlockChain
 from hwrun.models.head import head_name, weighted_reference
 from hwrun.models.weights import WeightStore, load_stage
 from hwrun.reference import Given, References
-from hwrun.steady import steady_environment
 from tests.hwrun.tiny_cifar10 import write_binary
 
 

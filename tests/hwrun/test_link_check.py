@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hwrun.link_check import missed, most_held
+from hwrun.probing.link_check import missed, most_held
 from hwrun.records import EchoSample, LinkMeasured
 from paretosim.link import Link
 

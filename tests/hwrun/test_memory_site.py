@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hwrun.cli import main
+from hwrun.machine.steady import steady_environment
 from hwrun.records import Cell, Run, read_run
-from hwrun.steady import steady_environment
 from paretosim.profiles import ProfileStore
 
 pytestmark = pytest.mark.timed

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from hwrun.cli import main
 from hwrun.errors import BadUsageError
+from hwrun.machine.steady import steady_environment
 from hwrun.models.model_source import network_stage, reference_of
 from hwrun.models.network import Network, parse_arguments, parse_shape, torchvision_input
 from hwrun.models.state_dict import named_tensors
 from hwrun.models.weights import WeightStore, load_stage
 from hwrun.records import read_run
 from hwrun.reference import References
-from hwrun.steady import steady_environment
 from paretosim.block import Model
 from paretosim.profiles import ProfileStore, read_profile
 from paretosim.timing import Timing

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwrun import probe
 from hwrun.errors import ProtocolError, TimedOutError
-from hwrun.probe import (
+from hwrun.probing import probe
+from hwrun.probing.probe import (
     BULK_PIECE_BYTES,
     ECHO_SIZES_BYTES,
     MIN_PINGS,

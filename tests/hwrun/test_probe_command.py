@@ -7,10 +7,10 @@ from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
-from hwrun import probe
 from hwrun.cli import main
 from hwrun.models.weights import WeightStore
-from hwrun.probe_display import quantile
+from hwrun.probing import probe
+from hwrun.probing.display import quantile
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
 from hwrun.wire.sockets import listen

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from hwrun.clock_state import clock_state
+from hwrun.machine.clock_state import clock_state
+from hwrun.machine.sampling import Sampler, no_gpus, nvml_gpus
 from hwrun.records import GpuSample, WorkerSample
-from hwrun.sampling import Sampler, no_gpus, nvml_gpus
-from hwrun.watching import Watching
+from hwrun.sweeps.watching import Watching
 from hwrun.wire import control
 
 

@@ -20,7 +20,7 @@ import pytest
 from hwrun.cli import main
 from hwrun.errors import BadUsageError, HwrunError, NotPermittedError, PeerGoneError
 from hwrun.local.namespaces import NetworkNamespace, availability
-from hwrun.offloads import is_on, switch
+from hwrun.machine.offloads import is_on, switch
 from hwrun.shaping import kernel
 from hwrun.shaping.keeper import end_keeper_of, keeper_of
 from hwrun.shaping.lease import ShapingLease

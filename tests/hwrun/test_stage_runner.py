@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
-from hwrun import stage_runner
-from hwrun.stage_runner import ActivationCache, Cancelled, StageRunner, wait_until
+from hwrun.stages import runner as stage_runner
+from hwrun.stages.runner import ActivationCache, Cancelled, StageRunner, wait_until
 from hwrun.wire.tensors import memory_order
 
 

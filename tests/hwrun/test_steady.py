@@ -10,8 +10,8 @@ from typing import NoReturn
 
 import pytest
 
-from hwrun import steady
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.machine import steady
 
 FAULTS = """
 import resource, threading
@@ -95,7 +95,7 @@ def test_torch_loaded_too_early_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_importing_it_does_not_import_torch() -> None:
-    program = "import sys, hwrun.steady; sys.exit('torch' in sys.modules)"
+    program = "import sys, hwrun.machine.steady; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

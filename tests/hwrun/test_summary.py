@@ -3,7 +3,7 @@
 import pytest
 
 from hwrun.records import BatchRecord, Cell, Phases, SubRun
-from hwrun.summary import summary_rows
+from hwrun.sweeps.summary import summary_rows
 from paretosim.mode import Mode
 
 

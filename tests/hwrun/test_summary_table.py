@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from hwrun import summary_table
-from hwrun.summary_table import show_summary
+from hwrun.sweeps import summary_table
+from hwrun.sweeps.summary_table import show_summary
 
 
 def row(**more):

@@ -25,16 +25,18 @@ import pytest
 from msgspec import structs
 from safetensors.torch import save_file
 
-from hwrun import link_probes, sweep, worker_client
+from hwrun import worker_client
 from hwrun.cli import main
 from hwrun.local import testbed as local_testbed
 from hwrun.local import workers as local_workers
 from hwrun.local.namespaces import availability
 from hwrun.local.workers import LocalWorkers
+from hwrun.machine.steady import steady_environment
 from hwrun.models.catalogue import build_model
 from hwrun.models.weights import WeightStore
+from hwrun.probing import link_probes
 from hwrun.records import CELLS_NAME, MANIFEST_NAME, append_cell, clock_offset, read_run
-from hwrun.steady import steady_environment
+from hwrun.sweeps import sweep
 from hwrun.wire.address import Address
 from hwrun.wire.sockets import listen
 from hwrun.worker import Worker
@@ -49,7 +51,7 @@ LIMIT_S = 120
 # A sweep whose worker B dies in the third cell: when it is deployed and primed, and none of its batches has been sent.
 IN_THE_THIRD_CELL = """
 import itertools, psutil
-import hwrun.bench as bench
+import hwrun.sweeps.bench as bench
 from tests.hwrun.descendants import running
 numbers, feed = itertools.count(1), bench.feed
 def feed_without_b(*arguments, **options):
@@ -456,7 +458,7 @@ def test_cells_whose_link_had_changed_when_they_were_done_are_refused_and_keep_t
 ):
     folder = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hwrun.bench.Bench.probe_after", lambda *_, is_last: "round trips take 300 ms")
+        patch.setattr("hwrun.sweeps.bench.Bench.probe_after", lambda *_, is_last: "round trips take 300 ms")
         code, _, err = swept(*options(profiles, folder, "--link", "50mbit,20ms"))
     assert code == 1
     assert "2 cells refused: not the link that was asked for, after its cells: A to B: round trips take 300 ms" in err

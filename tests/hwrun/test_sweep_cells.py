@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from hwrun.errors import BadUsageError
-from hwrun.sweep_cells import (
+from hwrun.sweeps.cells import (
     AskedLinks,
     Crossing,
     PlannedCell,

@@ -5,7 +5,7 @@ import pytest
 from hwrun.commands.sweep import parsed
 from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError
-from hwrun.sweep_duration import Estimate, TimeLeft, computed_once_s, parse_long_duration_s, spoken
+from hwrun.sweeps.duration import Estimate, TimeLeft, computed_once_s, parse_long_duration_s, spoken
 
 
 class Clock:

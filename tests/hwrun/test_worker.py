@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-import hwrun.deployed_stages
+import hwrun.stages.deployed
 import hwrun.worker
 from hwrun.backends.tcp import SocketEnds
 from hwrun.errors import PeerGoneError, TimedOutError
@@ -232,14 +232,14 @@ def test_a_block_that_cannot_be_kept_fails_that_request_alone(worker, reference_
 def test_a_stage_that_is_replaced_frees_its_weights_at_once(worker, reference_and_store, monkeypatch):
     reference, store = reference_and_store
     loaded = []
-    original = hwrun.deployed_stages.load_stage
+    original = hwrun.stages.deployed.load_stage
 
     def load(*arguments):
         stage = original(*arguments)
         loaded.append(weakref.ref(stage))
         return stage
 
-    monkeypatch.setattr(hwrun.deployed_stages, "load_stage", load)
+    monkeypatch.setattr(hwrun.stages.deployed, "load_stage", load)
     client = worker.client()
     client.supply(reference.digests[20:], store)
     deploy_stage(client, reference, "p")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hwrun.errors import HwrunError
 from hwrun.local.namespaces import availability
-from hwrun.offloads import is_on
+from hwrun.machine.offloads import is_on
 from hwrun.shaping import kernel
 from hwrun.shaping.keeper import keeper_of
 from hwrun.shaping.setting import OFFLOADS

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import torch
 
-from hwrun.stage import Batch, Stage
-from hwrun.stage_runner import StageResult, StageRunner, sharpen_timer
+from hwrun.stages.runner import StageResult, StageRunner, sharpen_timer
+from hwrun.stages.stage import Batch, Stage
 from hwrun.wire.handover import Handover
 
 

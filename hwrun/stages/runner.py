@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from hwrun.compute_device import Accelerator, DeviceTimes
+from hwrun.machine.compute_device import Accelerator, DeviceTimes
 from hwrun.wire.tensors import share_memory
 
 # How long before the end of a target the sleep ends and the spin begins: wake-ups from clock_nanosleep with

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hwrun.cell_duration import time_floor_s, too_long
 from hwrun.data.images import ImageSet
 from hwrun.data.opening import SYNTHETIC
 from hwrun.errors import BadUsageError
-from hwrun.link_check import DEFAULT_TOLERANCE
+from hwrun.probing.link_check import DEFAULT_TOLERANCE
 from hwrun.records import Cell, ComputeDevice
-from hwrun.sweep_cells import PlannedCell
+from hwrun.sweeps.cell_duration import time_floor_s, too_long
+from hwrun.sweeps.cells import PlannedCell
 from hwrun.testbed import Site
 from paretosim.block import Model
 from paretosim.errors import ParetosimError

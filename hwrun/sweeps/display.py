@@ -14,12 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
 from hwrun.records import MANIFEST_NAME, Cell, read_run
-from hwrun.summary import summary_rows
-from hwrun.summary_table import show_summary
-from hwrun.sweep import Sweep, resume_command
-from hwrun.sweep_cells import PlannedCell
-from hwrun.sweep_duration import TimeLeft, cell_s, spoken
-from hwrun.sweep_plan import SweepPlan
+from hwrun.sweeps.cells import PlannedCell
+from hwrun.sweeps.duration import TimeLeft, cell_s, spoken
+from hwrun.sweeps.plan import SweepPlan
+from hwrun.sweeps.summary import summary_rows
+from hwrun.sweeps.summary_table import show_summary
+from hwrun.sweeps.sweep import Sweep, resume_command
 from hwrun.testbed import Workers
 from paretosim.command_line import DONE, FAILED, INTERRUPTED
 from paretosim.units import format_duration

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import torch
 
-from hwrun.stage import Stage
-from hwrun.stage_runner import StageRunner, sharpen_timer
+from hwrun.stages.runner import StageRunner, sharpen_timer
+from hwrun.stages.stage import Stage
 
 
 class SerialStage(Stage):

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from msgspec import structs
 
-from hwrun.bench import Bench
-from hwrun.conditions import host, sysctls, versions
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, RecordError
-from hwrun.link_check import remedy as link_remedy
+from hwrun.machine.conditions import host, sysctls, versions
+from hwrun.probing.link_check import remedy as link_remedy
 from hwrun.records import (
     CELLS_NAME,
     MANIFEST_NAME,
@@ -30,8 +29,9 @@ from hwrun.records import (
     write_manifest,
 )
 from hwrun.reference import Given, References
-from hwrun.sweep_cells import Crossing, PlannedCell, cells_identity
-from hwrun.sweep_plan import SweepPlan, recorded
+from hwrun.sweeps.bench import Bench
+from hwrun.sweeps.cells import Crossing, PlannedCell, cells_identity
+from hwrun.sweeps.plan import SweepPlan, recorded
 from hwrun.testbed import Site, Testbed, Workers
 
 # What a resumed sweep must have in common with what it continues; host names and load may differ.

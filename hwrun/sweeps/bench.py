@@ -13,11 +13,11 @@ import psutil
 
 from hwrun.errors import BadUsageError, HwrunError, ProtocolError
 from hwrun.feeding import Fed, FedRun, feed
-from hwrun.link_check import LinkMissedError
-from hwrun.link_check import remedy as link_remedy
-from hwrun.link_probes import LinkProbes
 from hwrun.models.model_source import recorded_reference
 from hwrun.orchestrator import Deployment, Pipeline
+from hwrun.probing.link_check import LinkMissedError
+from hwrun.probing.link_check import remedy as link_remedy
+from hwrun.probing.link_probes import LinkProbes
 from hwrun.records import (
     Accuracy,
     BatchRecord,
@@ -32,10 +32,10 @@ from hwrun.records import (
     WorkerWatch,
 )
 from hwrun.reference import References, compare, require_equal
-from hwrun.sweep_cells import Crossing, PlannedCell
-from hwrun.sweep_plan import SweepPlan, recorded
+from hwrun.sweeps.cells import Crossing, PlannedCell
+from hwrun.sweeps.plan import SweepPlan, recorded
+from hwrun.sweeps.watching import Watching
 from hwrun.testbed import DataPath, Testbed, Workers
-from hwrun.watching import Watching
 
 # A cell may take this many times its bound, and a little for deploying it, before it is given up.
 _PATIENCE = 3.0

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Literal
 
-from hwrun.link_check import may_lose, missed, most_held
-from hwrun.probe import ECHO_S
+from hwrun.probing.link_check import may_lose, missed, most_held
+from hwrun.probing.probe import ECHO_S
 from hwrun.records import LinkMeasured, LinkProbe, WorkerClock
-from hwrun.sweep_cells import UNSHAPED, Crossing
+from hwrun.sweeps.cells import UNSHAPED, Crossing
 from hwrun.testbed import Testbed, Workers
 
 _CONTROL_PINGS = 9

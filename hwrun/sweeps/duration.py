@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 from hwrun.errors import BadUsageError
-from hwrun.probe import ECHO_S, PINGS, bulk_bytes
-from hwrun.sweep_cells import Crossing, PlannedCell
-from hwrun.sweep_plan import SweepPlan
+from hwrun.probing.probe import ECHO_S, PINGS, bulk_bytes
+from hwrun.sweeps.cells import Crossing, PlannedCell
+from hwrun.sweeps.plan import SweepPlan
 from paretosim.link import Link
 
 # Deploying, comparing and collecting, on two x86 cores; and the round trips of two data connections over the slow link,

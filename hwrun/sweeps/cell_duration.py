@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hwrun.feeding import FIRST_WINDOW, MAX_WINDOW, PACE, WARMUP_BATCHES, fed_batches, saturating_batches
-from hwrun.sweep_cells import PlannedCell
+from hwrun.sweeps.cells import PlannedCell
 from paretosim.block import Model
 from paretosim.mode import Mode
 from paretosim.units import format_duration

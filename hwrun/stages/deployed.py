@@ -17,14 +17,14 @@ from hwrun.backends.cold_tcp import ColdTcpInlet, ColdTcpOutlet
 from hwrun.backends.contract import Outlet
 from hwrun.backends.memory import MemoryExchange
 from hwrun.backends.tcp import TcpInlet, dial_outlet
-from hwrun.compute_device import accelerator, describe_device
 from hwrun.errors import HwrunError, ProtocolError
+from hwrun.machine.compute_device import accelerator, describe_device
 from hwrun.models.weights import WeightStore, load_stage
-from hwrun.overlapped_stage import OverlappedStage
 from hwrun.records import ComputeDevice
-from hwrun.serial_stage import SerialStage
-from hwrun.stage import Stage
-from hwrun.stage_runner import ActivationCache, StageRunner
+from hwrun.stages.overlapped import OverlappedStage
+from hwrun.stages.runner import ActivationCache, StageRunner
+from hwrun.stages.serial import SerialStage
+from hwrun.stages.stage import Stage
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials
 from hwrun.wire.buffer_pool import BufferPool

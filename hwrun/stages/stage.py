@@ -12,7 +12,7 @@ import torch
 from hwrun.backends.contract import Arrival, Inlet, Outlet
 from hwrun.errors import HwrunError, ProtocolError
 from hwrun.records import Phases
-from hwrun.stage_runner import Cancelled, StageResult, StageRunner
+from hwrun.stages.runner import Cancelled, StageResult, StageRunner
 from hwrun.wire.control import Collected
 from hwrun.wire.handover import Handover, HandoverClosed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hwrun.clock_state import held_back
+from hwrun.machine.clock_state import held_back
 from hwrun.records import WorkerWatch
 from hwrun.wire import control
 from hwrun.worker_client import WorkerClient

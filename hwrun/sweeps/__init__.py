@@ -1,0 +1,1 @@
+"""Sweeps: which cells there are, how each is measured, and what is shown of them."""
