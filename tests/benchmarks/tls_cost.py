@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
-from hwrun.steady import pin_to_cores, usable_cores
 
 from hwrun.errors import PeerGoneError
+from hwrun.machine.steady import pin_to_cores, usable_cores
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials, admit_peer, dial_peer
 from hwrun.wire.authentication import Purpose
