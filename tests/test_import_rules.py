@@ -152,8 +152,7 @@ def test_validation_reads_hwruns_records_and_nothing_else_of_it() -> None:
     reached = networkx.descendants(GRAPH, "hwrun.records")
     assert {name for name in reached if name.startswith("hwrun")} == {
         "hwrun.errors",
-        "hwrun.link_records",
-        "hwrun.worker_records",
+        *(f"hwrun.records.{part}" for part in ("cells", "links", "runs", "workers")),
     }
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from hwrun.commands.network_options import add_network_options, network_of
 from hwrun.errors import BadUsageError, HwrunError
-from hwrun.link_records import Scalar
 from hwrun.machine import steady
 from hwrun.machine.clock_state import held_back
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
 from hwrun.models.model_source import build_whole, input_for
+from hwrun.records.links import Scalar
 from paretosim.block import Model
 from paretosim.command_line import DONE, FAILED
 from paretosim.device import Device

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hwrun.link_records import Scalar
+from hwrun.records.links import Scalar
 
 Firmware = Callable[[str], str | None]
 _SYSTEM = Path("/")

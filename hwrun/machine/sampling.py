@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from hwrun.worker_records import GpuSample, WorkerSample
+from hwrun.records.workers import GpuSample, WorkerSample
 
 INTERVAL_S = 0.5
 # With this many, every other one is dropped and they come half as often: 17 minutes at twice a second.

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from hwrun.errors import BadUsageError, HwrunError
-from hwrun.link_records import Scalar
 from hwrun.machine.clock_state import Firmware, ask_vcgencmd, clock_state, scaled, text_of
+from hwrun.records.links import Scalar
 
 # Larger than any activation, and a size_t on 32-bit systems too.
 _KEEP_BYTES = 1 << 30

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hwrun.link_records import Scalar
+from hwrun.records.links import Scalar
 
 
 class GpuSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
