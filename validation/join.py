@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hwrun.errors import RecordError
@@ -220,8 +220,18 @@ def _join_condition(
         conditions.check_blocks(cell, model)
         conditions.check_stage_times(cell, inputs)
         by_cuts.setdefault(Plan.parse(cell.plan).cuts, []).append((run.manifest.run_id, cell))
+    # Serial workers wait for their sockets, and the kernel tunes a socket to the messages that pass it.
+    of_plan = {
+        cuts: inputs
+        if condition.workers == "overlapped"
+        else replace(inputs, operation=_operation(condition, [cell for _, cell in entries_of], links[0]))
+        for cuts, entries_of in by_cuts.items()
+    }
     try:
-        predicted = inputs.predict(by_cuts)
+        if condition.workers == "overlapped":
+            predicted = inputs.predict(by_cuts)
+        else:
+            predicted = {cuts: own.predict([cuts])[cuts] for cuts, own in of_plan.items()}
     except BadInputError as error:
         return "refused", str(error), "as the reason says"
     one_clock = all(map(conditions.shares_a_clock, manifests))
@@ -234,7 +244,7 @@ def _join_condition(
         link_checks=checks,
         comparisons=tuple(
             compare(
-                inputs,
+                of_plan[cuts],
                 predicted[cuts],
                 by_cuts[cuts],
                 transfers_seen=transfers_seen,
@@ -267,7 +277,7 @@ def _probe(cell: Cell, hop: int) -> LinkMeasured | None:
 
 
 def _operation(condition: Condition, cells: Sequence[Cell], link: Link) -> Operation:
-    """The workers, with the buffers between them where they are serial.
+    """The workers of those cells, with the buffers between them where they are serial.
 
     Those are the kernel's, as the records say. In memory a sender is held until its batch has left and no longer, as
     by a socket with room for just what is under way; and what has arrived waits in any number.

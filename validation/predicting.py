@@ -23,6 +23,7 @@ from paretosim.transfer_time import TcpState
 
 if TYPE_CHECKING:  # searching placements is loaded where there are some
     from paretosim.placement.rows import PlacementRow
+    from paretosim.placement.setting import PlacementSetting
 
 Cuts = tuple[int, ...]
 
@@ -115,14 +116,21 @@ class Inputs:
 
     def _placed(self, plans: Sequence[Cuts]) -> dict[Cuts, PredictedPlan]:
         """Plans of several devices."""
-        from paretosim.placement.hop_links import HopLinks
         from paretosim.placement.placing import predict_plans
+
+        rows = predict_plans(self.placement, map(self.plan, plans))
+        return {cuts: _of_placement(row, self.links) for cuts, row in zip(plans, rows, strict=True)}
+
+    @property
+    def placement(self) -> PlacementSetting:
+        """Of several devices, as `predict_plans` takes it."""
+        from paretosim.placement.hop_links import HopLinks
         from paretosim.placement.setting import PlacementSetting
 
         own = {(hop, hop + 1): link for hop, link in enumerate(self.links)}
         if self.way_back is not None:
             own[0, len(self.links)] = self.way_back
-        setting = PlacementSetting(
+        return PlacementSetting(
             model=self.model,
             devices=self.devices,
             timings=tuple(_sped_up(timing, self.batch, self.speed) for timing in self.timings),
@@ -137,10 +145,9 @@ class Inputs:
             calibration=self.calibration,
             without=self.without,
         )
-        rows = predict_plans(setting, map(self._plan, plans))
-        return {cuts: _of_placement(row, self.links) for cuts, row in zip(plans, rows, strict=True)}
 
-    def _plan(self, cuts: Cuts) -> Plan:
+    def plan(self, cuts: Cuts) -> Plan:
+        """The plan that is cut there."""
         bounds = pairwise((0, *cuts, len(self.model.blocks)))
         return Plan(
             model=self.model.name,

@@ -12,6 +12,8 @@ import pytest
 from paretosim.calibration import NEUTRAL, Calibration, DeviceTerms, MessageCost
 from paretosim.link import Link
 from paretosim.mode import Mode
+from paretosim.placement.hop_links import HopLinks
+from paretosim.placement.setting import PlacementSetting
 from paretosim.prediction import Setting
 from tests.validation.conftest import BATCH, DEVICES, SyntheticRun, write_profiles
 from validation.errors import FitError
@@ -165,21 +167,19 @@ def test_what_devices_cost_is_found_again(synthetic: Callable[..., SyntheticRun]
     assert "devices.fast.leaving_s" in _found(fitted, "devices.fast.returning.message_s").why
 
 
-def test_round_trips_of_rpc_are_found_where_round_trips_differ(synthetic: Callable[..., SyntheticRun]) -> None:
+def test_what_the_backend_is_made_like_is_not_left_to_a_fit(synthetic: Callable[..., SyntheticRun]) -> None:
     truth = Calibration(
-        schema_version=NEUTRAL.schema_version, name="truth", backend="rpc", rpc_round_trips=1.5, rpc_s=1e-3,
-        dispatch_s=3e-4, devices={"*": DeviceTerms(arriving_s=2e-4)},
+        schema_version=NEUTRAL.schema_version, name="truth", backend="rpc", rpc_answers=1.0, rpc_answer_s=4e-4,
+        dispatch_s=3e-4, devices={"*": DeviceTerms(sending=MessageCost(message_s=1e-3), arriving_s=2e-4)},
     )  # fmt: skip
     run = synthetic()
-    calibrated = {"backend": "rpc", "calibration": truth}
-    settings = [_setting(run, SINGLE, link, speed=20.0, **calibrated) for link in LINKS]
-    fitted = fit(observed_of(truth, settings, emulated=True))
+    setting = _setting(run, SINGLE, LINKS[0], speed=20.0, backend="rpc", calibration=truth)
+    # One link alone could not tell round trips from what a message costs.
+    fitted = fit(observed_of(truth, [setting], emulated=True, phases=(*ALL_PHASES, "calling")))
     assert fitted.calibration.backend == "rpc"
-    assert _found(fitted, "rpc_round_trips").value == pytest.approx(1.5, rel=0.05)
-    alone = fit(observed_of(truth, settings[1:2], emulated=True))
-    fixed = _found(alone, "rpc_round_trips"), _found(alone, "rpc_s")
-    assert "fixed" in [parameter.known for parameter in fixed]
-    assert any("sending.message_s" in parameter.why or "rpc" in parameter.why for parameter in fixed)
+    assert (fitted.calibration.rpc_round_trips, fitted.calibration.rpc_answers) == (0, 1)
+    assert "travels with its call" in _found(fitted, "rpc_round_trips").why
+    assert _found(fitted, "rpc_answer_s").value == pytest.approx(4e-4, rel=0.2)
 
 
 def test_a_hop_that_a_call_holds_is_told_from_what_a_message_costs(synthetic: Callable[..., SyntheticRun]) -> None:
@@ -192,9 +192,68 @@ def test_a_hop_that_a_call_holds_is_told_from_what_a_message_costs(synthetic: Ca
     settings = [_setting(run, mode, link, **calibrated) for link in LINKS[:2] for mode in (SINGLE, CLOSED)]
     fitted = fit(observed_of(truth, settings, emulated=True, phases=(*ALL_PHASES, "calling")))
     assert fitted.agreeing == fitted.starts
-    assert _found(fitted, "rpc_answers").value == pytest.approx(1.0, rel=0.05)
+    answers = _found(fitted, "rpc_answers")
+    assert (answers.value, answers.known) == (1.0, "fixed")
+    assert "one call at a time" in answers.why
     assert _found(fitted, "rpc_answer_s").value == pytest.approx(6e-4, rel=0.1)
     assert _found(fitted, "devices.*.sending.message_s").value == pytest.approx(2e-3, rel=0.1)
+
+
+def _chain(setting: Setting, devices: Sequence[str], run: SyntheticRun, **changes: Any) -> PlacementSetting:
+    return PlacementSetting(
+        model=setting.model, devices=tuple(map(run.store.device, devices)),
+        timings=tuple(run.store.timing(device, run.model) for device in devices),
+        links=HopLinks(every=setting.link, own={}), batch=setting.batch, mode=setting.mode,
+        control_delay_s=setting.control_delay_s, backend=setting.backend, **changes,
+    )  # fmt: skip
+
+
+def test_chains_are_cut_into_the_phases_that_two_stages_are(synthetic: Callable[..., SyntheticRun]) -> None:
+    truth = msgspec.structs.replace(
+        HOST, backend="rpc", rpc_answers=1.0, rpc_answer_s=5e-4, framing_bytes=90,
+        devices={"*": msgspec.structs.replace(HOST.devices["*"], receiving=MessageCost(message_s=2e-4), kappa=0.3)},
+    )  # fmt: skip
+    run = synthetic()
+    phases: tuple[Phase, ...] = (*ALL_PHASES, "calling", "period")
+    for mode in (SINGLE, CLOSED):
+        setting = _setting(run, mode, LINKS[1], backend="rpc", calibration=truth)
+        two = tuple(Point(0, split, phase) for split in (2, 3) for phase in phases)
+        places = {"compute2": 1, "arriving": 1}
+        chain = tuple(Point(0, (split,), phase, places.get(phase, 0)) for split in (2, 3) for phase in phases)
+        found = [
+            PhaseTimes(Observed((Case(of, False, True, ()),), tuple(Observation(p, "", 0, 1.0, 0.1) for p in points)))(
+                truth
+            )
+            for of, points in ((setting, two), (_chain(setting, DEVICES, run, calibration=truth), chain))
+        ]
+        assert found[1] == pytest.approx(found[0], rel=1e-9)
+
+
+def test_a_fit_takes_plans_of_three_stages(synthetic: Callable[..., SyntheticRun]) -> None:
+    run = synthetic()
+    one, two = DEVICES
+    settings = [_setting(run, mode, link) for link in LINKS[:2] for mode in (SINGLE, CLOSED)]
+    cases = tuple(Case(_chain(setting, (one, two, one), run), True, True, ()) for setting in settings)
+    points = [
+        Point(number, cuts, phase, place)
+        for number, case in enumerate(cases)
+        for cuts in ((1, 3), (2, 4), (1, 5))
+        for phase, place in (
+            (("dispatch", 0), ("leaving", 0), ("transfer", 0), ("arriving", 1), ("leaving", 1), ("transfer", 1),
+             ("arriving", 2), ("result", 0)) if case.setting.mode.name == "single" else (("period", 0),)
+        )
+    ]  # fmt: skip
+    bare = Observed(cases, tuple(Observation(point, "run", 0, 1.0, NOISE) for point in points))
+    seconds = PhaseTimes(bare)(HOST).tolist()
+    random = np.random.default_rng(3)
+    noisy = [
+        Observation(point, "run", repeat, true_s * float(np.exp(NOISE * random.standard_normal())), NOISE)
+        for point, true_s in zip(points, seconds, strict=True)
+        for repeat in range(3)
+    ]
+    fitted = fit(Observed(cases, tuple(noisy)))
+    for path in ("devices.*.sending.message_s", "devices.*.arriving_s", "dispatch_s"):
+        assert _found(fitted, path).value == pytest.approx(_true(HOST, path), rel=0.1), path
 
 
 def test_what_no_cell_tells_apart_is_fixed_and_said(emulated_settings: list[Setting], host_fitted: Fitted) -> None:

@@ -19,6 +19,7 @@ from paretosim.profiles import read_profile, write_profile
 from paretosim.timing import Timing
 from paretosim.transfer_time import serialisation_s
 from validation.assessment import assess, basis_of
+from validation.fitting.observations import cases_of
 from validation.join import Joined, join
 from validation.predicting import Inputs
 from validation.verdict import verdict
@@ -349,6 +350,26 @@ def test_serial_workers_are_predicted_serial_with_the_buffers_of_their_records(s
     operation = joined_condition.inputs.operation
     assert (operation.workers, operation.send_buffer_bytes, operation.receive_buffer_bytes) == ("serial", 1000, 2000)
     assert "serial workers" in str(joined_condition.condition)
+
+
+def test_serial_plans_have_the_buffers_of_their_own_sockets(synthetic: Callable) -> None:
+    run = synthetic(repeats=1, splits=(1, 2))
+    folder = run.write()
+    for cell, size in zip(read_run(folder).cells, (1000, 1_000_000), strict=True):
+        buffers = (SocketBuffers(send_bytes=size, receive_bytes=2000),)
+        append_cell(folder, msgspec.structs.replace(cell, workers="serial", buffers=buffers))
+    joined = join([read_run(folder)], run.store)
+    condition = next(c for c in joined.conditions if c.condition.workers == "serial")
+    sizes = sorted(c.inputs.operation.send_buffer_bytes or 0 for c in condition.comparisons)
+    assert sizes == [1000, 1_000_000]
+    for comparison in condition.comparisons:
+        assert comparison.inputs.predict([comparison.cuts])[comparison.cuts] == comparison.predicted
+    settings = [
+        case.setting.operation.send_buffer_bytes
+        for case in cases_of(joined)
+        if case.setting.operation.workers == "serial"
+    ]
+    assert sorted(settings) == sizes
 
 
 def test_a_calibration_changes_predictions_of_its_own_backend_alone(synthetic: Callable) -> None:

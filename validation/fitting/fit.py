@@ -24,7 +24,7 @@ from validation.fitting.least_squares import (
     unidentified,
 )
 from validation.fitting.observations import LEAST_SPREAD, Observed, Phase, Point
-from validation.fitting.parameters import Parameter, parameters_of, with_values
+from validation.fitting.parameters import MADE_SO, Parameter, parameters_of, with_values
 from validation.fitting.phase_times import PhaseTimes
 from validation.fitting.probed import Probed
 
@@ -188,7 +188,8 @@ class _Search:
 
     def reduced(self, random: np.random.Generator) -> tuple[list[Parameter], dict[str, str], Optimum]:
         """The parameters that are told apart, why each other one is not, and the optimum over the former."""
-        fixed = dict.fromkeys(self._unfelt_copying(), "no link here is faster than copying as probed")
+        fixed = {parameter.path: MADE_SO[parameter.path] for parameter in self._parameters if parameter.path in MADE_SO}
+        fixed |= dict.fromkeys(self._unfelt_copying(), "no link here is faster than copying as probed")
         free = [parameter for parameter in self._parameters if parameter.path not in fixed]
         told: set[str] = set()  # correlated, and told apart all the same
         while True:
@@ -248,7 +249,8 @@ def _fastest_s_per_byte(observed: Observed) -> float:
 
 def _payload_bytes(observed: Observed, point: Point) -> int:
     setting = observed.cases[point.case].setting
-    return setting.model.cut_bytes()[point.split] * setting.batch
+    cut = point.split if isinstance(point.split, int) else point.split[point.place]
+    return setting.model.cut_bytes()[cut] * setting.batch
 
 
 def _spreads(observed: Observed) -> Array:

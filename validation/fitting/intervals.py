@@ -76,7 +76,7 @@ def _blocks(
     """What is drawn: groups of blocks, each a list of numbers of blocks; a block is places of observations."""
     runs = sorted({observation.run_id for observation in observations})
     of_point: dict[object, set[str]] = {}
-    repeats: dict[tuple[int, int], set[tuple[str, int]]] = {}
+    repeats: dict[tuple[int, object], set[tuple[str, int]]] = {}
     for observation in observations:
         of_point.setdefault(observation.point, set()).add(observation.run_id)
         cell = (observation.point.case, observation.point.split)

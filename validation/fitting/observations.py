@@ -15,11 +15,15 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from hwrun.records import BatchRecord, Cell
+from paretosim.operation import Operation
+from paretosim.placement.setting import PlacementSetting
 from paretosim.plan import Plan
 from paretosim.prediction import Setting
+from validation.comparing import Comparison
 from validation.conditions import shares_a_clock
 from validation.join import Joined
 from validation.measured import MAD_TO_SIGMA
+from validation.predicting import Cuts
 
 Phase = Literal["compute1", "compute2", "dispatch", "leaving", "transfer", "calling", "arriving", "result", "period"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -31,11 +35,16 @@ LEAST_SPREAD = 0.001
 
 @dataclass(frozen=True)
 class Point:
-    """What is predicted once, however often it was measured: a phase of one split of a case."""
+    """What is predicted once, however often it was measured: a phase of one plan of a case.
+
+    A plan is a split, or the cuts of more than two stages. `place` is the stage (of `leaving` the one that is left, of
+    `arriving` the one behind) or the hop, from 0; phases of which a plan has one are at 0.
+    """
 
     case: int
-    split: int
+    split: int | Cuts
     phase: Phase
+    place: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Observation:
 class Case:
     """Cells that share a setting but for the split, each with its run. `one_clock`: all stages' times are of one."""
 
-    setting: Setting
+    setting: Setting | PlacementSetting
     emulated: bool
     one_clock: bool
     cells: tuple[tuple[str, Cell], ...]
@@ -78,21 +87,28 @@ class Observed:
 
 
 def cases_of(joined: Joined, wanted: Callable[[Cell], bool] = lambda _: True) -> tuple[Case, ...]:
-    """The joined cells of two stages that are `wanted`, by the settings that they share."""
+    """The joined cells that are `wanted`, by the settings that they share."""
     cells = {
         (run.manifest.run_id, cell.cell_id): cell for run in joined.runs for cell in run.cells if cell.status == "done"
     }
     one_clock = all(shares_a_clock(run.manifest) for run in joined.runs)
     cases = []
     for condition in joined.conditions:
-        own = [
-            (repeat.run_id, cells[repeat.run_id, repeat.cell_id])
-            for comparison in condition.comparisons
-            for repeat in comparison.repeats
-            if len(comparison.cuts) == 1 and wanted(cells[repeat.run_id, repeat.cell_id])
-        ]
-        if own:
-            cases.append(Case(condition.inputs.setting, condition.condition.emulated, one_clock, tuple(own)))
+        # Serial plans differ by the buffers of their sockets too.
+        alike: dict[Operation, list[Comparison]] = {}
+        for comparison in condition.comparisons:
+            alike.setdefault(comparison.inputs.operation, []).append(comparison)
+        for comparisons in alike.values():
+            own = [
+                (repeat.run_id, cells[repeat.run_id, repeat.cell_id])
+                for comparison in comparisons
+                for repeat in comparison.repeats
+                if wanted(cells[repeat.run_id, repeat.cell_id])
+            ]
+            if own:
+                inputs = comparisons[0].inputs
+                setting = inputs.setting if len(inputs.devices) == 2 else inputs.placement
+                cases.append(Case(setting, condition.condition.emulated, one_clock, tuple(own)))
     return tuple(cases)
 
 
@@ -109,20 +125,21 @@ def observe(cases: Sequence[Case]) -> Observed:
 
 def _of_cell(cell: Cell, of: Case, case: int, run_id: str) -> Iterator[Observation]:
     plan = Plan.parse(cell.plan)
-    split = plan.stages[0].last
+    cuts = plan.cuts
+    split = cuts[0] if len(cuts) == 1 else cuts
 
-    def observation(phase: Phase, samples_s: Sequence[float]) -> Observation:
+    def observation(phase: Phase, samples_s: Sequence[float], place: int = 0) -> Observation:
         middle_s = statistics.median(samples_s)
         off_s = MAD_TO_SIGMA * statistics.median(abs(sample - middle_s) for sample in samples_s)
         spread = max(off_s / len(samples_s) ** 0.5, _LEAST_SPREAD_S) / middle_s
-        return Observation(Point(case, split, phase), run_id, cell.repeat, middle_s, spread)
+        return Observation(Point(case, split, phase, place), run_id, cell.repeat, middle_s, spread)
 
     mode = cell.mode.name
     if mode in ("single", "paced"):
         batches = cell.subrun(mode).batches
-        for phase, samples_s in _phases(batches, cell, plan, one_clock=of.one_clock):
+        for phase, place, samples_s in _phases(batches, cell, plan, one_clock=of.one_clock):
             if min(samples_s) > 0:
-                yield observation(phase, samples_s)
+                yield observation(phase, samples_s, place)
     if mode != "single":
         images = plan.batch
         period_s = images / cell.throughput_per_s()
@@ -131,28 +148,28 @@ def _of_cell(cell: Cell, of: Case, case: int, run_id: str) -> Iterator[Observati
 
 def _phases(
     batches: Sequence[BatchRecord], cell: Cell, plan: Plan, *, one_clock: bool
-) -> Iterator[tuple[Phase, list[float]]]:
+) -> Iterator[tuple[Phase, int, list[float]]]:
     """Of batches that waited for none. What two clocks would have to be compared for is left out."""
     if any(len(batch.stages) != len(plan.stages) for batch in batches):
         return  # a trailing empty stage that took no part
-    runs = [stage.last > stage.first for stage in plan.stages]
-    for number in range(len(plan.stages)):
-        if runs[number] and not cell.emulated:
+    last = len(plan.stages) - 1
+    for number, stage in enumerate(plan.stages):
+        own = [batch.stages[number] for batch in batches]
+        if stage.last > stage.first and not cell.emulated:
             name: Phase = "compute1" if number == 0 else "compute2"
-            yield name, [batch.stages[number].compute_end_s - batch.stages[number].compute_start_s for batch in batches]
-    yield "leaving", [batch.stages[0].send_start_s - batch.stages[0].compute_end_s for batch in batches]
-    if plan.backend == "rpc":  # whose call returns with its answer, and whose hop takes no other until then
-        yield "calling", [batch.stages[0].send_end_s - batch.stages[0].send_start_s for batch in batches]
-    arrivals = [(batch.stages[-1].receive_end_s, batch.stages[-1].compute_start_s) for batch in batches]
-    whole = [(arrived, started) for arrived, started in arrivals if arrived is not None]
-    if len(whole) == len(arrivals):
-        yield "arriving", [started - arrived for arrived, started in whole]
-    if not one_clock:
-        return
-    if cell.source == "stage1":
-        yield "dispatch", [batch.stages[0].compute_start_s - batch.dispatched_s for batch in batches]
-    if len(whole) == len(arrivals):
-        sent = [batch.stages[0].send_start_s for batch in batches]
-        yield "transfer", [arrived - start for (arrived, _), start in zip(whole, sent, strict=True)]
-    if cell.sink == "last":
-        yield "result", [batch.returned_s - batch.stages[-1].compute_end_s for batch in batches]
+            yield name, number, [phases.compute_end_s - phases.compute_start_s for phases in own]
+        if number < last:
+            yield "leaving", number, [phases.send_start_s - phases.compute_end_s for phases in own]
+        if number < last and plan.backend == "rpc":  # whose call returns with its answer, which holds the hop
+            yield "calling", number, [phases.send_end_s - phases.send_start_s for phases in own]
+        arrivals = [(phases.receive_end_s, phases.compute_start_s) for phases in own]
+        whole = [(arrived, started) for arrived, started in arrivals if arrived is not None]
+        if number and len(whole) == len(arrivals):
+            yield "arriving", number, [started - arrived for arrived, started in whole]
+            if one_clock:
+                sent = [batch.stages[number - 1].send_start_s for batch in batches]
+                yield "transfer", number - 1, [arrived - start for (arrived, _), start in zip(whole, sent, strict=True)]
+    if one_clock and cell.source == "stage1":
+        yield "dispatch", 0, [batch.stages[0].compute_start_s - batch.dispatched_s for batch in batches]
+    if one_clock and cell.sink == "last":
+        yield "result", 0, [batch.returned_s - batch.stages[-1].compute_end_s for batch in batches]
