@@ -114,13 +114,16 @@ def prepared(connection: socket.socket) -> socket.socket:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEPALIVE.items():
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
-        if _is_loopback(connection):
+        if is_loopback(connection):
             with contextlib.suppress(OSError):  # not loaded, or not permitted
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _LOOPBACK_CONGESTION_CONTROL)
     return connection
 
 
-def _is_loopback(connection: socket.socket) -> bool:
+def is_loopback(connection: socket.socket) -> bool:
+    """Whether it is a TCP connection over this host's loopback interface."""
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
     try:
         return ipaddress.ip_address(connection.getpeername()[0]).is_loopback
     except OSError:  # the peer is gone already, which the first call to send or receive will say

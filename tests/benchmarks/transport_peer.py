@@ -1,7 +1,7 @@
 """The receiving end of one transport, a process of its own: takes each message whole and answers it with one byte.
 
 The answer goes out as soon as the message is what its transport hands over, and its memory is given back, or freed,
-after it: a stage does so once it has computed.
+after it: a stage does so once it has computed. torch is loaded where a transport hands over tensors.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import struct
 import sys
 import warnings
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import torch
-
-from hwrun.backends.tcp import TcpInlet
 from hwrun.errors import PeerGoneError
 from hwrun.machine.steady import pin_to_cores, usable_cores
 from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection
 from hwrun.wire.frames import Kind
 from hwrun.wire.sockets import prepared
+
+if TYPE_CHECKING:
+    import torch
 
 LIMIT_BYTES = 256 * 2**20
 LENGTH = struct.Struct(">Q")
@@ -70,6 +70,8 @@ def fill(stream: socket.socket, view: memoryview) -> None:
 
 def ours(stream: socket.socket) -> NoReturn:
     """The TCP backend's inlet."""
+    from hwrun.backends.tcp import TcpInlet
+
     inlet = TcpInlet(Connection(stream, "bench"), BufferPool(kept=4), LIMIT_BYTES)
     with contextlib.suppress(PeerGoneError):
         while True:
@@ -146,7 +148,6 @@ STREAMS = {"bare": bare, "bare, host's": bare, "ours": ours, "echo": echo, "fram
 
 if __name__ == "__main__":
     kind, address, core = sys.argv[1:]
-    torch.set_num_threads(1)
     if len(usable_cores()) > 1:
         pin_to_cores([usable_cores()[int(core)]])
     if kind == "rpc":

@@ -32,7 +32,7 @@ from hwrun.wire.frames import Kind
 from tests.benchmarks.transport_peer import ANSWER, LENGTH, join_rpc, set_up, take
 
 # Activations of batch 8 in the paper's models, and how many rounds of how many in a row.
-_ROUNDS = {250_000: (15, 6), 2_400_000: (12, 5), 12_800_000: (6, 4), 102_760_448: (4, 2)}
+_ROUNDS = {250_000: (12, 6), 2_400_000: (10, 5), 12_800_000: (6, 4), 102_760_448: (4, 2)}
 SIZES_BYTES = tuple(_ROUNDS)
 _ECHOES = 300
 Send = Callable[[torch.Tensor], None]
@@ -74,6 +74,8 @@ def _messages_s(senders: dict[str, Send], size_bytes: int, order: random.Random)
         # In an order of its own each round, a few in a row, as a pipeline sends them, of which the first is not
         # counted: the far end before may still be freeing what it received, on the same core.
         for name, send in order.sample(list(senders.items()), len(senders)):
+            if name == "pickle" and number % 2:
+                continue  # ten times as slow as the rest, and for the record only
             for place in range(1 + in_a_row):
                 start_s = time.perf_counter()
                 send(tensor)

@@ -217,6 +217,42 @@ def test_a_connection_may_be_idle_between_frames_for_longer_than_a_frame_may_tak
     receiver.close()
 
 
+@pytest.mark.parametrize("size_bytes", [2**18 - 1, 2**18, 1_500_001, 9_000_000])
+@pytest.mark.parametrize("piece_bytes", [100_003, 700_001])
+def test_a_payload_that_comes_in_pieces_is_never_slept_through(size_bytes, piece_bytes):
+    near, receiver = over_tcp()
+    payload = bytes(range(251)) * (size_bytes // 251 + 1)
+    frame = encode(Kind.CHUNK, payload_bytes=size_bytes) + payload[:size_bytes] + encode(Kind.PING)
+
+    def send():
+        for place in range(0, len(frame), piece_bytes):
+            near.sendall(frame[place : place + piece_bytes])
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=send)
+    start_s = time.monotonic()
+    thread.start()
+    assert receiver.receive(BufferPool(), size_bytes).buffer == payload[:size_bytes]
+    assert receiver.receive(BufferPool(), 0).header.kind is Kind.PING
+    # A sleep that nothing ends is ended by the socket after five seconds (_WAKE_S).
+    assert time.monotonic() - start_s < sockets._WAKE_S
+    assert receiver.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+    thread.join()
+    near.close()
+    receiver.close()
+
+
+def test_a_peer_that_leaves_amid_a_long_payload_wakes_who_waits_for_it():
+    near, receiver = over_tcp()
+    near.sendall(encode(Kind.CHUNK, payload_bytes=9_000_000) + bytes(100_000))
+    near.close()
+    start_s = time.monotonic()
+    with pytest.raises(PeerGoneError, match="closed the connection"):
+        receiver.receive(BufferPool(), 9_000_000)
+    assert time.monotonic() - start_s < sockets._WAKE_S
+    receiver.close()
+
+
 @pytest.mark.parametrize("cut", [1, HEADER_BYTES, HEADER_BYTES + 50, -1])
 def test_a_truncated_frame_is_a_peer_that_left(pair, cut):
     specs, payload = outgoing([torch.ones(100)])
