@@ -118,4 +118,6 @@ def _list(rows: Sequence[dict[str, Scalar]]) -> None:
         table.add_column("id" if name == "cell_id" else name, overflow="fold", no_wrap=name == "cell_id")
     for row in rows:
         table.add_row(*(str(row[name]) for name in columns))
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, emoji=False, highlight=False).print(
+        table
+    )

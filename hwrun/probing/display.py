@@ -54,7 +54,7 @@ def probe_document(near: str, far: str, link: str, measured: LinkMeasured) -> di
 
 def show_probe(near: str, far: str, link: str, measured: LinkMeasured) -> None:
     """A table of the probe on stdout, narrow enough for 80 columns."""
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, emoji=False, highlight=False)
     table = Table(title=f"{near} → {far}, {link} ({measured.medium})", show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -112,7 +112,7 @@ class _Display:
     """Progress with the time left on a terminal; elsewhere one line a cell."""
 
     def __init__(self, plan: SweepPlan) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False, emoji=False)
         self._progress: Progress | None = None
         self._planned = len(plan.cells)
         self._estimates_s = {
@@ -124,7 +124,9 @@ class _Display:
         if self._console.is_terminal:
             # What is measured gets whatever width is left, and is cut short there.
             columns = (
-                TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+                TextColumn(
+                    "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+                ),
                 BarColumn(bar_width=12),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=17)),
@@ -155,7 +157,7 @@ class _Display:
         self._time_left.done(cell.cell_id)
         self._progress.update(self._task, advance=1, left=self._left())
         if cell.status == "failed":
-            self._progress.console.print(_line(cell), markup=False)
+            self._progress.console.print(_line(cell))
 
     def _left(self) -> str:
         return f"{spoken(self._time_left.seconds())} left"
@@ -165,7 +167,7 @@ class _Display:
         if self._progress is None:
             print(text, file=sys.stderr, flush=True)
         else:
-            self._progress.console.print(text, markup=False)
+            self._progress.console.print(text)
 
 
 def _in_short(cell: PlannedCell) -> str:

@@ -27,22 +27,20 @@ def show_summary(rows: Sequence[dict[str, Scalar]], folder: Path, *, as_json: bo
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode({"run": str(folder), "rows": rows}), indent=1))
         print()
         return
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, emoji=False, highlight=False)
     for line in _shared(rows):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     console.print(_table(rows))
     for held_back in dict.fromkeys(str(row["held_back"]) for row in rows if row["held_back"]):
         count = sum(row["held_back"] == held_back for row in rows)
         console.print(
             f"caution: a processor was held back in {count} of {len(rows)} rows ({held_back}): cool the device, or feed"
             " it better, and measure these again",
-            markup=False,
-            highlight=False,
             soft_wrap=True,
         )
     for reason in dict.fromkeys(f"{row['status']}: {row['reason']}; {row['remedy']}" for row in rows if row["reason"]):
-        console.print(reason, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+        console.print(reason, soft_wrap=True)
+    console.print(f"run folder: {folder}", soft_wrap=True)
 
 
 def _differing(rows: Sequence[dict[str, Scalar]]) -> list[str]:

@@ -8,9 +8,10 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from hwrun.cli import main
+from hwrun.records.links import LinkMeasured
 from hwrun.models.weights import WeightStore
 from hwrun.probing import probe
-from hwrun.probing.display import quantile
+from hwrun.probing.display import quantile, show_probe
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
 from hwrun.wire.sockets import listen
@@ -104,6 +105,12 @@ def test_hosts_of_a_testbed_file_are_probed_by_their_names(two_workers, token_fi
         code, _, err = probed(*options, "--testbed", lab)
         assert code == 2
         assert message in err
+
+
+def test_the_brackets_of_an_address_are_not_read_as_markup(capsys):
+    measured = LinkMeasured(medium="network", rtt_samples_s=(0.001, 0.002), goodput_bps=None, probe_bytes=0)
+    show_probe("here", "[fd77::11]:7070", "network", measured)
+    assert "here → [fd77::11]:7070, network (network)" in capsys.readouterr().out
 
 
 def test_no_time_for_the_sweep_of_sizes_is_said(two_workers, token_file):
