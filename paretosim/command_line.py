@@ -7,17 +7,21 @@ one's imports. It offers `configure(parser)` and `run(arguments) -> int`.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 from paretosim.plain_text import speak_plainly
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Packages that only an extra installs; pyproject.toml has the lists.
 _EXTRA_OF = dict.fromkeys(("torch", "torchvision", "fvcore", "psutil", "safetensors", "pyroute2"), "hw")
@@ -52,6 +56,8 @@ def dispatch(
     if sys.stdout is None:  # closed by the caller: there is nowhere to put a result
         print(f"{program}: standard output is closed, expected somewhere to write results", file=sys.stderr)
         return FAILED
+    if sys.stderr is None:  # print() would take stdout instead, and a file opened next would get its number
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # for as long as the process runs
     speak_plainly(sys.stdout)
     try:
         code = _run(program, description, subcommands, list(sys.argv[1:] if argv is None else argv))
@@ -61,14 +67,13 @@ def dispatch(
             return DONE
         return request.code if isinstance(request.code, int) else FAILED
     except BrokenPipeError:  # `paretosim predict … | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return DONE
     except bad_input as error:
         print(f"{program}: {error}", file=sys.stderr)
         return BAD_USAGE
     except failures as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return FAILED
+        return _output_failed(program, error) or _failed(program, error)
     except ModuleNotFoundError as error:
         extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
         if extra is None:
@@ -79,10 +84,30 @@ def dispatch(
         return _interrupted(program)
     except Exception as error:
         # Extension modules that are interrupted while they load raise errors of their own about it.
-        if not _was_interrupted(error):
-            raise
-        return _interrupted(program)
+        if _was_interrupted(error):
+            return _interrupted(program)
+        if failed := _output_failed(program, error):
+            return failed
+        raise
     return code
+
+
+def _failed(program: str, error: Exception) -> int:
+    print(f"{program}: {error}", file=sys.stderr)
+    return FAILED
+
+
+def _output_failed(program: str, error: Exception) -> int:
+    """FAILED, said, where the disk behind `> FILE` is full, else 0: an error of a file with a name is not of that."""
+    if not isinstance(error, OSError) or error.errno not in _NO_ROOM or error.filename is not None:
+        return 0
+    _discard_stdout()
+    return _failed(program, OSError(f"output: cannot be written: {error.strerror}; make room where it goes"))
+
+
+def _discard_stdout() -> None:
+    """Let what is still buffered go nowhere, or leaving would fail at it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupted(program: str) -> int:

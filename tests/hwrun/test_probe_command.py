@@ -8,7 +8,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from hwrun.cli import main
-from hwrun.records.links import LinkMeasured
+from hwrun.records.links import ClockExchange, LinkMeasured
 from hwrun.models.weights import WeightStore
 from hwrun.probing import probe
 from hwrun.probing.display import quantile, show_probe
@@ -108,7 +108,10 @@ def test_hosts_of_a_testbed_file_are_probed_by_their_names(two_workers, token_fi
 
 
 def test_the_brackets_of_an_address_are_not_read_as_markup(capsys):
-    measured = LinkMeasured(medium="network", rtt_samples_s=(0.001, 0.002), goodput_bps=None, probe_bytes=0)
+    clock = (ClockExchange(sent_s=1.0, arrived_s=1.1, answered_s=1.1, returned_s=1.2),)
+    measured = LinkMeasured(
+        medium="network", rtt_samples_s=(0.001, 0.002), goodput_bps=None, probe_bytes=0, clock=clock
+    )
     show_probe("here", "[fd77::11]:7070", "network", measured)
     assert "here → [fd77::11]:7070, network (network)" in capsys.readouterr().out
 

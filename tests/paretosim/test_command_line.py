@@ -64,7 +64,7 @@ def test_the_subcommands_own_code_is_returned(run: Any) -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(BadInputError("bad: got 1"), 2), (ParetosimError("it broke"), 1), (OSError(28, "No space left"), 1)],
+    [(BadInputError("bad: got 1"), 2), (ParetosimError("it broke"), 1), (OSError(5, "Input/output error"), 1)],
 )
 def test_known_errors_are_a_message_and_a_code(
     run: Any, capsys: pytest.CaptureFixture[str], error: Exception, code: int
@@ -73,6 +73,37 @@ def test_known_errors_are_a_message_and_a_code(
     captured = capsys.readouterr()
     assert captured.err == f"tool: {error}\n"
     assert captured.out == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("failures", [(OSError,), ()])
+@pytest.mark.parametrize("size", [10, 100_000])  # left in the buffer until the end, and not
+def test_a_full_disk_behind_standard_output_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    failures: tuple[type[Exception], ...],
+    size: int,
+) -> None:
+    def behaviour(arguments: argparse.Namespace) -> int:
+        sys.stdout.buffer.write(b"x" * size)
+        return 0
+
+    monkeypatch.setattr(command_line, "import_module", _Loader(behaviour))
+    with open("/dev/full", "w") as full:  # noqa: PTH123  # a device, not a path
+        monkeypatch.setattr(sys, "stdout", full)
+        commands = (Subcommand("go", "pkg.go", "goes"),)
+        assert dispatch("tool", "A tool.", commands, ["go"], bad_input=(), failures=failures) == 1
+    said = capsys.readouterr().err
+    assert said == "tool: output: cannot be written: No space left on device; make room where it goes\n"
+
+
+def test_without_standard_error_messages_go_nowhere_and_not_among_results(
+    run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    assert run(_raiser(BadInputError("bad")), "go")[0] == 2
+    sys.stderr.close()
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(("module", "extra"), [("torch", "hw"), ("matplotlib.figure", "report")])
@@ -173,7 +204,7 @@ def test_a_full_disk_is_a_failure_with_the_reason(profiles: Path) -> None:
         process = _start(profiles, *PREDICT, stdout=full, stderr=subprocess.PIPE)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert errors == b"paretosim: [Errno 28] No space left on device\n"
+    assert errors == b"paretosim: output: cannot be written: No space left on device; make room where it goes\n"
 
 
 def test_a_closed_stdout_is_a_failure_with_a_message(profiles: Path) -> None:
