@@ -10,9 +10,10 @@ import fcntl
 import hashlib
 import os
 import re
+import socket
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -101,12 +102,12 @@ class WeightStore:
 
         Raises
         ------
-        WeightsError : the bytes hash to something else, and nothing is kept; or another process receives them now.
-        OSError : no room on the disk; nothing is kept.
+        WeightsError : the bytes hash to something else, or the disk is full, and nothing is kept; or another process
+            receives them now.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
         partial = self._partial(digest)
         try:
+            self.root.mkdir(parents=True, exist_ok=True)
             # Appending creates it where it is not there yet.
             with partial.open("ab+") as file:
                 sha256 = _continued(file, digest, offset_bytes)
@@ -121,9 +122,10 @@ class WeightStore:
                     )
                 file.flush()
                 partial.replace(self.path(digest))
-        except OSError:
-            partial.unlink(missing_ok=True)  # the room is wanted by others
-            raise
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)  # the room is wanted by others
+            raise self._unwritable(error) from error
 
     def load(self, digest: str) -> dict[str, torch.Tensor]:
         """The tensors of one file, in memory of their own; read once, and never held twice.
@@ -159,15 +161,24 @@ class WeightStore:
     def _unfinished(self, digest: str) -> Iterator[IO[bytes]]:
         """A file that gets its name only when its writer is through without an error."""
         target = self.path(digest)
-        self.root.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".unfinished-", dir=self.root)
-        unfinished = Path(name)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=".unfinished-", dir=self.root)
+            unfinished = Path(name)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    yield file
+                unfinished.replace(target)
+            finally:
+                unfinished.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> WeightsError:
+        return WeightsError(
+            f"weights: {self.root} on {socket.gethostname()} cannot be written: {error.strerror or error}; make room"
+            " there, or give that worker another place (--cache, or folder in the testbed file)"
+        )
 
 
 def _continued(file: IO[bytes], digest: str, offset_bytes: int) -> hashlib._Hash:

@@ -8,10 +8,10 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from hwrun.cli import main
-from hwrun.records.links import ClockExchange, LinkMeasured
 from hwrun.models.weights import WeightStore
 from hwrun.probing import probe
 from hwrun.probing.display import quantile, show_probe
+from hwrun.records.links import ClockExchange, LinkMeasured
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
 from hwrun.wire.sockets import listen

@@ -135,7 +135,7 @@ def test_a_full_disk_is_an_error_that_frees_what_was_written(
         yield bytes(100)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WeightsError, match="cannot be written: No space left on device; make room there"):
         store.receive("0" * 64, 0, full())
     assert files(store) == []
 
