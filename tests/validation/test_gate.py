@@ -277,6 +277,12 @@ def test_what_is_neither_run_nor_report_is_refused(tmp_path: Path, capsys: pytes
     assert "cannot be read" in capsys.readouterr().err
 
 
+def test_what_only_looks_like_a_report_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "report.json").write_text('{"schema_version": 2, "bases": []}')
+    assert _gate(tmp_path, TCP_BARS) == 2
+    assert "no whole report: KeyError 'conditions'; expected the report.json that" in capsys.readouterr().err
+
+
 def test_every_figure_is_there_in_a_full_report(tcp_run: Path, tmp_path: Path) -> None:
     assert main(["report", str(tcp_run), "-o", str(tmp_path), "--resamples", "2"]) == 0
     report = json.loads((tmp_path / "report.json").read_bytes())

@@ -137,6 +137,21 @@ def test_the_page_is_written_although_the_reader_of_stdout_leaves(synthetic: Cal
     assert (run.folder / "report" / "index.html").stat().st_size > 0
 
 
+def test_what_could_not_be_written_fails_although_the_reader_of_stdout_leaves(
+    synthetic: Callable, tmp_path: Path
+) -> None:
+    run = synthetic(splits=(1, 3))
+    (tmp_path / "taken").write_text("a file")
+    command = [sys.executable, "-m", "validation", "report", str(run.write()), "--profiles", str(run.profiles)]
+    command += ["-o", str(tmp_path / "taken")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert "cannot be written" in process.stderr.read()
+        assert process.wait(timeout=60) == 2
+
+
 def test_several_runs_are_one_report(synthetic: Callable, tmp_path: Path) -> None:
     one = synthetic("one", manifest_changes={"run_id": "run-one"}, factors=off(1.0), repeats=1)
     two = synthetic("two", manifest_changes={"run_id": "run-two"}, factors=off(1.5), repeats=1)

@@ -43,7 +43,14 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Judge and print; 1 where a figure misses its bar."""
     bars = read_bars(arguments.bars)
-    judged = judge(bars, report_of(arguments.measured, arguments.profiles, arguments.calibration))
+    report = report_of(arguments.measured, arguments.profiles, arguments.calibration)
+    try:
+        judged = judge(bars, report)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInputError(
+            f"{arguments.measured[0]}: no whole report: {type(error).__name__} {error}; expected the report.json that"
+            " validation report wrote; write it again"
+        ) from error
     failed = [one for one in judged if not one.passed]
     if arguments.json:
         print(json.dumps(_as_object(judged), indent=1))

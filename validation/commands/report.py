@@ -91,12 +91,14 @@ def run(arguments: Namespace) -> int:
         write_report(assessment, output)  # first, so that it is there although whoever reads stdout stops early
     except BadInputError as error:
         unwritten = error  # what was found is shown even where the page cannot be written
-    if arguments.json:
-        sys.stdout.write(as_json(assessment).decode())
-    else:
-        show(assessment, console_for_tables())
-    if unwritten is not None:
-        raise unwritten
+    try:
+        if arguments.json:
+            sys.stdout.write(as_json(assessment).decode())
+        else:
+            show(assessment, console_for_tables())
+    finally:
+        if unwritten is not None:
+            raise unwritten  # whoever reads stdout may have left meanwhile
     print(f"report: {page}", file=sys.stderr if arguments.json else sys.stdout)
     return DONE if assessment.joined.comparisons else FAILED
 
