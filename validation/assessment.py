@@ -94,6 +94,12 @@ class Assessment:
         return self.bases[0] if self.bases else None
 
     @property
+    def headline_conditions(self) -> tuple[ConditionAssessment, ...]:
+        """Those of the headline's basis: what a fit has seen decides nothing beside what it has not."""
+        basis = None if self.headline is None else self.headline.basis
+        return tuple(found for found in self.conditions if found.basis == basis)
+
+    @property
     def title(self) -> str:
         """The runs by name."""
         return ", ".join(run.manifest.run_id for run in self.joined.runs)

@@ -87,6 +87,12 @@ def _headline(report: Report) -> Mapping[str, Any]:
     return bases[0]["scores"] if bases else {}
 
 
+def _conditions(report: Report) -> list[Mapping[str, Any]]:
+    """Those of the headline's basis alone."""
+    bases = report["bases"]
+    return [condition for condition in report["conditions"] if bases and condition["basis"] == bases[0]["basis"]]
+
+
 def _score(quantity: str, score: str) -> Callable[[Report], float | None]:
     def of(report: Report) -> float | None:
         found = _headline(report).get(quantity)
@@ -129,14 +135,27 @@ def _worst(quantity: str) -> Callable[[Report], float | None]:
     """The largest mean error of any one condition: a mode that is wrong does not hide behind those that are right."""
 
     def of(report: Report) -> float | None:
-        scores = [condition["scores"][quantity] for condition in report["conditions"]]
+        scores = [condition["scores"][quantity] for condition in _conditions(report)]
         return max((float(score["mape"]) for score in scores if score is not None), default=None)
 
     return of
 
 
+def _stages_of_latency(report: Report) -> float | None:
+    """Of all cells the largest difference between stages as predicted and measured, beside the cell's latency.
+
+    Sums and maxima do not tell which stage is which; this does.
+    """
+    found = [
+        sum(abs(stage["predicted"] - stage["measured"]) for stage in cell["stages_s"]) / cell["latency_s"]["measured"]
+        for condition in _conditions(report)
+        for cell in condition["cells"]
+    ]
+    return max(found, default=None)
+
+
 def _fronts(report: Report) -> list[Mapping[str, Any]]:
-    return [condition["front"] for condition in report["conditions"] if condition["front"] is not None]
+    return [condition["front"] for condition in _conditions(report) if condition["front"] is not None]
 
 
 def _least_hypervolume(report: Report) -> float | None:
@@ -152,7 +171,7 @@ def _inversions(report: Report) -> float:
     return float(
         sum(
             len(condition["rank"][quantity]["inversions"])
-            for condition in report["conditions"]
+            for condition in _conditions(report)
             for quantity in ("latency", "throughput")
         )
     )
@@ -178,6 +197,7 @@ FIGURES: dict[str, Callable[[Report], float | None]] = {
     **{f"{quantity}_mape_beyond_noise": _beyond_noise(quantity) for quantity in _QUANTITIES},
     **{f"{quantity}_worst_condition": _worst(quantity) for quantity in ("latency", "throughput")},
     **{f"{quantity}_of_additive": _of_additive(quantity) for quantity in ("latency", "throughput")},
+    "stages_of_latency": _stages_of_latency,
     "inversions": _inversions,
     "decision_hypervolume": _least_hypervolume,
     "regret": _most_regret,

@@ -33,7 +33,11 @@ def verdict(assessment: Assessment) -> Verdict:
     """What the comparison came to, in a few sentences."""
     findings, doubts = [], []
     if assessment.bases:
-        findings = [*map(_aside, assessment.bases[1:]), *_by_fold(assessment), _decisions(assessment.conditions)]
+        findings = [
+            *_by_fold(assessment),
+            _decisions(assessment.headline_conditions),
+            *map(_aside, assessment.bases[1:]),
+        ]
         doubts = cautions(assessment)
     doubts += [counted] if (counted := _uncounted(assessment)) else []
     return Verdict(headline(assessment), tuple(findings), tuple(doubts))
@@ -85,7 +89,7 @@ def _decisions(conditions: Sequence[ConditionAssessment]) -> str:
     """How the fronts, the recommended plans and the order came out."""
     fronts = fronts_of(conditions)
     if not fronts:
-        return "No condition has two splits or more, so that there is no front."
+        return "No condition of these cells alone has two splits or more, so that there is no front."
     values = [front.decision_hypervolume for front in fronts]
     worst = max(max(front.latency.regret, front.throughput.regret) for front in fronts)
     best = sum(front.latency.true_rank == 1 and front.throughput.true_rank == 1 for front in fronts)

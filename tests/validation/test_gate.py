@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from hwrun.local.namespaces import availability
-from paretosim import pipeline, terms, transfer_time
+from paretosim import pipeline, prediction, terms, transfer_time
 from paretosim.errors import BadInputError
 from paretosim.link import Link
 from paretosim.mode import Mode
@@ -149,6 +149,11 @@ def _with_one_batch_more_in_a_burst(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pipeline, "in_mode", longer)
 
 
+def _with_stages_swapped(patch: pytest.MonkeyPatch) -> None:
+    known = prediction.stage_times_s
+    patch.setattr(prediction, "stage_times_s", lambda *arguments: known(*arguments)[..., ::-1])
+
+
 def _with_the_activation_of_the_block_before(patch: pytest.MonkeyPatch) -> None:
     known = terms.hops_of
     patch.setattr(terms, "hops_of", lambda cut_bytes, *rest, **named: known(np.roll(cut_bytes, 1), *rest, **named))
@@ -172,6 +177,7 @@ BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "queueing": _without_queueing,
     "overlap": _without_overlap,
     "burst": _with_one_batch_more_in_a_burst,
+    "stages": _with_stages_swapped,
     "cut": _with_the_activation_of_the_block_before,
 }
 

@@ -52,7 +52,9 @@ def test_a_wrong_recommendation_and_its_order_are_counted(synthetic: Callable) -
 def test_one_split_has_no_front(synthetic: Callable) -> None:
     run = synthetic(splits=(2,))
     run.write()
-    assert verdict_on(run).findings == ("No condition has two splits or more, so that there is no front.",)
+    assert verdict_on(run).findings == (
+        "No condition of these cells alone has two splits or more, so that there is no front.",
+    )
 
 
 def test_what_was_left_out_is_counted_by_why(synthetic: Callable) -> None:

@@ -175,8 +175,9 @@ def residual_figure(assessment: Assessment, identifier: str) -> Figure:
     return Figure(
         tuple(charts), series.legend,
         "Error is (predicted − measured) / measured. Bars are the cells' own noise floors: an error inside its bar"
-        " is no larger than the cell's repeats differ among themselves. A trend along an axis is a term that is missing. Transfer phases are"
-        " those over shaped links, where there are any: over an unshaped one they last a fraction of a millisecond.",
+        " is no larger than the cell's repeats differ among themselves. A trend along an axis is a term that is"
+        " missing. Transfer phases are those over shaped links, where there are any: over an unshaped one they last a"
+        " fraction of a millisecond.",
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def _cards(assessment: Assessment) -> str:
     ]
     if found.scores.latency is not None:
         cards.append((percent(found.scores.latency.within), "of cells within ±10 % in latency", ""))
-    fronts = fronts_of(assessment.conditions)
+    fronts = fronts_of(assessment.headline_conditions)
     values = [front.decision_hypervolume for front in fronts]
     if values:
         cards.append(
@@ -77,8 +77,8 @@ def _cards(assessment: Assessment) -> str:
                 f"least of {count(len(values), 'front')}",
             )
         )
-    pairs = sum(c.latency_rank.pairs + c.throughput_rank.pairs for c in assessment.conditions)
-    inverted = sum(len(c.inversions) for c in assessment.conditions)
+    pairs = sum(c.latency_rank.pairs + c.throughput_rank.pairs for c in assessment.headline_conditions)
+    inverted = sum(len(c.inversions) for c in assessment.headline_conditions)
     cards.append((str(inverted), f"of {pairs} separable pairs in the wrong order", "latency and throughput"))
     shown = "".join(
         f'<div class="card"><b>{escape(value)}</b><span>{escape(what)}</span><span>{escape(more)}</span></div>'
