@@ -16,25 +16,50 @@ _LOCK_NAME = "lock"
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A fresh folder that only this user may enter, gone on exit.
+    """A fresh folder that only this user may enter, gone on exit; what was abandoned is removed first.
 
-    Its owner holds a lock in it for as long as it lives, so a folder whose lock is free was left by a sweep that was
-    killed; those are removed first.
+    Its owner holds a lock in it for as long as it lives.
 
     Parameters
     ----------
     parent : where folders are made; default the system's temporary directory.
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
-    for other in parent.glob(f"{_PREFIX}*/{_LOCK_NAME}"):
-        _remove_if_abandoned(other)
+    remove_abandoned_folders(parent)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     with (folder / _LOCK_NAME).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def remove_abandoned_folders(parent: Path | None = None) -> None:
+    """Remove the folders of sweeps that were killed: those whose lock nobody holds.
+
+    A sweep does so whether or not it needs a folder itself, since the one that was killed may have had no cell left.
+    """
+    parent = Path(tempfile.gettempdir()) if parent is None else parent
+    for lock_path in parent.glob(f"{_PREFIX}*/{_LOCK_NAME}"):
+        _remove_if_abandoned(lock_path)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder whose lock is held, the lock last.
+
+    A worker that is dying may still write into it; then the rest stays as it was, known by its lock, for the next time.
+    """
+    for entry in folder.iterdir():
+        if entry.name == _LOCK_NAME:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    if [entry.name for entry in folder.iterdir()] == [_LOCK_NAME]:
+        (folder / _LOCK_NAME).unlink()
+        folder.rmdir()
 
 
 def _remove_if_abandoned(lock_path: Path) -> None:
@@ -44,4 +69,4 @@ def _remove_if_abandoned(lock_path: Path) -> None:
             return
         with lock_path.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock_path.parent, ignore_errors=True)
+            _remove(lock_path.parent)

@@ -29,6 +29,7 @@ from hwrun.records import (
     write_manifest,
 )
 from hwrun.reference import Given, References
+from hwrun.scratch import remove_abandoned_folders
 from hwrun.sweeps.bench import Bench
 from hwrun.sweeps.cells import Crossing, PlannedCell, cells_identity
 from hwrun.sweeps.plan import SweepPlan, recorded
@@ -103,6 +104,7 @@ class Sweep:
         PeerGoneError : the testbed broke down; what is done is kept.
         """
         end_s = float("inf") if self._max_time_s is None else time.monotonic() + self._max_time_s
+        remove_abandoned_folders()
         previous: dict[str, str] = {}
         swept: set[Crossing] = set()
         with contextlib.ExitStack() as opened:

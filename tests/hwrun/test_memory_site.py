@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -133,3 +134,14 @@ def test_the_manifest_says_that_there_was_no_network(swept: Swept) -> None:
     run = swept("--plan", plan(10, 21), "--mode", "single")
     assert run.manifest.testbed["kind"] == "memory"
     assert len(run.manifest.workers) == 2
+
+
+def test_a_sweep_with_nothing_left_to_do_still_removes_what_a_killed_one_left(
+    swept: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = swept("--splits", "10", "--mode", "single")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "hwrun-left").mkdir()
+    (tmp_path / "hwrun-left" / "lock").touch()
+    assert main(["sweep", "--resume", str(run.path)]) == 0
+    assert list(tmp_path.iterdir()) == []

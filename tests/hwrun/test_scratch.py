@@ -2,7 +2,7 @@
 
 import os
 
-from hwrun.scratch import scratch_folder
+from hwrun.scratch import remove_abandoned_folders, scratch_folder
 
 
 def test_it_is_private_and_gone_afterwards_even_when_something_fails(tmp_path):
@@ -28,6 +28,18 @@ def test_one_in_use_stays_and_one_left_behind_goes(tmp_path):
         with scratch_folder(tmp_path) as second:
             assert first.exists()
             assert second != first
+
+
+def test_what_a_dying_worker_still_writes_into_keeps_its_lock_and_goes_with_the_next_sweep(tmp_path, monkeypatch):
+    left = tmp_path / "hwrun-left"
+    (left / "weights").mkdir(parents=True)
+    (left / "lock").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("hwrun.scratch.shutil.rmtree", lambda path, ignore_errors: None)  # it wrote again
+        remove_abandoned_folders(tmp_path)
+    assert (left / "lock").exists()
+    remove_abandoned_folders(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_not_a_sweeps_is_never_touched(tmp_path):
