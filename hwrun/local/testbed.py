@@ -12,19 +12,17 @@ nothing to clean up after a crash.
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from hwrun.errors import BadUsageError, HwrunError, NotPermittedError
 from hwrun.local import wiring
+from hwrun.local.children import Children
 from hwrun.local.departure_queue import DEFAULT_LIMIT_BYTES, shapes_of
-from hwrun.local.namespace_entry import entry_command
 from hwrun.local.namespaces import NetworkNamespace, availability
 from hwrun.local.relay_process import RelayProcess
 from hwrun.records import Medium, Scalar
@@ -41,53 +39,6 @@ _SYSCTLS = (
     "net.ipv4.tcp_rmem",
     "net.ipv4.tcp_wmem",
 )
-# How long a spawned program may take to end when asked, before it is killed.
-_END_TIMEOUT_S = 2.0
-
-
-class Children:
-    """Processes started from one lasting thread, each of which the kernel kills when that thread ends.
-
-    The kernel's tie (PR_SET_PDEATHSIG) is to the starting thread, so a child started from a short-lived one would die
-    with it; and if this whole process is killed, the thread ends too.
-    """
-
-    def __init__(self) -> None:
-        self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hwrun-children")
-        self._started: list[subprocess.Popen[Any]] = []
-        # A thread begins in the namespace of the one that makes it: now, and not wherever the first child is asked for.
-        self._starter.submit(lambda: None).result()
-
-    def start(
-        self, argv: Sequence[str], namespace: NetworkNamespace | None, **popen_kwargs: Any
-    ) -> subprocess.Popen[Any]:
-        """Start a program, inside the namespace if there is one."""
-        options = ["--parent", str(os.getpid())]
-        passed = set(popen_kwargs.pop("pass_fds", ()))
-        if namespace is not None:
-            options += ["--namespace-fd", str(namespace.fileno())]
-            passed.add(namespace.fileno())
-        command = entry_command(*options, "--", *argv)
-
-        def start() -> subprocess.Popen[Any]:
-            child = subprocess.Popen(command, pass_fds=tuple(passed), **popen_kwargs)
-            self._started.append(child)
-            return child
-
-        return self._starter.submit(start).result()
-
-    def close(self) -> None:
-        """End those still running, first by asking. Closing twice is harmless."""
-        running = [child for child in self._started if child.poll() is None]
-        for child in running:
-            child.terminate()
-        for child in running:
-            try:
-                child.wait(_END_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-        self._starter.shutdown()
 
 
 class Host:
