@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import psutil
 
 from hwrun.errors import BadUsageError, HwrunError, ProtocolError
@@ -42,21 +43,21 @@ _PATIENCE = 3.0
 _DEPLOY_ALLOWANCE_S = 60.0
 
 
-class _Found:
-    """What a cell has found so far: a failed one keeps what it has."""
+class _Found(msgspec.Struct, kw_only=True):
+    """What a cell has found so far, under the names of its record's fields: a failed one keeps what it has."""
 
-    def __init__(self) -> None:
-        self.links: tuple[LinkMeasured | None, ...] = ()
-        self.control_delay_s: float | None = None
-        self.output_check: OutputCheck | None = None
-        self.accuracy: Accuracy | None = None
-        self.subruns: tuple[SubRun, ...] = ()
-        self.tcp_info: tuple[dict[str, Scalar], ...] = ()
-        self.buffers: tuple[SocketBuffers, ...] = ()
-        self.load: tuple[dict[str, Scalar], ...] = ()
-        self.watched: tuple[WorkerWatch, ...] = ()
-        self.relay: dict[str, Scalar] = {}
-        self.computed_on: tuple[str | None, ...] = ()
+    link_measured: LinkMeasured | None = None
+    later_links_measured: tuple[LinkMeasured | None, ...] = ()
+    control_delay_s: float | None = None
+    output_check: OutputCheck | None = None
+    accuracy: Accuracy | None = None
+    subruns: tuple[SubRun, ...] = ()
+    tcp_info: tuple[dict[str, Scalar], ...] = ()
+    buffers: tuple[SocketBuffers, ...] = ()
+    load: tuple[dict[str, Scalar], ...] = ()
+    watched: tuple[WorkerWatch, ...] = ()
+    relay: dict[str, Scalar] = {}
+    computed_on: tuple[str | None, ...] = ()
 
 
 class Bench:
@@ -109,19 +110,8 @@ class Bench:
             reason=reason,
             remedy=remedy,
             started_utc=started_utc,
-            link_measured=found.links[0] if found.links else None,
-            later_links_measured=found.links[1:],
-            control_delay_s=found.control_delay_s,
-            output_check=found.output_check,
-            accuracy=found.accuracy,
-            subruns=found.subruns,
-            tcp_info=found.tcp_info,
-            buffers=found.buffers,
-            load=found.load,
-            watched=found.watched,
-            relay=found.relay,
-            computed_on=found.computed_on,
             queue_depth=self._settings.queue_depth if cell.workers == "overlapped" else None,
+            **msgspec.structs.asdict(found),
         )
 
     def probe_after(self, hop: Crossing, *, is_last: bool) -> str | None:
@@ -155,7 +145,8 @@ class Bench:
             client.supply(reference.digests[stage.first : stage.last], self._workers.store)
         self._testbed.shape(cell.pair_links(), any_port=cell.backend == "rpc")
         misses = [f"{hop.start} to {hop.end}: {why}" for hop in cell.hops if (why := self._probes.missed_before(hop))]
-        found.links = tuple(self._probes.before(hop) for hop in cell.hops)
+        links = tuple(self._probes.before(hop) for hop in cell.hops)
+        found.link_measured, found.later_links_measured = (links[0] if links else None), links[1:]
         if misses:
             raise LinkMissedError(f"not the link that was asked for: {'; '.join(misses)}")
         found.control_delay_s = self._probes.control_delay_s(cell.hosts[0])
