@@ -51,7 +51,8 @@ def forked_chain() -> BlockChain:
 def test_the_halves_of_every_split_equal_the_whole_model_bit_for_bit(name: str) -> None:
     model = build_model(name)
     chain = BlockChain.of(name, model)
-    x = torch.randn(2, 3, 96, 96)  # every model takes this size too, and is soon done with it
+    side = 75 if name == "inception_v3" else 64  # about the smallest that each takes, and is soon done with
+    x = torch.randn(2, 3, side, side)
     expected = model(x.clone())
     for split in range(len(chain) + 1):
         (output,) = chain.stage(split, len(chain))(*chain.stage(0, split)(x.clone()))
