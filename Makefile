@@ -17,7 +17,7 @@ APT_PACKAGES := openssh-server user-mode-linux busybox-static iproute2 ethtool
 
 help:
 	@echo "make demo   predict, measure over real sockets, compare: the whole loop on this machine"
-	@echo "make test   the tests"
+	@echo "make test   the tests: two files at a time, then by themselves those about how long something takes"
 	@echo "make check  format, lint, types"
 	@echo "make bench  the performance suite (ratios within one run)"
 	@echo "make soak   long runs: a million fuzzed frames; workers, relays and orchestrators killed fifty times each; half an hour of full load"
