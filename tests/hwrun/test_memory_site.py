@@ -139,7 +139,7 @@ def test_the_manifest_says_that_there_was_no_network(swept: Swept) -> None:
 def test_a_sweep_with_nothing_left_to_do_still_removes_what_a_killed_one_left(
     swept: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = swept("--splits", "10", "--mode", "single")
+    run = swept("--emulate", "toy,toy", "--splits", "10", "--mode", "single")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "hwrun-left").mkdir()
     (tmp_path / "hwrun-left" / "lock").touch()
