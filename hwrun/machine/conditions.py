@@ -7,6 +7,7 @@ import os
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -45,11 +46,22 @@ def alike_versions() -> dict[str, str]:
 def _code_identity() -> str:
     """Hash of the source of `hwrun` and of the nouns it takes from `paretosim`: checkouts of one version may differ."""
     sha256 = hashlib.sha256()
-    place = Path(__file__).resolve().parent.parent  # both stand there, installed or in a checkout
-    for package in ("hwrun", "paretosim"):
-        for path in sorted((place / package).rglob("*.py")):
-            sha256.update(path.relative_to(place).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for name, path in _sources().items():
+        sha256.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return sha256.hexdigest()[:12]
+
+
+def _sources() -> dict[str, Path]:
+    """Every source file by its path within its package, in order."""
+    found: dict[str, Path] = {}
+    for package in ("hwrun", "paretosim"):
+        spec = find_spec(package)
+        assert spec is not None
+        assert spec.origin is not None  # its __init__.py
+        folder = Path(spec.origin).parent
+        for path in sorted(folder.rglob("*.py")):
+            found[f"{package}/{path.relative_to(folder).as_posix()}"] = path
+    return found
 
 
 def version_differences(own: dict[str, str], other: dict[str, str], own_name: str, other_name: str) -> str:

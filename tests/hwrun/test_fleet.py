@@ -14,6 +14,7 @@ import pytest
 
 from hwrun.commands.testbed_options import _described
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError
+from hwrun.machine import conditions
 from hwrun.remote import fleet, resident
 from hwrun.remote.lab_file import LabHost, TlsPaths, read_lab
 from hwrun.remote.resident import Ask, Start, Stop, WorkerSettings, answer, began, read_request
@@ -237,6 +238,16 @@ def test_a_worker_that_ignores_being_asked_is_ended_by_force(settings, monkeypat
     assert answer(Stop(settings)).what == "stopped"
     assert began(started.pid) is None
     os.waitpid(started.pid, 0)
+
+
+def test_the_identity_of_the_code_is_of_all_of_it(monkeypatch):
+    sources = conditions._sources()
+    assert {"hwrun/worker.py", "hwrun/wire/frames.py", "hwrun/machine/conditions.py", "paretosim/link.py"} <= set(
+        sources
+    )
+    own = conditions._code_identity()
+    monkeypatch.setattr(conditions, "_sources", lambda: sources | {"hwrun/more.py": sources["hwrun/worker.py"]})
+    assert conditions._code_identity() != own
 
 
 def test_a_worker_of_other_code_is_told_apart(settings, sleeper, monkeypatch):
