@@ -254,12 +254,26 @@ def _payload_bytes(observed: Observed, point: Point) -> int:
 
 
 def _spreads(observed: Observed) -> Array:
-    """How far each observation is off by chance: its phase's usual spread, for one cell's alone is itself by chance."""
+    """How far each observation is off by chance: its phase's usual spread, for one cell's alone is itself by chance.
+
+    Within a repeat batches share whatever was wrong with it, and a period is one number, so that what the repeats of a
+    cell differ by counts where it is more.
+    """
     usual: dict[Phase, float] = {}
     for phase in observed.counted():
-        own = [o.spread for o in observed.observations if o.point.phase == phase]
-        usual[phase] = max(LEAST_SPREAD, float(np.median(own)))
+        own = [o for o in observed.observations if o.point.phase == phase]
+        repeats: dict[Point, list[float]] = {}
+        for observation in own:
+            repeats.setdefault(observation.point, []).append(observation.seconds)
+        between = [_between(seconds) for seconds in repeats.values() if len(seconds) > 1]
+        within = float(np.median([o.spread for o in own]))
+        usual[phase] = max(LEAST_SPREAD, within, float(np.median(between)) if between else 0.0)
     return np.array([max(usual[o.point.phase], o.spread) for o in observed.observations])
+
+
+def _between(seconds: Sequence[float]) -> float:
+    """The standard deviation of repeats, relative to their middle."""
+    return float(np.std(seconds, ddof=1) / np.median(seconds))
 
 
 def _whole(values: Mapping[str, float]) -> dict[str, float]:
