@@ -21,6 +21,8 @@ from validation.scores import ErrorScore, Scores, score
 # How the predictions of some cells came about: without any calibration, with one that never saw these cells, or with
 # one that was fitted on them.
 Basis = Literal["uncalibrated", "held out", "fitted"]
+# More runs than this are not named in a title: provenance has all.
+MOST_NAMED = 3
 BASES: tuple[Basis, ...] = ("uncalibrated", "held out", "fitted")
 
 
@@ -101,8 +103,9 @@ class Assessment:
 
     @property
     def title(self) -> str:
-        """The runs by name."""
-        return ", ".join(run.manifest.run_id for run in self.joined.runs)
+        """The runs by name; of many, how many and which is the first and the last of them."""
+        names = sorted(run.manifest.run_id for run in self.joined.runs)
+        return ", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} runs, {names[0]} to {names[-1]}"
 
 
 def basis_of(cell: Comparison) -> Basis:

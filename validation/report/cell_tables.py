@@ -53,10 +53,10 @@ def cell_table(found: ConditionAssessment) -> Table:
             Column("prediction", words=True, priority=9, once=True),
         ),
         tuple(rows),
-        _rests_on(found),
+        (*_rests_on(found), *([f"{ONE_REPEAT} one repeat: the spread of its batches, not between repeats."] * once)),
         "Error = (predicted − measured) / measured; front: ◆ predicted and measured, ◇ predicted only, ● measured"
         " only; p(front): share of resamples with the split on the measured front; output equal: bit for bit that of"
-        " the unsplit model." + (f" {ONE_REPEAT} one repeat: the spread of its batches, not between repeats." * once),
+        " the unsplit model.",
     )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def phase_table(found: ConditionAssessment) -> Table:
         columns += [Column(what, f"stage {k + 1}") for what in ("measured", "predicted", "error")]
         if k < stages - 1:
             hop = "transfer" if stages == 2 else f"transfer {k + 1}"
-            columns += [Column(what, hop) for what in ("measured", "predicted", "error", "noise floor")]
+            columns += [Column(what, hop, once=True) for what in ("measured", "predicted", "error", "noise floor")]
     rows = []
     for cell in found.joined.comparisons:
         row = [cell.label, ", ".join(format_bytes(size) for size in cell.predicted.activation_bytes)]
@@ -120,7 +120,7 @@ def phase_table(found: ConditionAssessment) -> Table:
     control_s = found.joined.inputs.control_delay_s
     return Table(
         f"Phases: {found.joined.condition}",
-        (*columns, Column("rest")),
+        (*columns, Column("rest", once=True)),
         tuple(rows),
         (f"The control delay alone is {duration(control_s)}.",),
         "Transfer: from a stage starting to send until the next one holds the last byte, predicted as serialisation +"

@@ -6,6 +6,7 @@ Every string that comes from a run folder is escaped; nothing of it is ever mark
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from itertools import groupby
@@ -122,6 +123,8 @@ def _findings(assessment: Assessment) -> Iterable[str]:
     yield _heading("cells")
     groups = _groups(assessment)
     yield _index(groups, "cells")
+    keys = (cell_tables.cell_table(assessment.conditions[0]).key, cell_tables.phase_table(assessment.conditions[0]).key)
+    yield "".join(f'<p class="note">{escape(key)}</p>' for key in keys)
     for number, (title, members) in enumerate(groups.items()):
         yield f'<h3 id="cells-{number}">{escape(title)}</h3>' if len(groups) > 1 else ""
         for _, found in members:
@@ -206,7 +209,8 @@ def _condition(found: ConditionAssessment, is_open: bool) -> str:
         for name, value in (("latency", score.latency), ("throughput", score.throughput))
         if value is not None
     )
-    tables = [cell_tables.cell_table(found), cell_tables.phase_table(found)]
+    # How to read them stands once, above all of them.
+    tables = [replace(table, key="") for table in (cell_tables.cell_table(found), cell_tables.phase_table(found))]
     return _folded(str(found.joined.condition), is_open, tables, aside)
 
 

@@ -56,12 +56,15 @@ class Table:
         )
 
     def said_once(self) -> Table:
-        """Without the columns that say the same in every row: a note says it, unless that is nothing."""
-        same = {
-            place: self.rows[0][place]
-            for place, column in enumerate(self.columns)
-            if column.once and self.rows and len({row[place] for row in self.rows}) == 1
-        }
+        """Without the columns that say the same in every row: a note says it, unless that is nothing.
+
+        A number of a single row stays: that it is the same everywhere is no news.
+        """
+        same = {}
+        for place, column in enumerate(self.columns):
+            texts = {row[place] for row in self.rows}
+            if column.once and len(texts) == 1 and (len(self.rows) > 1 or column.words or texts <= {"", NONE}):
+                (same[place],) = texts
         said = ", ".join(f"{self.columns[place].name} {text}" for place, text in same.items() if text not in ("", NONE))
         kept = [place for place in range(len(self.columns)) if place not in same]
         return replace(self.only(kept), notes=(*self.notes, f"In every row: {said}.") if said else self.notes)
