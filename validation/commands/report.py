@@ -27,6 +27,7 @@ from validation.report.page import as_html
 from validation.report.terminal import console_for_tables
 from validation.report.text import as_markdown, show
 from validation.resampling import DEFAULT_RESAMPLING, Resampling
+from validation.wording import count
 
 PAGE = "index.html"
 
@@ -112,6 +113,9 @@ def _held_out(arguments: Namespace, runs: Sequence[Run], store: ProfileStore) ->
     from validation.commands.calibrate import calibrate
 
     def fit(fitted: Sequence[Run], backend: Backend) -> Calibration:
+        if sys.stderr.isatty():  # each takes seconds, or minutes of a large sweep
+            records = count(sum(len(run.cells) for run in fitted), "record")
+            print(f"fitting {backend} without one fold, on {records}", file=sys.stderr)
         found = calibrate(fitted, store, backend, name="held out", confidence=0.9, seed=arguments.seed)
         return found.calibration
 

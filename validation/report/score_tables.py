@@ -78,10 +78,10 @@ def simpler_table(assessment: Assessment) -> Table:
             ("max(compute, communication): throughput", scores.overlap_throughput, scores.throughput),
         ):
             if found is not None and ours is not None:
-                rows.append((f"{ALL_CELLS}, {basis.basis}", name, *_score_cells(found), percent(ours.mape, 2)))
+                rows.append((basis.basis, name, *_score_cells(found), percent(ours.mape, 2)))
     return Table(
         "Simpler models on the same cells",
-        (Column("cells of", words=True, once=True), _QUANTITY, *_SCORES, Column("this model's MAPE")),
+        (Column("prediction", words=True, once=True), _QUANTITY, *_SCORES, Column("this model's MAPE")),
         tuple(rows),
         (
             "Additive: stages and payload·8/rate summed, without delay, framing or overlap (throughput: batch over that"

@@ -64,7 +64,7 @@ def show(assessment: Assessment, console: Console) -> None:
     few_left_out = len(left_out.rows) <= MOST_LEFT_OUT_PRINTED
     for table in (
         score_tables.overall(score_tables.score_table(assessment)),
-        score_tables.overall(score_tables.simpler_table(assessment)),
+        score_tables.simpler_table(assessment),
         score_tables.ablation_table(assessment),
         left_out if few_left_out else origin_tables.unjoined_overview(assessment),
     ):
