@@ -22,7 +22,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hwrun.errors import HwrunError
+from hwrun.errors import BadUsageError, HwrunError
 from hwrun.models.catalogue import build_model, catalogue_entry
 from hwrun.models.composition import check_whole, cuts_that_differ
 from hwrun.models.cut import BlockChain
@@ -79,6 +79,25 @@ def describe_model(name: str) -> Model:
     )
 
 
+def _require_fitting(module: torch.nn.Module, network: Network) -> None:
+    """Refuse an input that the network itself cannot take.
+
+    Raises
+    ------
+    BadUsageError : its forward raises, with what.
+    """
+    try:
+        with torch.no_grad():
+            module(network.sample_input(1))
+    except Exception as error:  # the model's own code, which may raise anything
+        shape = "x".join(map(str, network.input_shape))
+        said = str(error).strip().partition("\n")[0].rstrip(".")
+        raise BadUsageError(
+            f"{network.reference}: cannot take an input of {shape}, one float32 tensor: {type(error).__name__}: {said};"
+            " give another shape with --input, or arguments with --arg"
+        ) from error
+
+
 def describe_network(network: Network, name: str) -> Model:
     """The profile of a network outside the catalogue, once its chain is known to compute what it computes.
 
@@ -88,6 +107,7 @@ def describe_network(network: Network, name: str) -> Model:
     HwrunError : the chain computes something else, or a cut changes the output.
     """
     module = network.build()
+    _require_fitting(module, network)  # what tracing says of an input that does not fit is long and beside the point
     chain = network.chain(module)
     inputs = network.sample_input(_BATCHES[0])
     difference = max(check_whole(chain, module, network.sample_input(batch)) for batch in (1, *_BATCHES))

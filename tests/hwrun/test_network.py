@@ -224,6 +224,10 @@ def test_a_network_is_timed_only_as_it_was_traced(tmp_path: Path, capsys: pytest
         (["--module", f"{SMALL}:UNet", "--input", "3x8x8", "--name", "a b"], "--name: got 'a b'"),
         (["--module", f"{SMALL}:UNet", "--input", "3x8x8", "--model", "vgg16"], "names models of the catalogue"),
         (["--module", f"{SMALL}:ValueBranch", "--input", "4"], "`if h.sum() > 0:`"),
+        (
+            ["--module", f"{SMALL}:UNet", "--input", "4"],
+            "cannot take an input of 4, one float32 tensor: RuntimeError: ",
+        ),
         (["--module", f"{SMALL}:failing", "--input", "4"], "raised RuntimeError: no such checkpoint"),
         (["--module", "nowhere.net:build", "--input", "4"], "No module named 'nowhere'"),
     ],
