@@ -37,6 +37,7 @@ from hwrun.records.runs import (
     Run,
     append_cell,
     append_probe,
+    content_of,
     read_run,
     write_manifest,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "cell_id",
     "clock_offset",
     "completion_period_s",
+    "content_of",
     "echo_cost",
     "read_run",
     "write_manifest",

@@ -131,7 +131,7 @@ def _read_lines(path: Path, kind: type[_Line]) -> tuple[list[_Line], int]:
     """What a file of JSON lines holds, and how many half-written ones were dropped; nothing where there is no file."""
     found: list[_Line] = []
     dropped = 0
-    for number, line in enumerate(_content(path).split(b"\n"), start=1):
+    for number, line in enumerate(content_of(path).split(b"\n"), start=1):
         if not line:
             continue
         try:
@@ -146,7 +146,7 @@ def _read_lines(path: Path, kind: type[_Line]) -> tuple[list[_Line], int]:
     return found, dropped
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
     """What is in a file, or in its compressed stead; nothing where there is neither."""
     if path.exists():
         return path.read_bytes()

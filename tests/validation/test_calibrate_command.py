@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hwrun.records import read_run
 from paretosim.cli import main as paretosim
 from paretosim.mode import Mode
 from paretosim.profiles import ProfileStore
 from tests.validation.conftest import DEVICES, SLOW_LINK, SyntheticRun
 from validation.cli import main
+from validation.commands.calibrate import hash_of
 
 MODES = [Mode.named("single"), Mode.named("closed")]
 
@@ -51,6 +55,15 @@ def test_the_hash_is_of_what_was_measured(
         assert main(["calibrate", str(run.write()), "--profiles", str(run.profiles), "--json"]) == 0
         hashes.append(json.loads(capsys.readouterr().out)["calibration"]["hashes"]["synthetic"])
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_compressed_run_has_the_hash_of_its_lines(synthetic: Callable[..., SyntheticRun]) -> None:
+    folder = synthetic(splits=(1,), repeats=1).write()
+    before = hash_of(read_run(folder))
+    lines = (folder / "cells.jsonl").read_bytes()
+    (folder / "cells.jsonl.xz").write_bytes(lzma.compress(lines))
+    (folder / "cells.jsonl").unlink()
+    assert hash_of(read_run(folder)) == before == hashlib.sha256(lines).hexdigest()[:16]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from hwrun.records import CELLS_NAME, PROBES_NAME, Cell, Run, read_run
+from hwrun.records import CELLS_NAME, PROBES_NAME, Cell, Run, content_of, read_run
 from paretosim import __version__
 from paretosim.calibration import ANY_DEVICE, BACKENDS, NEUTRAL, Backend, Calibration, DeviceTerms
 from paretosim.command_line import DONE
@@ -147,12 +147,10 @@ def before_and_after(
 
 
 def hash_of(run: Run) -> str:
-    """Of what was measured: the lines of cells and probes as they stand in the folder."""
+    """Of what was measured: the lines of cells and probes of the folder, compressed or not."""
     found = hashlib.sha256()
     for name in (CELLS_NAME, PROBES_NAME):
-        path = run.path / name
-        if path.exists():
-            found.update(path.read_bytes())
+        found.update(content_of(run.path / name))
     return found.hexdigest()[:16]
 
 
