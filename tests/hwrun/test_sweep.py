@@ -428,6 +428,7 @@ def test_what_crosses_a_shaped_link_is_what_source_and_sink_say(in_this_process,
 
 @pytest.mark.root
 @needs_namespaces
+@pytest.mark.timed
 def test_cells_of_a_link_that_is_not_what_was_asked_are_refused_with_numbers_and_measured_when_it_is(
     in_this_process, profiles, tmp_path
 ):
@@ -453,6 +454,7 @@ def test_cells_of_a_link_that_is_not_what_was_asked_are_refused_with_numbers_and
 
 @pytest.mark.root
 @needs_namespaces
+@pytest.mark.timed
 def test_cells_whose_link_had_changed_when_they_were_done_are_refused_and_keep_their_samples(
     in_this_process, profiles, tmp_path
 ):
