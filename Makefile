@@ -67,6 +67,7 @@ soak: $(ENVIRONMENT)
 	$(BIN)/python -m tests.soak.fuzz_frames
 	$(BIN)/python -m tests.soak.kills
 	$(BIN)/python -m tests.soak.shaping
+	$(BIN)/python -m tests.soak.interval_coverage
 	$(BIN)/python -m tests.soak.full_load
 
 format: $(ENVIRONMENT)
