@@ -290,15 +290,18 @@ def crossing_terms(setting: Termed, crossings: Sequence[Crossing], *, hands_over
 
 
 def stage_terms(
-    setting: Setting, splits: NDArray[np.int64], blocks_s: Array, hops: Sequence[Hop], transfers: HopTerms
+    setting: Setting, splits: NDArray[np.int64], blocks_s: Array, hops: Sequence[Hop], transfers: HopTerms | None
 ) -> StageTerms:
-    """What both stages take, from Σt (…, splits, 2). Source: docs/model.md, "Calibration"."""
+    """What both stages take, from Σt (…, splits, 2), with these transfers beside them, or none.
+
+    Source: docs/model.md, "Calibration".
+    """
     ends = np.stack([np.zeros_like(splits), splits, np.full_like(splits, len(setting.model.blocks))])
     cut_bytes = np.array(setting.model.cut_bytes(), dtype=np.int64) * setting.batch
     calibration = terms_in_effect(setting)
     known = [calibration.of(device.name) for device in setting.devices]
-    several = holds_several(setting.mode, setting.operation)
-    return stages_taking(known, blocks_s, ends, cut_bytes, hops, transfers.serialisation_s if several else None)
+    alone = transfers is None or not holds_several(setting.mode, setting.operation)
+    return stages_taking(known, blocks_s, ends, cut_bytes, hops, None if alone else transfers.serialisation_s)
 
 
 def stages_taking(

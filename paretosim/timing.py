@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -73,7 +74,7 @@ class SpanTiming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return median(self.samples_s)
 
 
-class BatchTiming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BatchTiming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """Block times at one batch size, and spans measured in one go where there are any."""
 
     batch: int
@@ -85,14 +86,14 @@ class BatchTiming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise BadInputError(f"batch: got {self.batch}, expected 1 or more")
         if not self.blocks:
             raise BadInputError("blocks: got none, expected at least one")
-        if not any(block.seconds for block in self.blocks):
+        if not any(self.seconds):
             raise BadInputError(f"blocks at batch {self.batch}: all take 0 s, expected one or more above zero")
         for span in self.spans:
             if span.last > len(self.blocks):
                 raise BadInputError(f"span [{span.first}, {span.last}): expected an end of {len(self.blocks)} or less")
 
-    @property
-    def seconds(self) -> tuple[float, ...]:
+    @functools.cached_property
+    def seconds(self) -> tuple[float, ...]:  # medians of raw repeats, asked for by everything that is predicted
         """Seconds of each block for one whole batch."""
         return tuple(block.seconds for block in self.blocks)
 

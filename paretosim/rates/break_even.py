@@ -11,7 +11,6 @@ which split is best and which are on the front (docs/model.md, "Break-even rates
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import TypeVar
 
 import msgspec
@@ -98,9 +97,14 @@ def break_even(
     delays = (one_way_delay_s, return_delay_s)
     if not all(0 <= delay < np.inf for delay in delays):
         raise BadInputError(f"delays: got {delays} s, expected finite times of 0 or more")
-    edges = _refined(response, _station_edges(response, 1 / high_bps, 1 / low_bps, sum(delays)), delays)
+    edges = _station_edges(response, 1 / high_bps, 1 / low_bps, sum(delays))
+    stations = _stations(response, _middles(edges), delays)
+    refined = _refined(response, edges, stations)
+    # A station's line is the same in all parts of an interval.
+    within = np.searchsorted(edges, _middles(refined)) - 1
+    stations = [of.take(within, axis=2) for of in stations]
     ruled_by = contenders(response)
-    cuts = _apart(np.concatenate([edges, _crossings(response, ruled_by, edges, delays)]))
+    cuts = _apart(np.concatenate([refined, _crossings(response, ruled_by, refined, stations)]))
     middles = sweep(response, 1 / _middles(cuts), *delays, ruled_by=ruled_by)
     edges_bps = 1 / cuts[::-1]
     edges_bps[[0, -1]] = low_bps, high_bps  # to the last bit
@@ -168,12 +172,12 @@ def _station_edges(response: LinkResponse, start: float, end: float, rtt_s: floa
     return np.unique(np.concatenate([[start, end], edges[(start < edges) & (edges < end)]]))
 
 
-def _stations(response: LinkResponse, middles: Array, delays: tuple[float, float]) -> tuple[Array, Array]:
-    """Intercepts (s) and slopes (bits) in u of L₀ and of the stations, (1 + stations, splits, intervals).
+def _stations(response: LinkResponse, middles: Array, delays: tuple[float, float]) -> list[Array]:
+    """Intercepts (s) and slopes (bits) in u of L₀ and of the stations, (1 + stations, splits, intervals) each.
 
     Stations are the longest one that depends on no link, each hop, and each stage that transfers slow down.
     """
-    rtt_s = np.full(len(middles), sum(delays))
+    rtt_s = sum(delays)
     hops, slowed = len(response.hops), len(response.slowed)
     shape = (2 + hops + slowed, len(response.splits), len(middles))
     intercepts, slopes = np.zeros(shape), np.zeros(shape)
@@ -183,15 +187,18 @@ def _stations(response: LinkResponse, middles: Array, delays: tuple[float, float
         own = response.inverse_rates(hop, middles, rtt_s)
         rows = hop.rows(own, rtt_s)
         follows = (own == middles) & response.follows(hop)
-        bits, sending = hop.bits[:, rows], np.outer(hop.called, rtt_s) + hop.sent_s[:, np.newaxis]
+        bits = hop.bits.take(rows, axis=1)
+        np.multiply(hop.round_trips.take(rows, axis=1), rtt_s, out=intercepts[station])
+        np.multiply(bits, follows, out=slopes[station])
+        if not follows.all():
+            intercepts[station] += np.where(follows, 0.0, bits * own)
         on_wire_s = np.multiply.outer(hop.wire_bits, own)
-        intercepts[station] = hop.round_trips[:, rows] * rtt_s + np.where(follows, 0.0, bits * own)
-        slopes[station] = np.where(follows, bits, 0.0)
-        copied = hop.copied_s[:, np.newaxis] > on_wire_s
-        if copied.any():
-            intercepts[station] = np.where(copied, hop.copied_occupied_s(rtt_s), intercepts[station])
+        if hop.copied_s.any():
+            copied = hop.copied_s[:, np.newaxis] > on_wire_s
+            copied_s = hop.copied_occupied_s(np.full(len(middles), rtt_s))
+            intercepts[station] = np.where(copied, copied_s, intercepts[station])
             slopes[station] = np.where(copied, 0.0, slopes[station])
-        intercepts[station] += sending
+        intercepts[station] += (hop.called * rtt_s + hop.sent_s)[:, np.newaxis]
         transfers.append((on_wire_s, hop.wire_bits[:, np.newaxis] * follows))
     # In the order of `services_s`, so that equal splits get equal coefficients.
     intercepts[0] = response.constant_s[:, np.newaxis] + intercepts[2 : 2 + hops].sum(axis=0)
@@ -204,7 +211,7 @@ def _stations(response: LinkResponse, middles: Array, delays: tuple[float, float
         intercepts[0] += response.contention_s([share[0] for share in shares])
         slopes[0] += response.contention_s([share[1] for share in shares])
     intercepts[0] += response.delays_s(*(np.array([delay]) for delay in delays))
-    return intercepts, slopes
+    return [intercepts, slopes]
 
 
 def _share(stage: StageResponse, transfers: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
@@ -218,22 +225,30 @@ def _share(stage: StageResponse, transfers: Sequence[tuple[Array, Array]]) -> tu
     return intercept, slope
 
 
-def _refined(response: LinkResponse, edges: Array, delays: tuple[float, float]) -> Array:
+def _refined(response: LinkResponse, edges: Array, stations: Sequence[Array]) -> Array:
     """`edges`, and where another station of a split becomes its slowest, or its window begins to bind."""
-    intercepts, slopes = _stations(response, _middles(edges), delays)
-    lines = list(zip(intercepts[1:], slopes[1:], strict=True))
-    if response.mode.window is not None:
-        lines.append((intercepts[0] / response.mode.window, slopes[0] / response.mode.window))
-    crossings = [_zeros(edges, a[0] - b[0], a[1] - b[1]) for a, b in combinations(lines, 2)]
-    return _apart(np.concatenate([edges, *crossings]))
+    if response.mode.name == "single":  # in which nothing depends on the slowest
+        return _apart(edges)
+    intercepts, slopes = (of[1:] for of in stations)
+    if response.mode.window is not None:  # L₀ counts by its share of a window, as one more station
+        intercepts, slopes = (np.concatenate([of[:1] / response.mode.window, of[1:]]) for of in stations)
+    # A line that is the largest at both ends of an interval is so all along it, whatever the others do below it.
+    first, last = ((intercepts + slopes * at).argmax(axis=0) for at in (edges[:-1], edges[1:]))
+    split, interval = np.nonzero(first != last)
+    intercepts, slopes = intercepts[:, split, interval], slopes[:, split, interval]
+    ends = edges[interval], edges[interval + 1]
+    one, two = np.triu_indices(len(intercepts), k=1)
+    return _apart(np.append(edges, _zeros(ends, intercepts[one] - intercepts[two], slopes[one] - slopes[two])))
 
 
-def _crossings(response: LinkResponse, ruled_by: NDArray[np.intp], edges: Array, delays: tuple[float, float]) -> Array:
+def _crossings(
+    response: LinkResponse, ruled_by: NDArray[np.intp], edges: Array, stations: Sequence[Array]
+) -> Array:  # fmt: skip
     """U at which two splits change places in latency or period, or become or cease to be equal."""
     places = np.arange(len(ruled_by))
     own, rest = places[ruled_by == places], places[ruled_by != places]
     middles = _middles(edges)
-    objectives = _objectives(response, middles, delays)
+    objectives = _objectives(response, middles, stations)
     # What another split is no worse than at both ends of an interval, and better somewhere, is so all along it.
     ends = [intercept[own] + slope[own] * at for intercept, slope in objectives for at in (edges[:-1], edges[1:])]
     in_question = are_nondominated(*ends).T
@@ -260,9 +275,7 @@ def _swaps(
     row, pair = np.nonzero(asked[:, one] & asked[:, two])
     interval, one, two = moved[row], one[pair], two[pair]
     a, b = (lines[interval, one] - lines[interval, two] for lines in (intercept, slope))
-    with np.errstate(divide="ignore", invalid="ignore"):  # parallel: nowhere
-        at = -a / b
-    return np.asarray(at[(edges[interval] < at) & (at < edges[interval + 1])])
+    return _zeros((edges[interval], edges[interval + 1]), a, b)
 
 
 def _order(values: Array) -> tuple[NDArray[np.intp], Array]:
@@ -271,9 +284,9 @@ def _order(values: Array) -> tuple[NDArray[np.intp], Array]:
     return order, np.take_along_axis(values, order, axis=1)
 
 
-def _objectives(response: LinkResponse, middles: Array, delays: tuple[float, float]) -> list[tuple[Array, Array]]:
+def _objectives(response: LinkResponse, middles: Array, stations: Sequence[Array]) -> list[tuple[Array, Array]]:
     """Intercepts and slopes of latency and of period, (splits, intervals) each, on intervals where they have them."""
-    intercepts, slopes = _stations(response, middles, delays)
+    intercepts, slopes = stations
     slowest = (intercepts[1:] + slopes[1:] * middles).argmax(axis=0)[np.newaxis]
     intercept, slope = (np.take_along_axis(values[1:], slowest, axis=0)[0] for values in (intercepts, slopes))
     window = response.mode.window
@@ -287,11 +300,11 @@ def _objectives(response: LinkResponse, middles: Array, delays: tuple[float, flo
     return [(np.where(full, intercept, intercepts[0] / window), np.where(full, slope, slopes[0] / window))]
 
 
-def _zeros(edges: Array, intercept: Array, slope: Array) -> Array:
-    """Where lines, (…, intervals), are zero inside their own interval."""
+def _zeros(ends: tuple[Array, Array], intercept: Array, slope: Array) -> Array:
+    """Where lines, (…, n), are zero inside their own of n intervals with these two ends."""
     with np.errstate(divide="ignore", invalid="ignore"):  # parallel to the axis: nowhere
         at = -intercept / slope
-    return np.asarray(at[(edges[:-1] < at) & (at < edges[1:])])
+    return np.asarray(at[(ends[0] < at) & (at < ends[1])])
 
 
 def _middles(edges: Array) -> Array:

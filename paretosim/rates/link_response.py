@@ -243,7 +243,7 @@ def link_response(setting: Setting, return_rate_bps: float | None = None) -> Lin
     chosen, unfit = _fitting(setting)
     hops = hops_of_setting(setting, chosen)
     transfers = hop_terms(setting, hops)
-    alone_s = _alone_s(setting, chosen, hops, transfers)
+    alone_s = _alone_s(setting, chosen, hops)
     slowed = _slowed(setting, alone_s, hops, transfers)
     of_link = [place for place, hop in enumerate(hops) if not hop.relayed]
     apart = [place for place, hop in enumerate(hops) if hop.relayed]
@@ -295,7 +295,7 @@ def _fitting(setting: Setting) -> tuple[NDArray[np.int64], tuple[int, ...]]:
     return splits[fits], tuple(splits[~fits].tolist())
 
 
-def _alone_s(setting: Setting, splits: NDArray[np.int64], hops: Sequence[Hop], transfers: HopTerms) -> Array:
+def _alone_s(setting: Setting, splits: NDArray[np.int64], hops: Sequence[Hop]) -> Array:
     """What both stages take with nothing beside them, (splits, 2) seconds, in quanta of which sums are exact."""
     calibration = terms_in_effect(setting)
     block_s = [
@@ -304,7 +304,7 @@ def _alone_s(setting: Setting, splits: NDArray[np.int64], hops: Sequence[Hop], t
     ]
     # γ goes to blocks and not to sums of them, so that on two equal devices all splits still compute equally long.
     blocks_s = stage_times_s(block_s, splits, setting.speed)
-    fixed = stage_terms(setting, splits, np.zeros(blocks_s.shape), hops, transfers)
+    fixed = stage_terms(setting, splits, np.zeros(blocks_s.shape), hops, None)
     fixed_s = fixed.overhead_s + fixed.launch_s + fixed.copies_s
     return blocks_s + in_quanta(fixed_s, sum(times.sum() for times in block_s) / setting.speed)
 
