@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -132,10 +133,14 @@ def _run(program: str, description: str, subcommands: Sequence[Subcommand], argu
     usage = parser  # of the subcommand, where there is one: its options are what was mistyped
     # With `prog`, argparse need not format a usage line (and import shutil and the compressors for it) to find it.
     children = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True, prog=program)
-    for entry in subcommands:
+    # The others' parsers are for the list in the help, and take as long to make as the chosen one's.
+    for entry in subcommands if chosen is None else [chosen]:
         child = children.add_parser(entry.name, help=entry.summary, description=entry.summary, allow_abbrev=False)
-        if module is not None and entry is chosen:
+        if module is not None:
+            # Each option is formatted once to check it; a width is given, so that nobody need import shutil to ask.
+            child.formatter_class = partial(argparse.HelpFormatter, width=80)
             module.configure(child)
+            child.formatter_class = argparse.HelpFormatter
             usage = child
     parsed, unknown = parser.parse_known_args(with_negative_values(arguments))
     if unknown:

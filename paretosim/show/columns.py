@@ -29,9 +29,11 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         """Characters of the widest cell or heading line."""
         return max(len(line) for line in (*self.cells, *self.heading.split("\n")))
 
-    def placed(self, cell: str) -> str:
-        """The cell at this column's width."""
-        return f"{cell:>{self.width}}" if self.align == "right" else f"{cell:<{self.width}}"
+    def lines(self, height: int) -> list[str]:
+        """Of the heading so many lines, the first ones empty where it has fewer, and all cells, at this width."""
+        heading = self.heading.split("\n")
+        form = f"{{:{'>' if self.align == 'right' else '<'}{self.width}}}".format
+        return [form(line) for line in (*[""] * (height - len(heading)), *heading, *self.cells)]
 
 
 def fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], list[Column]]:
@@ -71,14 +73,8 @@ def too_narrow(left_out: Sequence[Column]) -> str:
 def aligned(columns: Sequence[Column], styles: Sequence[str]) -> Text:
     """The columns side by side, one line per row in that row's style, under a bold heading."""
     text = Text(no_wrap=True, end="")
-    headings = [column.heading.split("\n") for column in columns]
-    height = max(map(len, headings))
-    for line in range(height):
-        parts = [
-            column.placed(heading[line - height] if len(heading) >= height - line else "")
-            for column, heading in zip(columns, headings, strict=True)
-        ]
-        text.append((" " * GAP).join(parts).rstrip() + "\n", "bold")
-    for index, style in enumerate(styles):
-        text.append((" " * GAP).join(c.placed(c.cells[index]) for c in columns).rstrip() + "\n", style)
+    height = max(column.heading.count("\n") + 1 for column in columns)
+    rows = zip(*(column.lines(height) for column in columns), strict=True)
+    for row, style in zip(rows, [*["bold"] * height, *styles], strict=True):
+        text.append((" " * GAP).join(row).rstrip() + "\n", style)
     return text
