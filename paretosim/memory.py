@@ -16,18 +16,13 @@ if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
     from numpy.typing import NDArray
 
 
-def stage_memory_bytes(model: Model, first: int, last: int, batch: int) -> int:
-    """Bytes of the stage of blocks [first, last): weights, its largest block's live tensors, both ends' batches."""
-    cuts = model.cut_bytes()
-    if first == last:
-        return 2 * batch * cuts[first]
-    blocks = model.blocks[first:last]
-    peak = max(block.peak_activation_bytes for block in blocks)
-    return sum(block.weight_bytes for block in blocks) + batch * (peak + cuts[first] + cuts[last])
-
-
 def all_stages_memory_bytes(model: Model, batch: int) -> NDArray[np.int64]:
-    """`stage_memory_bytes` of every stage: entry [i, j] for blocks [i, j), 0 where i > j; shape (N + 1, N + 1)."""
+    """Bytes of every stage: weights, its largest block's live tensors, both ends' batches.
+
+    Returns
+    -------
+    (N + 1, N + 1) : entry [i, j] is that of the stage of blocks [i, j), 0 where i > j.
+    """
     blocks = len(model.blocks)
     cuts = batch * np.array(model.cut_bytes(), dtype=np.int64)
     weights = np.array([0, *(block.weight_bytes for block in model.blocks)], dtype=np.int64).cumsum()

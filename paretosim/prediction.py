@@ -15,7 +15,7 @@ from paretosim.chain import Hop, Sink, Source, Splits, splits_of, stage_times_s
 from paretosim.device import Device
 from paretosim.errors import BadInputError
 from paretosim.link import Link
-from paretosim.memory import stage_memory_bytes
+from paretosim.memory import all_stages_memory_bytes
 from paretosim.mode import Mode
 from paretosim.operation import Operation
 from paretosim.tabular import Tabular, fields_of, flat
@@ -204,9 +204,9 @@ def predict(setting: Setting) -> Prediction:
         bottlenecks = pipeline.significant(services_s).argmax(axis=1)  # the first of equals
     keeps_up = np.isfinite(found.latency_s) if setting.mode.name == "open" else np.ones(len(splits), dtype=np.bool_)
     _check_finite(setting, found.latency_s[keeps_up], found.period_s)
-    memory_bytes = [
-        tuple(stage_memory_bytes(model, a, b, batch) for a, b in ((0, s), (s, blocks))) for s in splits.tolist()
-    ]
+    every_stage_bytes = all_stages_memory_bytes(model, batch)
+    ends_bytes = np.stack([every_stage_bytes[0, splits], every_stage_bytes[splits, blocks]], axis=1)
+    memory_bytes, whole_bytes = [tuple(need) for need in ends_bytes.tolist()], int(every_stage_bytes[0, blocks])
     fits = np.array([_fits(need, setting.devices) for need in memory_bytes])
     throughputs = batch / found.period_s
     meets = meets_constraints(setting, found.latency_s, throughputs) & keeps_up
@@ -243,7 +243,7 @@ def predict(setting: Setting) -> Prediction:
         setting=setting,
         timing_kinds=kinds,
         hops=tuple(hop.name for hop in hops),
-        baselines=(_baseline(setting, block_s, 0), _baseline(setting, block_s, 1)),
+        baselines=(_baseline(setting, block_s, 0, whole_bytes), _baseline(setting, block_s, 1, whole_bytes)),
         rows=rows,
         recommended=_recommend([row for row, ok in zip(rows, eligible, strict=True) if ok]),
     )
@@ -351,17 +351,16 @@ def meets_constraints(
     return np.asarray((latency_s + setting.filling_s <= ceiling) & (throughput_per_s >= floor))
 
 
-def _baseline(setting: Setting, block_s: Sequence[Sequence[float]], index: int) -> Baseline:
+def _baseline(setting: Setting, block_s: Sequence[Sequence[float]], index: int, need_bytes: int) -> Baseline:
     total_s = lone_s(setting, index, np.array([sum(block_s[index]) / setting.speed]))
     latency_s, period_s = alone(setting, total_s)
     device = setting.devices[index]
-    need = stage_memory_bytes(setting.model, 0, len(setting.model.blocks), setting.batch)
     return Baseline(
         device=device.name,
         latency_s=float(latency_s[0]),
         throughput_per_s=setting.batch / float(period_s[0]),
-        memory_bytes=need,
-        fits=need <= device.usable_bytes,
+        memory_bytes=need_bytes,
+        fits=need_bytes <= device.usable_bytes,
     )
 
 

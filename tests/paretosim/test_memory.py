@@ -6,19 +6,27 @@ from typing import Any
 
 import pytest
 
-from paretosim.memory import all_stages_memory_bytes, stage_memory_bytes
+from paretosim.block import Model
+from paretosim.memory import all_stages_memory_bytes
 from paretosim.profiles import ProfileStore
+
+
+def stage_memory_bytes(model: Model, first: int, last: int, batch: int) -> int:
+    """One stage, as docs/model.md says it."""
+    cuts, blocks = model.cut_bytes(), model.blocks[first:last]
+    peak = max((block.peak_activation_bytes for block in blocks), default=0)
+    return sum(block.weight_bytes for block in blocks) + batch * (peak + cuts[first] + cuts[last])
 
 
 def test_a_stage_holds_weights_its_largest_block_and_a_batch_at_both_ends(toy: Any) -> None:
     model = toy.model((50, 10, 30), inputs=100, weights=1000)  # 400 → 200 → 40 → 120 bytes a sample
-    assert stage_memory_bytes(model, 0, 2, batch=8) == 2 * 1000 + 8 * (200 + 400 + 40)
-    assert stage_memory_bytes(model, 1, 3, batch=1) == 2 * 1000 + 120 + 200 + 120
+    assert all_stages_memory_bytes(model, batch=8)[0, 2] == 2 * 1000 + 8 * (200 + 400 + 40)
+    assert all_stages_memory_bytes(model, batch=1)[1, 3] == 2 * 1000 + 120 + 200 + 120
 
 
 def test_an_empty_stage_holds_a_batch_arriving_and_one_leaving(toy: Any) -> None:
     model = toy.model((50, 10), inputs=100)
-    assert [stage_memory_bytes(model, cut, cut, batch=2) for cut in (0, 1, 2)] == [1600, 800, 160]
+    assert all_stages_memory_bytes(model, batch=2).diagonal().tolist() == [1600, 800, 160]
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "inception_v3"])
