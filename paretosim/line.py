@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 
 from paretosim.chain import Hop
+from paretosim.hop_terms import HopTerms
 from paretosim.link import Link
 from paretosim.operation import Operation, Workers
 from paretosim.pipeline import sums
 from paretosim.serial_workers import WireTimes, shares_of
-from paretosim.terms import HopTerms
 
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
     from numpy.typing import NDArray

@@ -14,22 +14,14 @@ from paretosim.calibration import Backend, Calibration, Term
 from paretosim.chain import Hop, Sink, Source, Splits, splits_of, stage_times_s
 from paretosim.device import Device
 from paretosim.errors import BadInputError
+from paretosim.hop_terms import HopTerms, hop_terms, hops_of_setting
+from paretosim.in_effect import Termed, check_calibration, control_s
 from paretosim.link import Link
 from paretosim.memory import all_stages_memory_bytes
 from paretosim.mode import Mode
 from paretosim.operation import Operation
+from paretosim.stage_terms import lone_s, services_in_order, stage_terms
 from paretosim.tabular import Tabular, fields_of, flat
-from paretosim.terms import (
-    HopTerms,
-    Termed,
-    check_calibration,
-    control_s,
-    hop_terms,
-    hops_of_setting,
-    lone_s,
-    services_in_order,
-    stage_terms,
-)  # fmt: skip
 from paretosim.timing import Kind, Timing
 from paretosim.transfer_time import TcpState
 

@@ -18,11 +18,13 @@ from paretosim import pareto
 from paretosim.chain import Hop, splits_of
 from paretosim.energy import energy_j, network_j
 from paretosim.errors import BadInputError, UnlikeConditionsError
+from paretosim.hop_terms import HOSTS_OF_HOP, hops_of_setting, link_of_hop
+from paretosim.in_effect import terms_in_effect
 from paretosim.objectives import DEFAULT_OBJECTIVES, Figures, Objective, costs_of, objectives_named
 from paretosim.pipeline import significant
 from paretosim.prediction import Baseline, Prediction, Row, Setting, predict
+from paretosim.stage_terms import lone_s
 from paretosim.tabular import Tabular, fields_of, flat
-from paretosim.terms import HOSTS_OF_HOP, hops_of_setting, link_of_hop, lone_s, terms_in_effect
 from paretosim.transfer_time import wire_bytes
 from paretosim.units import format_bytes
 

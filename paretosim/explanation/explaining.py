@@ -17,23 +17,13 @@ import numpy as np
 
 from paretosim.chain import Hop, stage_times_s
 from paretosim.explanation.crossing import fewer_bytes, first_crossing
+from paretosim.hop_terms import HopTerms, copied_s, hop_terms, hops_of_setting, link_of_hop
+from paretosim.in_effect import control_s, holds_several, link_in_effect, terms_in_effect
 from paretosim.line import Line, line_of
 from paretosim.mode import Arrivals
 from paretosim.prediction import Prediction, Row, Setting
 from paretosim.queueing import intervals_s
-from paretosim.terms import (
-    HopTerms,
-    StageTerms,
-    control_s,
-    copied_s,
-    holds_several,
-    hop_terms,
-    hops_of_setting,
-    link_in_effect,
-    link_of_hop,
-    stage_terms,
-    terms_in_effect,
-)
+from paretosim.stage_terms import StageTerms, stage_terms
 from paretosim.transfer_time import segments, slow_start_rounds
 
 if TYPE_CHECKING:

@@ -10,17 +10,10 @@ import numpy as np
 
 from paretosim.chain import Hop
 from paretosim.energy import network_j
+from paretosim.hop_terms import Crossing, HopTerms, crossing_terms, link_of_relay, result_s
+from paretosim.in_effect import less_terms, terms_in_effect
 from paretosim.placement.search import Part
 from paretosim.placement.setting import PlacementSetting
-from paretosim.terms import (
-    Crossing,
-    HopTerms,
-    crossing_terms,
-    less_terms,
-    link_of_relay,
-    result_s,
-    terms_in_effect,
-)
 from paretosim.transfer_time import wire_bytes
 
 if TYPE_CHECKING:

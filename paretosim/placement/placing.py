@@ -11,6 +11,7 @@ import numpy as np
 
 from paretosim import pareto, pipeline
 from paretosim.errors import BadInputError
+from paretosim.in_effect import terms_in_effect
 from paretosim.objectives import DEFAULT_OBJECTIVES, Figures, Objective, objectives_named
 from paretosim.placement.enumeration import candidates
 from paretosim.placement.rows import PlacementRow, figures_of, row_of, with_figures
@@ -19,11 +20,8 @@ from paretosim.placement.setting import PlacementSetting
 from paretosim.placement.space import search_space, unjudged_pairs
 from paretosim.plan import Plan
 from paretosim.prediction import Baseline
+from paretosim.stage_terms import whole_model_s
 from paretosim.tabular import Tabular, fields_of, flat
-from paretosim.terms import (
-    terms_in_effect,
-    whole_model_s,
-)
 from paretosim.timing import Kind
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ import numpy as np
 
 from paretosim import pipeline
 from paretosim.chain import Hop
+from paretosim.hop_terms import HopTerms
+from paretosim.in_effect import control_s, holds_several, terms_in_effect
 from paretosim.objectives import Figures, Objective
 from paretosim.placement.crossings import crossings_of, ending_s, networks_of_j, on_wires_bytes, taken
 from paretosim.placement.enumeration import energy_j_of
@@ -18,14 +20,7 @@ from paretosim.placement.search import Part, Point
 from paretosim.placement.setting import PlacementSetting
 from paretosim.plan import Plan, Stage
 from paretosim.prediction import in_closed_form
-from paretosim.terms import (
-    HopTerms,
-    control_s,
-    holds_several,
-    services_in_order,
-    stages_taking,
-    terms_in_effect,
-)
+from paretosim.stage_terms import services_in_order, stages_taking
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,12 +15,12 @@ from paretosim.calibration import Backend, Calibration, Term
 from paretosim.chain import Sink, Source
 from paretosim.device import Device
 from paretosim.errors import BadInputError
+from paretosim.in_effect import check_calibration
 from paretosim.memory import all_stages_memory_bytes
 from paretosim.mode import Mode
 from paretosim.placement.hop_links import HopLinks
 from paretosim.placement.limits import Forbid, Pin
 from paretosim.prediction import MAX_BATCH
-from paretosim.terms import check_calibration
 from paretosim.timing import Timing
 from paretosim.transfer_time import TcpState
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from paretosim.calibration import DeviceTerms
 from paretosim.errors import BadInputError
+from paretosim.hop_terms import Crossing, HopTerms, link_of_relay
+from paretosim.in_effect import control_s, holds_several, less_terms, terms_in_effect
 from paretosim.link import Link
 from paretosim.placement.beside import Beside, told_apart
 from paretosim.placement.crossings import closing_crossing, ending_s, forward_crossings, taken
@@ -18,17 +20,7 @@ from paretosim.placement.device_chains import Chains, Rules, chains
 from paretosim.placement.limits import may_run
 from paretosim.placement.search import Costs
 from paretosim.placement.setting import PlacementSetting
-from paretosim.terms import (
-    Crossing,
-    HopTerms,
-    contention_s,
-    control_s,
-    fixed_s,
-    holds_several,
-    less_terms,
-    link_of_relay,
-    terms_in_effect,
-)
+from paretosim.stage_terms import contention_s, fixed_s
 from paretosim.transfer_time import serialisation_s
 
 Array = NDArray[np.float64]

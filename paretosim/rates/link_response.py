@@ -30,22 +30,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from paretosim.chain import Hop, in_quanta, splits_of, stage_times_s
 from paretosim.errors import BadInputError
+from paretosim.hop_terms import HopTerms, copied_s, hop_terms, hops_of_setting
+from paretosim.in_effect import control_s, holds_several, link_in_effect, terms_in_effect
 from paretosim.link import Link
 from paretosim.memory import all_stages_memory_bytes
 from paretosim.mode import Mode
 from paretosim.prediction import Setting
-from paretosim.terms import (
-    HopTerms,
-    control_s,
-    copied_s,
-    holds_several,
-    hop_terms,
-    hops_beside,
-    hops_of_setting,
-    link_in_effect,
-    stage_terms,
-    terms_in_effect,
-)
+from paretosim.stage_terms import hops_beside, stage_terms
 from paretosim.transfer_time import TcpState, segments, slow_start_rounds
 
 Array = NDArray[np.float64]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from paretosim.in_effect import link_in_effect
 from paretosim.rates.map_text import rate_text
 from paretosim.rates.rate_map import QUESTIONS, RateMap, Regions
 from paretosim.show.figures import new_figure, save
-from paretosim.terms import link_in_effect
 from paretosim.units import format_bytes, format_duration
 
 if TYPE_CHECKING:

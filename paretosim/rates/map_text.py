@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
+from paretosim.in_effect import link_in_effect, terms_in_effect
 from paretosim.rates.break_even import Intervals, RobustChoice
 from paretosim.rates.rate_map import Question, RateMap, Regions
 from paretosim.show.tables import calibration_lines, timing_lines
-from paretosim.terms import link_in_effect, terms_in_effect
 from paretosim.units import format_bytes, format_duration, format_rate
 
 _SOUGHT: dict[Question, str] = {"latency": "best latency", "throughput": "best throughput", "knee": "knee of the front"}

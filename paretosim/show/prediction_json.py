@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from paretosim import __version__
+from paretosim.in_effect import Termed, terms_in_effect
 from paretosim.mode import Arrivals
 from paretosim.operation import Operation
 from paretosim.prediction import Baseline, Prediction, Row, Setting
@@ -17,7 +18,6 @@ from paretosim.profiles import identity
 from paretosim.resolution import indistinguishable
 from paretosim.show.verdict import verdict
 from paretosim.tabular import fields_of
-from paretosim.terms import Termed, terms_in_effect
 
 SCHEMA_VERSION = 1
 

@@ -13,6 +13,8 @@ import numpy as np
 from paretosim import recursion, serial_workers
 from paretosim.chain import Hop, stage_times_s
 from paretosim.errors import BadInputError
+from paretosim.hop_terms import copied_s, hop_terms, hops_of_setting, link_of_hop
+from paretosim.in_effect import control_s, holds_several, terms_in_effect
 from paretosim.line import line_of
 from paretosim.link import Link
 from paretosim.mode import MAX_BATCHES, Arrivals
@@ -21,19 +23,8 @@ from paretosim.queueing import arrival_times_s
 from paretosim.recursion import Passage
 from paretosim.simulation.link_trace import LinkTrace
 from paretosim.simulation.slow_start import RememberingConnection
+from paretosim.stage_terms import contention_s, hops_beside, stage_terms
 from paretosim.tabular import Tabular
-from paretosim.terms import (
-    contention_s,
-    control_s,
-    copied_s,
-    holds_several,
-    hop_terms,
-    hops_beside,
-    hops_of_setting,
-    link_of_hop,
-    stage_terms,
-    terms_in_effect,
-)
 from paretosim.transfer_time import cold_stall_s, effective_rate_bps, segments
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from paretosim.hop_terms import HopTerms
+from paretosim.in_effect import control_s
 from paretosim.pipeline import in_mode, significant
-from paretosim.terms import HopTerms, control_s
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,10 +18,11 @@ import numpy as np
 from paretosim import pareto
 from paretosim.chain import Hop, stage_times_s
 from paretosim.errors import BadInputError
+from paretosim.hop_terms import hop_terms, hops_of_setting
 from paretosim.mode import Arrivals
 from paretosim.prediction import alone, meets_constraints, objectives_of
 from paretosim.resolution import WORTHWHILE_GAIN
-from paretosim.terms import hop_terms, hops_of_setting, lone_s, stage_terms
+from paretosim.stage_terms import lone_s, stage_terms
 from paretosim.uncertainty.block_error import ErrorModel, drawn_block_times_s, has_repeats
 from paretosim.uncertainty.calibration_error import drawn_calibrations
 from paretosim.uncertainty.fast_ends import Claims, claims_of, fast_end

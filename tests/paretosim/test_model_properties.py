@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from paretosim import pareto
 from paretosim.calibration import Calibration, DeviceTerms, MessageCost, Relay
+from paretosim.in_effect import holds_several
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
 from paretosim.prediction import Prediction, Setting, predict
-from paretosim.terms import holds_several
 from paretosim.timing import Timing
 from tests.paretosim.random_settings import random_link, random_operated, random_setting
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from hwrun.local.namespaces import availability
-from paretosim import pipeline, prediction, terms, transfer_time
+from paretosim import hop_terms, pipeline, prediction, transfer_time
 from paretosim.errors import BadInputError
 from paretosim.link import Link
 from paretosim.mode import Mode
@@ -110,13 +110,13 @@ def _without_headers(patch: pytest.MonkeyPatch) -> None:
 
 
 def _without_delay(patch: pytest.MonkeyPatch) -> None:
-    def hop_terms(*arguments: Any) -> terms.HopTerms:
+    def changed(*arguments: Any) -> hop_terms.HopTerms:
         found = known(*arguments)
         return msgspec.structs.replace(found, delays_s=np.zeros_like(found.delays_s))
 
-    known = terms.hop_terms
-    for module in ("paretosim.prediction", "paretosim.terms"):
-        patch.setattr(f"{module}.hop_terms", hop_terms)
+    known = hop_terms.hop_terms
+    for module in ("paretosim.prediction", "paretosim.hop_terms"):
+        patch.setattr(f"{module}.hop_terms", changed)
 
 
 def _with_a_tenth_more_rate(patch: pytest.MonkeyPatch) -> None:
@@ -155,18 +155,18 @@ def _with_stages_swapped(patch: pytest.MonkeyPatch) -> None:
 
 
 def _with_the_activation_of_the_block_before(patch: pytest.MonkeyPatch) -> None:
-    known = terms.hops_of
-    patch.setattr(terms, "hops_of", lambda cut_bytes, *rest, **named: known(np.roll(cut_bytes, 1), *rest, **named))
+    known = hop_terms.hops_of
+    patch.setattr(hop_terms, "hops_of", lambda cut_bytes, *rest, **named: known(np.roll(cut_bytes, 1), *rest, **named))
 
 
 def _with_the_delay_twice(patch: pytest.MonkeyPatch) -> None:
-    def hop_terms(*arguments: Any) -> terms.HopTerms:
+    def changed(*arguments: Any) -> hop_terms.HopTerms:
         found = known(*arguments)
         return msgspec.structs.replace(found, delays_s=2 * found.delays_s)
 
-    known = terms.hop_terms
-    for module in ("paretosim.prediction", "paretosim.terms"):
-        patch.setattr(f"{module}.hop_terms", hop_terms)
+    known = hop_terms.hop_terms
+    for module in ("paretosim.prediction", "paretosim.hop_terms"):
+        patch.setattr(f"{module}.hop_terms", changed)
 
 
 BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from paretosim.calibration import Calibration
 from paretosim.chain import Hop, stage_times_s
+from paretosim.hop_terms import HopTerms, hop_terms, hops_of_setting
+from paretosim.in_effect import control_s, terms_in_effect
 from paretosim.placement.placing import predict_plans
 from paretosim.placement.rows import PlacementRow
 from paretosim.placement.setting import PlacementSetting
 from paretosim.plan import Plan, Stage
 from paretosim.prediction import Setting, objectives_of
-from paretosim.terms import HopTerms, StageTerms, control_s, hop_terms, hops_of_setting, stage_terms, terms_in_effect
+from paretosim.stage_terms import StageTerms, stage_terms
 from validation.fitting.observations import Observed, Phase, Point
 from validation.predicting import Cuts
 
