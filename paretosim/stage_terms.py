@@ -50,8 +50,10 @@ def stage_terms(
     cut_bytes = np.array(setting.model.cut_bytes(), dtype=np.int64) * setting.batch
     calibration = terms_in_effect(setting)
     known = [calibration.of(device.name) for device in setting.devices]
-    alone = transfers is None or not holds_several(setting.mode, setting.operation)
-    return stages_taking(known, blocks_s, ends, cut_bytes, hops, None if alone else transfers.serialisation_s)
+    beside_s = None
+    if transfers is not None and holds_several(setting.mode, setting.operation):
+        beside_s = transfers.serialisation_s
+    return stages_taking(known, blocks_s, ends, cut_bytes, hops, beside_s)
 
 
 def stages_taking(

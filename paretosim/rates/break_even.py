@@ -177,7 +177,7 @@ def _stations(response: LinkResponse, middles: Array, delays: tuple[float, float
 
     Stations are the longest one that depends on no link, each hop, and each stage that transfers slow down.
     """
-    rtt_s = sum(delays)
+    rtt_s = np.full(len(middles), sum(delays))
     hops, slowed = len(response.hops), len(response.slowed)
     shape = (2 + hops + slowed, len(response.splits), len(middles))
     intercepts, slopes = np.zeros(shape), np.zeros(shape)
@@ -195,10 +195,10 @@ def _stations(response: LinkResponse, middles: Array, delays: tuple[float, float
         on_wire_s = np.multiply.outer(hop.wire_bits, own)
         if hop.copied_s.any():
             copied = hop.copied_s[:, np.newaxis] > on_wire_s
-            copied_s = hop.copied_occupied_s(np.full(len(middles), rtt_s))
+            copied_s = hop.copied_occupied_s(rtt_s)
             intercepts[station] = np.where(copied, copied_s, intercepts[station])
             slopes[station] = np.where(copied, 0.0, slopes[station])
-        intercepts[station] += (hop.called * rtt_s + hop.sent_s)[:, np.newaxis]
+        intercepts[station] += (hop.called * sum(delays) + hop.sent_s)[:, np.newaxis]
         transfers.append((on_wire_s, hop.wire_bits[:, np.newaxis] * follows))
     # In the order of `services_s`, so that equal splits get equal coefficients.
     intercepts[0] = response.constant_s[:, np.newaxis] + intercepts[2 : 2 + hops].sum(axis=0)
