@@ -170,8 +170,9 @@ def _clock(facts: HostFacts, purpose: Purpose) -> Iterator[Finding]:
             spoils=purpose == "local",
             what=f"one sleep in a hundred ends {format_duration(facts.sleep_lateness_s, digits=2)} late or later",
             why="emulated stages and paced batches end when a timer wakes them, and the relay's frames leave so",
-            fix="end other load; give real-time priority (see realtime); on a laptop, disable deep idle states: sudo"
-            " cpupower idle-set -D 100",
+            fix="end other load; "
+            + ("" if facts.may_realtime else "give real-time priority (see realtime); ")
+            + "on a laptop, disable deep idle states: sudo cpupower idle-set -D 100",
         )
     if not facts.may_realtime:
         yield Finding(

@@ -16,6 +16,7 @@ from paretosim.units import format_duration
 
 # Width of the table where stdout is no terminal: wide enough for its widest row.
 _PLAIN_WIDTH = 130
+_ROOM_FOR_NUMBERS = 60  # in columns: "370.2ms ±12.3%" and its like side by side
 _CONDITIONS = ("model", "link", "mode", "backend", "workers", "tcp_state")
 # What goes without saying.
 _USUAL: dict[str, Scalar] = {"backend": "tcp", "workers": "overlapped", "tcp_state": "warm"}
@@ -30,7 +31,7 @@ def show_summary(rows: Sequence[dict[str, Scalar]], folder: Path, *, as_json: bo
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, emoji=False, highlight=False)
     for line in _shared(rows):
         console.print(line, soft_wrap=True)
-    console.print(_table(rows))
+    console.print(_table(rows, is_narrow=console.width < _ROOM_FOR_NUMBERS))
     for held_back in dict.fromkeys(str(row["held_back"]) for row in rows if row["held_back"]):
         count = sum(row["held_back"] == held_back for row in rows)
         console.print(
@@ -74,7 +75,7 @@ def _shared(rows: Sequence[dict[str, Scalar]]) -> list[str]:
     return lines
 
 
-def _table(rows: Sequence[dict[str, Scalar]]) -> Table:
+def _table(rows: Sequence[dict[str, Scalar]], *, is_narrow: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     conditions = _differing(rows)
     if conditions:  # in one column, which breaks between words where there is little room
@@ -82,7 +83,8 @@ def _table(rows: Sequence[dict[str, Scalar]]) -> Table:
     # A column in which nothing happened says nothing.
     late = any(row["overruns"] for row in rows)
     for heading in ("split", "repeats", "latency", "images/s", *(["late"] if late else [])):
-        table.add_column(heading, justify="right", no_wrap=True)
+        # Folded where even the numbers lack room: cut off, they would be lost.
+        table.add_column(heading, justify="right", no_wrap=not is_narrow, overflow="fold")
     for row in rows:
         latency_s, throughput = row["latency_s"], row["throughput_per_s"]
         if isinstance(latency_s, float) and isinstance(throughput, float):

@@ -159,6 +159,7 @@ def test_a_laptop() -> None:
     assert said["qdisc"].what == "eth0 has qdisc cake 8001:, which somebody set"
     assert said["namespaces"].fix == "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
     assert said["timers"].what == "one sleep in a hundred ends 5.1ms late or later"
+    assert ("see realtime" in said["timers"].fix) == ("realtime" in said)
     assert said["packages"].what == "missing: pyroute2"
     assert "12 times" in said["throttling"].what
 

@@ -51,6 +51,16 @@ def test_every_condition_that_differs_is_a_column_and_eighty_columns_are_enough(
     assert max(map(len, out.splitlines()[:-1])) <= 80
 
 
+def test_on_a_narrow_terminal_numbers_are_folded_and_none_is_lost(shown, monkeypatch):
+    monkeypatch.setattr(summary_table, "_PLAIN_WIDTH", 40)
+    out = shown(row(overruns=12), row(cuts="18"))
+    table = [line for line in out.splitlines() if " " in line][2:-1]
+    assert "…" not in out
+    for part in ("370.2", "±12.3%", "31.8", "±1.2%", "5/5", "late", "12"):
+        assert part in out
+    assert max(map(len, table)) <= 40
+
+
 def test_what_was_not_measured_says_why(shown):
     out = shown(
         row(status="skipped", latency_s=None, throughput_per_s=None, bitwise_equal=None, reason="r", remedy="m")
