@@ -337,7 +337,7 @@ REFUSED = ("torch", "torchvision", "psutil", "safetensors", "pyroute2", "fvcore"
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         root = name.split(".")[0]
-        pure = name in ("hwrun", "hwrun.errors") or name.endswith("records")
+        pure = name in ("hwrun", "hwrun.errors") or name.split(".")[1:2] == ["records"]
         if root in (*REFUSED, MORE) or (root == "hwrun" and not pure):
             raise ModuleNotFoundError(f"{name} is not to be imported by a report", name=name)
         return None
