@@ -6,6 +6,7 @@ clock. Tests feed lines that compute their times instead of waiting for them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -19,6 +20,10 @@ WARMUP_BATCHES = 2
 # The first window that is tried: two stages and the link between them are three stations, and one batch waits.
 FIRST_WINDOW = 4
 MAX_WINDOW = 256
+# Rounds that open TCP's windows: two at least, and as many as each is faster than the one before by this share.
+FEWEST_OPENING_ROUNDS = 2
+_MOST_OPENING_ROUNDS = 8
+_OPENED = 0.02
 SubRunName = Literal["single", "saturated", "paced", "closed", "burst"]
 
 
@@ -59,7 +64,9 @@ class NotSaturatedError(HwrunError):
     """No window within bounds saturated the pipeline."""
 
 
-def feed(line: Line, mode: Mode, batches: int, *, slowed_from_behind: bool = False) -> tuple[FedRun, ...]:
+def feed(
+    line: Line, mode: Mode, batches: int, *, slowed_from_behind: bool = False, opening: bool = False
+) -> tuple[FedRun, ...]:
     """Feed a warmed-up, empty line in `mode`; the sub-runs, in order.
 
     Parameters
@@ -68,6 +75,8 @@ def feed(line: Line, mode: Mode, batches: int, *, slowed_from_behind: bool = Fal
     slowed_from_behind : a batch is slowed by those behind it, as where stages share a host, or compute for real beside
         one another. A window is then kept full until the last measured batch is back; those under way by then are in
         no statistic.
+    opening : a window of batches is more than TCP has let out so far, as where they are small beside what a link
+        holds in a round trip. Rounds of a window at once warm it up then, until they are no longer faster.
 
     Raises
     ------
@@ -75,7 +84,7 @@ def feed(line: Line, mode: Mode, batches: int, *, slowed_from_behind: bool = Fal
     NotSaturatedError : in `paced`, where no window up to MAX_WINDOW saturates.
     """
     check_feedable(mode)
-    feeder = _Feeder(line, keeps_full=slowed_from_behind)
+    feeder = _Feeder(line, keeps_full=slowed_from_behind, opening=opening)
     if mode.name == "single":
         return (_single(feeder, batches),)
     if mode.name == "closed":
@@ -126,9 +135,10 @@ def saturating_batches(window: int, batches: int) -> int:
 
 
 class _Feeder:
-    def __init__(self, line: Line, *, keeps_full: bool = False) -> None:
+    def __init__(self, line: Line, *, keeps_full: bool = False, opening: bool = False) -> None:
         self.line = line
         self._keeps_full = keeps_full
+        self._opening = opening
         self._next = 0
         self._dispatched_s: dict[int, float] = {}
 
@@ -144,6 +154,24 @@ class _Feeder:
     def take(self) -> Fed:
         sequence, returned_s = self.line.take_returned()
         return Fed(sequence, self._dispatched_s.pop(sequence), returned_s)
+
+    def open(self, window: int) -> list[Fed]:
+        """Rounds of `window` batches at once into the empty line, until one is not faster than the one before.
+
+        A connection that carried batches one by one has a congestion window, and a send buffer, of about one batch
+        (RFC 5681: it grows by what is acknowledged while it limits). Several at once would then wait a round trip or
+        more for acknowledgements, which a connection long in use does not.
+        """
+        taken: list[Fed] = []
+        last_s = math.inf
+        for number in range(_MOST_OPENING_ROUNDS if self._opening else 0):
+            round_ = self.run(window, window)
+            taken += round_
+            round_s = round_[-1].returned_s - round_[0].dispatched_s
+            if number + 1 >= FEWEST_OPENING_ROUNDS and round_s > (1 - _OPENED) * last_s:
+                break
+            last_s = round_s
+        return taken
 
     def keep(self, window: int, count: int) -> list[Fed]:
         """Take `count` batches while `window` are kept under way; that many are under way after it."""
@@ -188,12 +216,13 @@ def _in_rounds(batches: int, window: int) -> int:
 def _closed(feeder: _Feeder, window: int, batches: int) -> FedRun:
     # Where the window does not fill the line, a round of `window` batches returns close together once per L₀. A
     # mean interval of completions is then right only over whole rounds: a multiple of the window, and one more.
+    opening = feeder.open(window)
     taken = feeder.run_full(window, window + _in_rounds(batches, window) + 1)
-    return FedRun("closed", tuple(taken[:window]), tuple(taken[window:]), window=window)
+    return FedRun("closed", (*opening, *taken[:window]), tuple(taken[window:]), window=window)
 
 
 def _burst(feeder: _Feeder, batches: int) -> FedRun:
-    warmup = feeder.run(1, WARMUP_BATCHES)
+    warmup = feeder.run(1, WARMUP_BATCHES) + feeder.open(batches)
     return FedRun("burst", tuple(warmup), tuple(feeder.run(batches, batches)), window=batches)
 
 
@@ -209,6 +238,7 @@ def _saturated(feeder: _Feeder, batches: int) -> FedRun:
     window = FIRST_WINDOW
     warmup: list[Fed] = []
     while window <= MAX_WINDOW:
+        warmup += feeder.open(window)
         taken = feeder.run_full(window, WARMUP_BATCHES + saturating_batches(window, batches))
         alone_s = taken[0].returned_s - taken[0].dispatched_s
         warmup += taken[:WARMUP_BATCHES]

@@ -33,6 +33,7 @@ from hwrun.records import (
     WorkerWatch,
 )
 from hwrun.reference import References, compare, require_equal
+from hwrun.sweeps.cell_duration import smaller_than_a_round_trip
 from hwrun.sweeps.cells import Crossing, PlannedCell
 from hwrun.sweeps.plan import SweepPlan, recorded
 from hwrun.sweeps.watching import Watching
@@ -181,7 +182,8 @@ class Bench:
             watching = Watching([self._workers.client(host) for host in dict.fromkeys(cell.stage_hosts)])
             with _LoadSampler() as load:
                 slowed = self._plan.slowed_from_behind(cell)
-                runs = feed(pipeline, cell.mode, self._settings.batches, slowed_from_behind=slowed)
+                opening = smaller_than_a_round_trip(cell, model)
+                runs = feed(pipeline, cell.mode, self._settings.batches, slowed_from_behind=slowed, opening=opening)
             found.load, found.watched = tuple(load.samples), watching.end()
             found.relay = dict(self._testbed.counters())
             collected = pipeline.collect()

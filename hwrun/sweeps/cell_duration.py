@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hwrun.feeding import FIRST_WINDOW, MAX_WINDOW, PACE, WARMUP_BATCHES, fed_batches, saturating_batches
+from hwrun.feeding import (
+    FEWEST_OPENING_ROUNDS,
+    FIRST_WINDOW,
+    MAX_WINDOW,
+    PACE,
+    WARMUP_BATCHES,
+    fed_batches,
+    saturating_batches,
+)
 from hwrun.sweeps.cells import PlannedCell
 from paretosim.block import Model
 from paretosim.mode import Mode
@@ -32,10 +40,34 @@ def time_floor_s(
     slowed_from_behind : as `feed` takes it.
     """
     alone_s, slowest_s = rhythm_s(cell, model, stages_s)
-    return alone_s + feeding_s(cell.mode, alone_s, slowest_s, batches, slowed_from_behind=slowed_from_behind)
+    opening = smaller_than_a_round_trip(cell, model)
+    return alone_s + feeding_s(
+        cell.mode, alone_s, slowest_s, batches, slowed_from_behind=slowed_from_behind, opening=opening
+    )
 
 
-def feeding_s(mode: Mode, alone_s: float, slowest_s: float, batches: int, *, slowed_from_behind: bool = False) -> float:
+def smaller_than_a_round_trip(cell: PlannedCell, model: Model) -> bool:
+    """Whether a batch is less than some shaped path of the cell holds in a round trip.
+
+    TCP's window, which has grown to a batch or two by then, lets several at once out in parts only: `feed` is to open
+    it. Where a batch is more, the path is full with what one has opened.
+    """
+    return any(
+        size * 8 < crossing.link.rate_bps * crossing.link.rtt_s
+        for size, crossing in zip(_crossed_bytes(cell, model), cell.crossings(), strict=True)
+        if crossing.link is not None
+    )
+
+
+def feeding_s(
+    mode: Mode,
+    alone_s: float,
+    slowest_s: float,
+    batches: int,
+    *,
+    slowed_from_behind: bool = False,
+    opening: bool = False,
+) -> float:
     """Seconds that `feed` takes with a line that a lone batch crosses in `alone_s`, one every `slowest_s` at best.
 
     >>> feeding_s(Mode.named("single"), 1.0, 0.5, 4)  # two to warm up and four that are measured
@@ -47,16 +79,22 @@ def feeding_s(mode: Mode, alone_s: float, slowest_s: float, batches: int, *, slo
         warmup = WARMUP_BATCHES if mode.name == "burst" else 0
         followers = window - 1 if slowed_from_behind and mode.name == "closed" else 0
         count = fed_batches(mode, batches) - warmup + followers
-        return warmup * alone_s + _last_return_s(count, window, alone_s, slowest_s)
+        rounds_s = _opening_s(window, alone_s, slowest_s) if opening and mode.name != "single" else 0.0
+        return warmup * alone_s + rounds_s + _last_return_s(count, window, alone_s, slowest_s)
     saturated_s, window = 0.0, FIRST_WINDOW
     while window <= MAX_WINDOW:
         followers = window - 1 if slowed_from_behind else 0
         count = WARMUP_BATCHES + saturating_batches(window, batches) + followers
         saturated_s += _last_return_s(count, window, alone_s, slowest_s)
+        saturated_s += _opening_s(window, alone_s, slowest_s) if opening else 0.0
         if (window - 1) * max(slowest_s, alone_s / window) >= alone_s:
             break
         window *= 2
     return saturated_s + alone_s + (WARMUP_BATCHES + batches - 1) * slowest_s / PACE
+
+
+def _opening_s(window: int, alone_s: float, slowest_s: float) -> float:
+    return FEWEST_OPENING_ROUNDS * _last_return_s(window, window, alone_s, slowest_s)
 
 
 def _last_return_s(count: int, window: int, alone_s: float, slowest_s: float) -> float:

@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hwrun.feeding import feed
-from hwrun.sweeps.cell_duration import feeding_s, time_floor_s, too_long
+from hwrun.sweeps.cell_duration import feeding_s, smaller_than_a_round_trip, time_floor_s, too_long
 from hwrun.sweeps.cells import PlannedCell, parse_asked_link, parse_asked_links, plan_cells
 from paretosim.mode import Mode
 from paretosim.plan import Plan
@@ -54,14 +54,16 @@ class Line:
         self.now_s = max(self.now_s, time_s)
 
 
+@pytest.mark.parametrize("opening", [False, True])
 @pytest.mark.parametrize("mode", ["single", "closed", "burst", "paced"])
 @given(stations=st.lists(st.floats(0.01, 1.0), min_size=1, max_size=5), batches=st.integers(2, 20))
-def test_what_a_line_of_stations_is_fed_takes_as_long_as_the_arithmetic_says(mode, stations, batches):
+def test_what_a_line_of_stations_is_fed_takes_as_long_as_the_arithmetic_says(mode, opening, stations, batches):
     # Where a batch would wait by a rounding error, either window may be the one that saturates.
     assume(all(abs((window - 1) * max(stations) - sum(stations)) > 1e-9 for window in (4, 8, 16)))
     line = Line(*stations)
-    feed(line, Mode.named(mode), batches)
-    assert feeding_s(Mode.named(mode), sum(stations), max(stations), batches) == pytest.approx(line.now_s)
+    feed(line, Mode.named(mode), batches, opening=opening)
+    expected_s = feeding_s(Mode.named(mode), sum(stations), max(stations), batches, opening=opening)
+    assert expected_s == pytest.approx(line.now_s)
 
 
 def test_by_hand():
@@ -110,6 +112,15 @@ def test_overlapping_modes_are_bounded_by_the_slowest_part():
     single_s = time_floor_s(cell(split=38), VGG16, (0.3, 0.4), 10)
     closed_s = time_floor_s(cell(split=38, mode=Mode.named("closed")), VGG16, (0.3, 0.4), 10)
     assert closed_s < 1.7 * single_s
+
+
+def test_a_batch_is_small_where_a_path_holds_more_in_a_round_trip():
+    # 5 Mbit/s for 0.2 s are 125 kB. Split 38 sends 8 × 4096 floats, split 39 8 × 1000; the input is 4.8 MB.
+    assert not smaller_than_a_round_trip(cell(split=38), VGG16)
+    assert smaller_than_a_round_trip(cell(split=39), VGG16)
+    assert smaller_than_a_round_trip(cell(split=38, sink="first"), VGG16)
+    assert not smaller_than_a_round_trip(cell(split=39, sink="first", source="sink"), VGG16)
+    assert not smaller_than_a_round_trip(cell(split=39, link=("unshaped", None)), VGG16)
 
 
 def test_stages_on_one_host_take_turns_and_the_floor_knows():

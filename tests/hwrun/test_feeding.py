@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hwrun.errors import BadUsageError
@@ -64,6 +64,7 @@ def test_single_measures_l0(services, delay):
 
 @given(st.tuples(times, times, times), st.floats(0, 0.5))
 def test_paced_measures_l0_and_the_slowest_station(services, delay):
+    assume((MAX_WINDOW / 2 - 1) * max(services) > sum(services) + delay)  # some window saturates
     saturated, paced = feed(ComputedLine(services, (0, delay, 0)), Mode.named("paced"), 6)
     slowest = max(services)
     assert period(saturated) == pytest.approx(slowest, rel=1e-6)
@@ -175,3 +176,45 @@ def test_where_stages_share_a_host_the_window_stays_full_until_the_last_measured
     assert line.under_way == 0
     (draining,) = feed(OneDevice(0.2, 0.3), Mode.named("closed", window=4), 8)
     assert period(draining) < 0.45
+
+
+class OpeningLine(ComputedLine):
+    """A line whose link lets out `open_` batches at once, the rest a delay later; acknowledged ones open it further."""
+
+    def __init__(self, services_s, delays_s, open_=1):
+        super().__init__(services_s, delays_s)
+        self.open = open_
+
+    def dispatch(self, sequence):
+        held_back = self.under_way >= self.open
+        if held_back:
+            self.open *= 2
+            self.free_s[0] += self.delays_s[0]
+        return super().dispatch(sequence)
+
+
+@pytest.mark.parametrize("mode", [Mode.named("closed", window=4), Mode.named("burst", batches=8)])
+def test_windows_are_open_before_batches_count_where_a_window_is_more_than_tcp_has_let_out(mode):
+    opened = OpeningLine((0.02, 0.01), (0.4, 0))
+    (run,) = feed(opened, mode, 8, opening=True)
+    (warm,) = feed(OpeningLine((0.02, 0.01), (0.4, 0), open_=64), mode, 8)
+    assert latencies(run) == pytest.approx(latencies(warm))
+    assert opened.open > 1
+    (stalled,) = feed(OpeningLine((0.02, 0.01), (0.4, 0)), mode, 8)
+    assert max(latencies(stalled)) > max(latencies(warm)) + 0.3
+    assert len(run.warmup) >= 2 * (mode.window or mode.batches)
+
+
+def test_rounds_go_on_while_they_are_faster_and_end_where_they_never_settle():
+    class Faster(ComputedLine):
+        def dispatch(self, sequence):
+            self.services_s = (10 * 0.9**sequence,)
+            return super().dispatch(sequence)
+
+    (run,) = feed(Faster((10.0,), (0.0,)), Mode.named("burst", batches=4), 4, opening=True)
+    assert len(run.warmup) == 2 + 8 * 4
+
+
+def test_a_saturating_window_is_opened_before_it_is_judged():
+    opened, _ = feed(OpeningLine((0.02, 0.03), (0.4, 0)), Mode.named("paced"), 8, opening=True)
+    assert period(opened) == pytest.approx(0.03)
