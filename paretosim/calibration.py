@@ -86,9 +86,9 @@ class MessageCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class DeviceTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of a device: γ, o, κ, its side of a transfer, what passing a batch on takes, and those of its accelerator.
 
-    A socket takes or gives at most `copying_bytes_per_s`, beside the wire. A batch waits `arriving_s` from its last
-    byte until it is computed, and `leaving_s` from then until it is sent; its result's way to an orchestrator on the
-    same host takes `returning`. Rates of None are infinitely fast.
+    A socket takes or gives a message in `copying_s` and at most `copying_bytes_per_s`, beside the wire. A batch waits
+    `arriving_s` from its last byte until it is computed, and `leaving_s` from then until it is sent; its result's way
+    to an orchestrator on the same host takes `returning`. Rates of None are infinitely fast.
     """
 
     gamma: float = 1.0
@@ -96,6 +96,7 @@ class DeviceTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     kappa: float = 0.0
     sending: MessageCost = MessageCost()
     receiving: MessageCost = MessageCost()
+    copying_s: float = 0.0
     copying_bytes_per_s: float | None = None
     arriving_s: float = 0.0
     leaving_s: float = 0.0
@@ -105,7 +106,7 @@ class DeviceTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         _check_above_zero(self, "gamma", "copying_bytes_per_s", "pcie_bytes_per_s")
-        _check_not_negative(self, "overhead_s", "kappa", "arriving_s", "leaving_s", "launch_s")
+        _check_not_negative(self, "overhead_s", "kappa", "copying_s", "arriving_s", "leaving_s", "launch_s")
 
 
 class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -235,7 +236,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "framing": self.framing_bytes > 0,
             "sending": any(found.sending != MessageCost() for found in devices),
             "receiving": any(found.receiving != MessageCost() for found in devices),
-            "copying": any(found.copying_bytes_per_s is not None for found in devices),
+            "copying": any(found.copying_s or found.copying_bytes_per_s is not None for found in devices),
             "dispatch": self.dispatch_s > 0,
             "handover": any(found.arriving_s or found.leaving_s for found in devices),
             "returning": any(found.returning != MessageCost() for found in devices),
@@ -250,8 +251,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 _OF_DEVICES: tuple[tuple[Term, str], ...] = (
     ("scale", "gamma"), ("overhead", "overhead_s"), ("contention", "kappa"), ("launch", "launch_s"),
     ("copies", "pcie_bytes_per_s"), ("sending", "sending"), ("receiving", "receiving"),
-    ("returning", "returning"), ("copying", "copying_bytes_per_s"), ("handover", "arriving_s"),
-    ("handover", "leaving_s"),
+    ("returning", "returning"), ("copying", "copying_s"), ("copying", "copying_bytes_per_s"),
+    ("handover", "arriving_s"), ("handover", "leaving_s"),
 )  # fmt: skip
 _OF_ALL: tuple[tuple[Term, str], ...] = (
     ("framing", "framing_bytes"), ("dispatch", "dispatch_s"), ("rpc", "rpc_round_trips"), ("answers", "rpc_answers"),

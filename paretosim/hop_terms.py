@@ -194,8 +194,11 @@ def copied_s(setting: Setting, hop: Hop) -> Array:
 
 
 def _through_s(hop: Hop, sender: DeviceTerms, receiver: DeviceTerms) -> Array:
-    rates = (of.copying_bytes_per_s for of in (sender, receiver))
-    return np.asarray(hop.payload_bytes * max(0.0 if rate is None else 1 / rate for rate in rates))
+    def of(host: DeviceTerms) -> Array:
+        per_byte_s = 0.0 if host.copying_bytes_per_s is None else 1 / host.copying_bytes_per_s
+        return np.asarray(host.copying_s * hop.crossed + hop.payload_bytes * per_byte_s)
+
+    return np.maximum(of(sender), of(receiver))
 
 
 def _handover_s(crossing: Crossing, relayed: bool) -> Array:

@@ -250,6 +250,17 @@ def test_rpc_waits_round_trips_before_it_sends(toy: Any) -> None:
     assert row.latency_s == pytest.approx(0.1 + 0.18 + 0.0128 + 0.05 + 0.4 + 0.00256 + 0.03)
 
 
+def test_waking_a_receiver_goes_on_beside_the_wire(toy: Any) -> None:
+    # 1600 B at 1 Mbit/s are 12.8 ms: a reader that takes 5 ms to wake is awake by then, one of 20 ms is not.
+    for waking_s, link_s in ((0.005, 0.0128), (0.02, 0.02)):
+        devices = {"*": DeviceTerms(copying_s=waking_s)}
+        calibration = _calibration(devices=devices)
+        setting = toy.setting(outputs=OUTPUTS, link=toy.link(1e6, 0.05), calibration=calibration)
+        assert predict(setting).row(1).latency_s == pytest.approx(0.1 + link_s + 0.05 + 0.4)
+        assert calibration.active_terms() == ("copying",)
+        assert calibration.without("copying").active_terms() == ()
+
+
 def test_a_call_holds_its_hop_until_the_answer_is_there(toy: Any) -> None:
     link = toy.link(1e6, 0.3, return_delay_s=0.2)
     setting = toy.setting(outputs=OUTPUTS, link=link, backend="rpc", calibration=_calibration(backend="rpc"))

@@ -23,7 +23,7 @@ from validation.fitting.least_squares import (
     minimise,
     unidentified,
 )
-from validation.fitting.observations import LEAST_SPREAD, Observed, Phase, Point
+from validation.fitting.observations import LEAST_SPREAD, Observation, Observed, Phase, Point
 from validation.fitting.parameters import MADE_SO, Parameter, parameters_of, with_values
 from validation.fitting.phase_times import PhaseTimes
 from validation.fitting.probed import Probed
@@ -254,21 +254,26 @@ def _payload_bytes(observed: Observed, point: Point) -> int:
 
 
 def _spreads(observed: Observed) -> Array:
-    """How far each observation is off by chance: its phase's usual spread, for one cell's alone is itself by chance.
+    """How far each observation is off by chance: what is usual of its phase under its condition.
+
+    One cell's alone is itself by chance, and over all conditions a slow link's long transfers would count as little as
+    the copying within one machine, which is noise of tens of percent.
 
     Within a repeat batches share whatever was wrong with it, and a period is one number, so that what the repeats of a
     cell differ by counts where it is more.
     """
-    usual: dict[Phase, float] = {}
-    for phase in observed.counted():
-        own = [o for o in observed.observations if o.point.phase == phase]
+    of_kind: dict[tuple[int, Phase], list[Observation]] = {}
+    for observation in observed.observations:
+        of_kind.setdefault((observation.point.case, observation.point.phase), []).append(observation)
+    usual: dict[tuple[int, Phase], float] = {}
+    for kind, own in of_kind.items():
         repeats: dict[Point, list[float]] = {}
         for observation in own:
             repeats.setdefault(observation.point, []).append(observation.seconds)
         between = [_between(seconds) for seconds in repeats.values() if len(seconds) > 1]
         within = float(np.median([o.spread for o in own]))
-        usual[phase] = max(LEAST_SPREAD, within, float(np.median(between)) if between else 0.0)
-    return np.array([max(usual[o.point.phase], o.spread) for o in observed.observations])
+        usual[kind] = max(LEAST_SPREAD, within, float(np.median(between)) if between else 0.0)
+    return np.array([max(usual[o.point.case, o.point.phase], o.spread) for o in observed.observations])
 
 
 def _between(seconds: Sequence[float]) -> float:

@@ -47,6 +47,7 @@ _OF_DEVICE = (
     Parameter("arriving_s", "s", 1e-4),
     Parameter("returning.message_s", "s", 1e-4),
     Parameter("kappa", "", 0.1, most=50.0),
+    Parameter("copying_s", "s", 1e-4),
     Parameter("copying_bytes_per_s", "bytes/s", 1e-10, inverse=True),
     Parameter("sending.bytes_per_s", "bytes/s", 1e-10, inverse=True),
     Parameter("receiving.message_s", "s", 1e-4),
