@@ -7,6 +7,7 @@ a probe, is in the first and the last of a run: what messages and bytes cost is 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Literal
@@ -19,6 +20,8 @@ from hwrun.testbed import Testbed, Workers
 
 _CONTROL_PINGS = 9
 _ATTEMPTS = 3
+# A machine may be busy for as long as another job lasts; a night of cells is not to be refused for that.
+GIVEN_UP_S = 180.0
 
 
 class LinkProbes:
@@ -42,6 +45,7 @@ class LinkProbes:
         self._tolerance = tolerance
         self._swept = set(swept)
         self._given_up: dict[Crossing, str] = {}
+        self._given_up_until_s: dict[Crossing, float] = {}
         self._testbed = testbed
         self._workers = workers
         self._on_probe = on_probe
@@ -63,12 +67,15 @@ class LinkProbes:
         """In what the hop, to which the testbed is shaped, misses its link; None where it holds or none was asked.
 
         A probe that misses is made again: a busy moment is no property of the link. A link that misses every time is
-        given up for the sweep, so that its other cells cost nothing.
+        given up for some minutes, in which its cells cost nothing, and then probed anew.
         """
         if hop.link is None or self.before(hop) is None:
             return None
         if hop in self._given_up:
-            return self._given_up[hop]
+            if time.monotonic() < self._given_up_until_s[hop]:
+                return self._given_up[hop]
+            del self._given_up[hop]
+            self._before[hop] = self._probe(hop, "before", sweeps=hop not in self._swept).measured
         problem = missed(hop.link, self._before[hop], self._tolerance)
         probes = [self._before[hop]]
         while problem is not None and len(probes) < _ATTEMPTS:
@@ -78,6 +85,7 @@ class LinkProbes:
         if problem is None:
             return None
         self._given_up[hop] = problem + most_held(hop.link, probes)
+        self._given_up_until_s[hop] = time.monotonic() + GIVEN_UP_S
         return self._given_up[hop]
 
     def after(self, hop: Crossing, *, is_last: bool) -> str | None:
