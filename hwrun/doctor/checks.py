@@ -106,6 +106,19 @@ def _load(facts: HostFacts, _: Purpose) -> Iterator[Finding]:
         )
 
 
+def _autogroup(facts: HostFacts, _: Purpose) -> Iterator[Finding]:
+    # sched(7), "The autogroup feature": nice values count among the threads of one group only, and the idle class too.
+    if facts.sysctls.get("kernel.sched_autogroup_enabled") == "1":
+        setting = "kernel.sched_autogroup_enabled=0"
+        yield Finding(
+            check="autogroup",
+            spoils=False,
+            what="each session has a share of the cores of its own (kernel.sched_autogroup_enabled is 1)",
+            why="work of other sessions takes cores from stages however low its priority, in the idle class too",
+            fix=f"end other work; or sudo sysctl -w {setting}; to keep it: echo {setting} | sudo tee -a {_SYSCTL_FILE}",
+        )
+
+
 def _steal(facts: HostFacts, _: Purpose) -> Iterator[Finding]:
     if facts.steal_share is not None and facts.steal_share >= _STEAL_SHARE:
         yield Finding(
@@ -295,5 +308,5 @@ def _packages(facts: HostFacts, _: Purpose) -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Check, ...] = (
-    _governor, _throttling, _load, _steal, _memory, _clock, _tcp, _shaping, _packages,
+    _governor, _throttling, _load, _autogroup, _steal, _memory, _clock, _tcp, _shaping, _packages,
 )  # fmt: skip

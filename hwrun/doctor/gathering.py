@@ -31,6 +31,7 @@ from hwrun.shaping.keeper import keeper_of
 _SYSTEM = Path("/")
 _PACKAGES = ("torch", "torchvision", "numpy", "msgspec", "safetensors", "psutil", "pyroute2")
 _SYSCTLS = (
+    "kernel.sched_autogroup_enabled",
     "net.ipv4.tcp_congestion_control",
     "net.ipv4.tcp_available_congestion_control",
     "net.ipv4.tcp_no_metrics_save",

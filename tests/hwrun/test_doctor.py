@@ -85,7 +85,7 @@ LAPTOP = HostFacts(
     namespaces_remedy="sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
     modules={"sch_netem": False, "sch_htb": True, "cls_u32": True},
     interfaces=(Interface(name="eth0", segments=True, root="qdisc cake 8001:", shaped_by=None),),
-    sysctls=SOUND_TCP | {"net.ipv4.tcp_congestion_control": "bbr"},
+    sysctls=SOUND_TCP | {"net.ipv4.tcp_congestion_control": "bbr", "kernel.sched_autogroup_enabled": "1"},
     packages=PACKAGES | {"pyroute2": None},
 )
 CONTAINER = HostFacts(
@@ -162,6 +162,8 @@ def test_a_laptop() -> None:
     assert ("see realtime" in said["timers"].fix) == ("realtime" in said)
     assert said["packages"].what == "missing: pyroute2"
     assert "12 times" in said["throttling"].what
+    assert "sysctl -w kernel.sched_autogroup_enabled=0" in said["autogroup"].fix
+    assert "autogroup" not in found(SOUND_PI)
 
 
 def test_a_container_that_shares_its_cores() -> None:
