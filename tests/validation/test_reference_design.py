@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hwrun.records import read_run
 from paretosim.errors import BadInputError
 from paretosim.mode import Mode
+from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
 from tests.validation.conftest import SLOW_LINK, SyntheticRun
 from validation.assessment import assess
@@ -110,3 +112,22 @@ def test_what_is_no_xz_is_named(synthetic: Callable[..., SyntheticRun], tmp_path
 
     with pytest.raises(RecordError, match=r"cells.jsonl.xz: .*expected lines compressed with xz"):
         read_run(folder)
+
+
+REFERENCE = Path(__file__).parents[2] / "validation" / "reference"
+
+
+def test_the_kept_data_set_holds_every_cell_that_is_drawn_measured_and_marked_as_emulated(
+    drawn: Callable[[int], tuple[Sweep, ...]],
+) -> None:
+    sweeps = drawn(0)
+    assert {path.name for path in REFERENCE.iterdir() if path.is_dir()} == {sweep.name for sweep in sweeps}
+    for sweep in sweeps:
+        run = read_run(REFERENCE / sweep.name)
+        cells = run.latest_cells()
+        assert len(cells) == sweep.cells == run.manifest.cells_planned
+        plans = {msgspec.structs.replace(Plan.parse(cell.plan), window=None) for cell in cells}
+        assert plans == set(sweep.plans)
+        assert all(cell.status == "done" and cell.emulated for cell in cells)
+        assert all(cell.output_check is not None and cell.output_check.bitwise_equal for cell in cells)
+        assert run.dropped_lines == 0
