@@ -14,8 +14,7 @@ from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError, RecordError
 from hwrun.machine.steady import restart_if_unsteady
 from hwrun.models.catalogue import MODEL_NAMES
-from hwrun.records import BackendName, ComputeDevice
-from hwrun.sweeps.cells import Sink, Source, TcpState
+from hwrun.records import BackendName, ComputeDevice, Sink, Source, TcpState
 from hwrun.sweeps.duration import estimate, parse_long_duration_s
 from hwrun.sweeps.plan import SweepPlan
 from paretosim.command_line import DONE

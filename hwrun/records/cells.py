@@ -27,6 +27,10 @@ WorkerKind = Literal["overlapped", "serial"]
 BackendName = Literal["tcp", "rpc", "memory"]
 # What a stage computes on: the processor, or an accelerator by torch's name for it.
 ComputeDevice = Literal["cpu", "cuda", "mps"]
+# Where inputs are; where results are wanted; whether connections have carried batches before.
+Source = Literal["stage1", "sink"]
+Sink = Literal["last", "first"]
+TcpState = Literal["warm", "cold"]
 
 
 class Phases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,7 +114,31 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.unsplit_correct / self.unsplit_images
 
 
-class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Combination(msgspec.Struct, frozen=True, kw_only=True):
+    """What, beside its plan and the links asked of it, tells a cell from all others, planned or measured."""
+
+    mode: Mode
+    link_name: str
+    hosts: tuple[str, ...] = ()
+    source: Source = "stage1"
+    sink: Sink = "last"
+    tcp_state: TcpState = "warm"
+    workers: WorkerKind = "overlapped"
+    repeat: int
+
+    def _id(self, plan: Plan, links: tuple[Link | None, ...]) -> str:
+        """Equal for equal conditions, in any run, so that a resumed sweep measures none twice.
+
+        The backend and the wire's dtype are the plan's. `links` are those of `Cell.links_asked`.
+        """
+        conditions = (
+            str(plan), self.mode, self.link_name, links, self.hosts, self.source, self.sink, self.tcp_state,
+            self.workers, self.repeat,
+        )  # fmt: skip
+        return hashlib.sha256(msgspec.json.encode(conditions, order="sorted")).hexdigest()[:16]
+
+
+class Cell(Combination, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One measured (or skipped, or failed) combination of plan, mode, links, workers and repeat.
 
     A hop lies between two stages. `link_asked` is that of the first hop, the only one of two stages;
@@ -130,16 +158,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     schema_version: int = SCHEMA_VERSION
     plan: str
-    mode: Mode
-    link_name: str
     link_asked: Link | None
     later_links_asked: tuple[Link | None, ...] = ()
-    hosts: tuple[str, ...] = ()
-    source: Literal["stage1", "sink"] = "stage1"
-    sink: Literal["last", "first"] = "last"
-    tcp_state: Literal["warm", "cold"] = "warm"
-    workers: WorkerKind = "overlapped"
-    repeat: int
     emulated: bool
     speed: float
     stage_targets_s: tuple[float, ...] | None = None
@@ -164,18 +184,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def cell_id(self) -> str:
         """The same for the same combination, in any run."""
-        return cell_id(
-            Plan.parse(self.plan),
-            self.mode,
-            link_name=self.link_name,
-            links=self.links_asked,
-            hosts=self.hosts,
-            source=self.source,
-            sink=self.sink,
-            tcp_state=self.tcp_state,
-            workers=self.workers,
-            repeat=self.repeat,
-        )
+        return self._id(Plan.parse(self.plan), self.links_asked)
 
     @property
     def links_measured(self) -> tuple[LinkMeasured | None, ...]:
@@ -225,24 +234,3 @@ def completion_period_s(batches: Sequence[BatchRecord]) -> float:
     if len(completions) < 2:
         raise RecordError(f"period: got {len(completions)} completions, expected 2 or more")
     return (completions[-1] - completions[0]) / (len(completions) - 1)
-
-
-def cell_id(
-    plan: Plan,
-    mode: Mode,
-    *,
-    link_name: str,
-    links: Sequence[Link | None],
-    hosts: Sequence[str],
-    source: str,
-    sink: str,
-    tcp_state: str,
-    workers: str,
-    repeat: int,
-) -> str:
-    """Identity of a combination: equal for equal conditions, so that a resumed sweep measures none twice.
-
-    The backend and the wire's dtype are the plan's. `links` are those of `Cell.links_asked`.
-    """
-    conditions = (str(plan), mode, link_name, tuple(links), tuple(hosts), source, sink, tcp_state, workers, repeat)
-    return hashlib.sha256(msgspec.json.encode(conditions, order="sorted")).hexdigest()[:16]

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-import msgspec
 import psutil
 
 from hwrun.errors import BadUsageError, HwrunError, ProtocolError
@@ -19,19 +18,7 @@ from hwrun.orchestrator import Deployment, Pipeline
 from hwrun.probing.link_check import LinkMissedError
 from hwrun.probing.link_check import remedy as link_remedy
 from hwrun.probing.link_probes import LinkProbes
-from hwrun.records import (
-    Accuracy,
-    BatchRecord,
-    Cell,
-    LinkMeasured,
-    LinkProbe,
-    OutputCheck,
-    Phases,
-    Scalar,
-    SocketBuffers,
-    SubRun,
-    WorkerWatch,
-)
+from hwrun.records import BatchRecord, Cell, LinkProbe, Phases, Scalar, SubRun
 from hwrun.reference import References, compare, require_equal
 from hwrun.sweeps.cell_duration import smaller_than_a_round_trip
 from hwrun.sweeps.cells import Crossing, PlannedCell
@@ -42,23 +29,6 @@ from hwrun.testbed import DataPath, Testbed, Workers
 # A cell may take this many times its bound, and a little for deploying it, before it is given up.
 _PATIENCE = 3.0
 _DEPLOY_ALLOWANCE_S = 60.0
-
-
-class _Found(msgspec.Struct, kw_only=True):
-    """What a cell has found so far, under the names of its record's fields: a failed one keeps what it has."""
-
-    link_measured: LinkMeasured | None = None
-    later_links_measured: tuple[LinkMeasured | None, ...] = ()
-    control_delay_s: float | None = None
-    output_check: OutputCheck | None = None
-    accuracy: Accuracy | None = None
-    subruns: tuple[SubRun, ...] = ()
-    tcp_info: tuple[dict[str, Scalar], ...] = ()
-    buffers: tuple[SocketBuffers, ...] = ()
-    load: tuple[dict[str, Scalar], ...] = ()
-    watched: tuple[WorkerWatch, ...] = ()
-    relay: dict[str, Scalar] = {}
-    computed_on: tuple[str | None, ...] = ()
 
 
 class Bench:
@@ -89,7 +59,7 @@ class Bench:
     def measure(self, cell: PlannedCell) -> Cell:
         """The cell, done or failed with the reason; workers that died are started again for the next one."""
         started_utc = datetime.now(UTC).isoformat(timespec="seconds")
-        found = _Found()
+        found: dict[str, Any] = {}
         reason = remedy = None
         try:
             self._workers.revive()
@@ -112,7 +82,7 @@ class Bench:
             remedy=remedy,
             started_utc=started_utc,
             queue_depth=self._settings.queue_depth if cell.workers == "overlapped" else None,
-            **msgspec.structs.asdict(found),
+            **found,
         )
 
     def probe_after(self, hop: Crossing, *, is_last: bool) -> str | None:
@@ -129,7 +99,8 @@ class Bench:
         self._workers.revive()
         return self._probes.after(hop, is_last=is_last)
 
-    def _measure(self, cell: PlannedCell, found: _Found) -> None:
+    def _measure(self, cell: PlannedCell, found: dict[str, Any]) -> None:
+        """Add what is found, as it is, by the names of Cell's fields: a cell that fails keeps what it has."""
         model = self._plan.models[cell.plan.model]
         source = recorded_reference(model)
         reference = self._references.of(source, cell.plan.batch)
@@ -147,10 +118,10 @@ class Bench:
         self._testbed.shape(cell.pair_links(), any_port=cell.backend == "rpc")
         misses = [f"{hop.start} to {hop.end}: {why}" for hop in cell.hops if (why := self._probes.missed_before(hop))]
         links = tuple(self._probes.before(hop) for hop in cell.hops)
-        found.link_measured, found.later_links_measured = (links[0] if links else None), links[1:]
+        found |= {"link_measured": links[0] if links else None, "later_links_measured": links[1:]}
         if misses:
             raise LinkMissedError(f"not the link that was asked for: {'; '.join(misses)}")
-        found.control_delay_s = self._probes.control_delay_s(cell.hosts[0])
+        found["control_delay_s"] = self._probes.control_delay_s(cell.hosts[0])
         targets_s = self._plan.targets_s(cell)
         deployment = Deployment(
             model=reference.source,
@@ -172,11 +143,11 @@ class Bench:
         ends = self._workers.ends(path)
         deadline_s = time.monotonic() + _DEPLOY_ALLOWANCE_S + _PATIENCE * self._settings.max_cell_time_s
         with Pipeline(clients, ends, deployment, deadline_s) as pipeline:
-            found.computed_on = pipeline.computes_on[path.own]
+            found["computed_on"] = pipeline.computes_on[path.own]
             outputs = pipeline.prime()
-            found.output_check = compare(outputs, reference.outputs)
-            require_equal(found.output_check)
-            found.accuracy = reference.accuracy(outputs)
+            found["output_check"] = output_check = compare(outputs, reference.outputs)
+            require_equal(output_check)
+            found["accuracy"] = reference.accuracy(outputs)
             pipeline.collect()
             self._testbed.counters(reset=True)
             watching = Watching([self._workers.client(host) for host in dict.fromkeys(cell.stage_hosts)])
@@ -184,13 +155,13 @@ class Bench:
                 slowed = self._plan.slowed_from_behind(cell)
                 opening = smaller_than_a_round_trip(cell, model)
                 runs = feed(pipeline, cell.mode, self._settings.batches, slowed_from_behind=slowed, opening=opening)
-            found.load, found.watched = tuple(load.samples), watching.end()
-            found.relay = dict(self._testbed.counters())
+            found |= {"load": tuple(load.samples), "watched": watching.end()}
+            found["relay"] = dict(self._testbed.counters())
             collected = pipeline.collect()
-        found.tcp_info = collected.tcp_info[path.own]
-        found.buffers = collected.buffers[path.own.start : path.own.stop - 1]
+        found["tcp_info"] = collected.tcp_info[path.own]
+        found["buffers"] = collected.buffers[path.own.start : path.own.stop - 1]
         phases = {sequence: of_stages[path.own] for sequence, of_stages in collected.phases.items()}
-        found.subruns = tuple(_subrun(run, phases) for run in runs)
+        found["subruns"] = tuple(_subrun(run, phases) for run in runs)
 
 
 def _subrun(run: FedRun, phases: dict[int, tuple[Phases, ...]]) -> SubRun:

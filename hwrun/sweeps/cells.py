@@ -8,12 +8,11 @@ import random
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
 from hwrun.errors import BadUsageError
-from hwrun.records import BackendName, WorkerKind, cell_id
+from hwrun.records import BackendName, Combination, Sink, Source, TcpState, WorkerKind
 from paretosim.errors import UnknownNameError
 from paretosim.link import HEADER_BYTES_SHAPED, Link, parse_link
 from paretosim.mode import Mode
@@ -21,9 +20,6 @@ from paretosim.plan import Plan, Stage
 from paretosim.profiles import ProfileStore, nearest
 
 UNSHAPED = "unshaped"
-Source = Literal["stage1", "sink"]
-Sink = Literal["last", "first"]
-TcpState = Literal["warm", "cold"]
 # What a rate and a delay are set over: the testbed's own path, whose delay is nothing beside any that is asked for.
 _BARE = Link(
     schema_version=1, name="veth", rate_bps=1e10, one_way_delay_s=0.0, return_rate_bps=1e10, return_delay_s=0.0
@@ -39,35 +35,16 @@ class Crossing:
     link: Link | None
 
 
-class PlannedCell(msgspec.Struct, frozen=True, kw_only=True):
+class PlannedCell(Combination, frozen=True, kw_only=True):
     """A combination to measure. `hosts` is where each stage of the plan runs; `links` as `Cell.links_asked`."""
 
     plan: Plan
-    mode: Mode
-    link_name: str
     links: tuple[Link | None, ...]
-    hosts: tuple[str, ...]
-    source: Source
-    sink: Sink
-    workers: WorkerKind = "overlapped"
-    tcp_state: TcpState = "warm"
-    repeat: int
 
     @property
     def cell_id(self) -> str:
         """The same as that of the record it becomes."""
-        return cell_id(
-            self.plan,
-            self.mode,
-            link_name=self.link_name,
-            links=self.links or (None,),
-            hosts=self.hosts,
-            source=self.source,
-            sink=self.sink,
-            tcp_state=self.tcp_state,
-            workers=self.workers,
-            repeat=self.repeat,
-        )
+        return self._id(self.plan, self.links or (None,))
 
     @property
     def stages(self) -> tuple[Stage, ...]:
