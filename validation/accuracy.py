@@ -6,27 +6,21 @@ both sides. What has to be reached (`validation/bars.py`) stands beside what was
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from hwrun.records import Cell, Run
-from paretosim.calibration import Backend
+from paretosim.calibration import BACKENDS, Backend
 from paretosim.errors import BadInputError
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
-from validation.assessment import assess
-from validation.bars import FIGURES, Bar, Judged, judge
+from validation.bars import FIGURES, Bar, Judged, Report, judge
 from validation.fitting.fit import Fitted
-from validation.fronts import DEFAULT_TOLERANCE
-from validation.join import Joined, JoinedCondition, join
-from validation.report.as_json import as_json
-from validation.resampling import Resampling
+from validation.groups import names_of, report_on
+from validation.join import join
 
 _ALL = "all"
 # Columns by heading: a figure's name (validation/bars.py), and whether it is a fraction to be shown in percent.
@@ -96,7 +90,7 @@ def accuracy(
     Parameters
     ----------
     fit : makes a calibration of runs.
-    bars : what the figures of all that is judged have to reach.
+    bars : what the figures of what is judged have to reach; those of other backends are left alone.
 
     Raises
     ------
@@ -126,14 +120,17 @@ def accuracy(
         )
     fitted = fit(seen)
     joined = join(unseen, store, {backend: fitted.calibration})
-    names = [[_ALL, *_groups(condition)] for condition in joined.conditions]
-    groups = dict.fromkeys(
-        name for place in range(len(names[0]) if names else 0) for name in dict.fromkeys(own[place] for own in names)
-    )
-    reports = {
-        group: _report(joined, [c for c, own in zip(joined.conditions, names, strict=True) if group in own])
-        for group in groups
-    }
+    # Over one backend its own name would be all cells again.
+    names = [[name for name in names_of(found.condition) if name != backend] for found in joined.conditions]
+    groups = [(), *dict.fromkeys((name,) for place in zip(*names, strict=True) for name in place)]
+    reports: dict[tuple[str, ...], Report] = {}
+
+    def report(group: tuple[str, ...]) -> Report:
+        own = tuple(name for name in group if name != backend)
+        if own not in reports:
+            reports[own] = report_on(joined, own)
+        return reports[own]
+
     return Accuracy(
         backend=backend,
         emulated=any(condition.condition.emulated for condition in joined.conditions),
@@ -142,23 +139,12 @@ def accuracy(
         agreeing=fitted.agreeing,
         starts=fitted.starts,
         rows=tuple(
-            Row(group, tuple(FIGURES[figure](report) for _, figure, _ in COLUMNS)) for group, report in reports.items()
+            Row(" ".join(group) or _ALL, tuple(FIGURES[figure](report(group)) for _, figure, _ in COLUMNS))
+            for group in groups
         ),
-        judged=judge(bars, reports[_ALL]) if reports else (),
+        judged=judge([bar for bar in bars if not set(bar.group) & set(BACKENDS) - {backend}], report),
         not_compared=len(joined.unjoined),
     )
-
-
-def _groups(condition: JoinedCondition) -> tuple[str, str, str, str]:
-    """The rows that a condition counts in, beside the one of all."""
-    own = condition.condition
-    return own.link_name, own.model, " → ".join(own.devices), f"mode {own.mode.name}"
-
-
-def _report(joined: Joined, conditions: Sequence[JoinedCondition]) -> dict[str, Any]:
-    own = dataclasses.replace(joined, conditions=tuple(conditions))
-    found: dict[str, Any] = json.loads(as_json(assess(own, DEFAULT_TOLERANCE, Resampling(2))))
-    return found
 
 
 def as_markdown(found: Sequence[Accuracy]) -> str:
@@ -179,7 +165,8 @@ def _section(found: Accuracy) -> str:
     if found.judged:
         met = sum(judged.passed for judged in found.judged)
         bars = [["bar", "asked", "found", ""], ["---", "---:", "---:", "---"], *map(_bar, found.judged)]
-        text += f"\n{met} of {len(found.judged)} bars met over all of these cells:\n\n{_table(bars)}\n"
+        over = "over all of these cells or those that are named"
+        text += f"\n{met} of {len(found.judged)} bars met, {over}:\n\n{_table(bars)}\n"
     return text
 
 
@@ -193,7 +180,7 @@ def _bar(judged: Judged) -> list[str]:
     sign = "≤" if bar.side == "at_most" else "≥"
     limit = f"{100 * bar.limit:g} %" if share else f"{bar.limit:g}"
     return [
-        bar.figure.replace("_", " ").replace("mape", "MAPE").replace("p90", "P90"),
+        " ".join((*bar.group, bar.figure.replace("_", " ").replace("mape", "MAPE").replace("p90", "P90"))),
         f"{sign} {limit}",
         _shown(judged.figure, share),
         "met" if judged.passed else "**not met**",

@@ -121,6 +121,7 @@ def assess(
     resampling: Resampling = DEFAULT_RESAMPLING,
     *,
     held_out: str | None = None,
+    ablated: bool = True,
 ) -> Assessment:
     """Scores of everything and of each condition.
 
@@ -128,6 +129,7 @@ def assess(
     ----------
     tolerance : of the tolerant front scores.
     held_out : what was left out of the fits in turn, where `joined` holds predictions by several.
+    ablated : whether to predict all cells again without each term, which takes longer than all else.
     """
     cells = joined.comparisons
     draws = draw([[repeat.run_id for repeat in cell.repeats] for cell in cells], resampling)
@@ -155,7 +157,7 @@ def assess(
         joined=joined,
         bases=tuple(bases),
         conditions=tuple(conditions),
-        ablation=ablate([cell for cell in cells if basis_of(cell) == bases[0].basis]) if bases else (),
+        ablation=ablate([cell for cell in cells if basis_of(cell) == bases[0].basis]) if bases and ablated else (),
         draws=draws.level,
         resampling=resampling,
         tolerance=tolerance,

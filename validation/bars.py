@@ -1,14 +1,17 @@
 """Bars: what the figures of a report have to reach, as a file says, so that a change that spoils accuracy is caught.
 
 A figure is a number of the report's own JSON, under a name that says which; nothing is computed anew but ratios and
-counts. A bar that no figure answers is a failure too: a report without fronts has not shown that its fronts are right.
+counts. A bar is of all cells, or of a group of them by its names (`validation/groups.py`): what a slow link shows to a
+ten-thousandth would drown in what a fast one shows to a hundredth. A bar that no figure answers is a failure too: a
+report without fronts has not shown that its fronts are right.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +26,17 @@ Report = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure's name and what it may be at most, or has to be at least."""
+    """A figure's name and what it may be at most, or has to be at least, over the cells that are in all of `group`."""
 
     figure: str
     side: Side
     limit: float
+    group: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The figure, and of which cells where not of all."""
+        return " ".join((*self.group, self.figure))
 
 
 @dataclass(frozen=True)
@@ -45,13 +54,16 @@ class Judged:
         return self.figure <= self.bar.limit if self.bar.side == "at_most" else self.figure >= self.bar.limit
 
 
-def judge(bars: tuple[Bar, ...], report: Report) -> tuple[Judged, ...]:
-    """Every bar beside the report's figure."""
-    return tuple(Judged(bar, FIGURES[bar.figure](report)) for bar in bars)
+def judge(bars: Sequence[Bar], report_on: Callable[[tuple[str, ...]], Report]) -> tuple[Judged, ...]:
+    """Every bar beside the figure in the report on its group."""
+    reports = {group: report_on(group) for group in dict.fromkeys(bar.group for bar in bars)}
+    return tuple(Judged(bar, FIGURES[bar.figure](reports[bar.group])) for bar in bars)
 
 
 def read_bars(path: Path) -> tuple[Bar, ...]:
     """The bars in a TOML file of two tables, `at_most` and `at_least`, of figures' names and numbers.
+
+    They are of all cells; those of a group stand in a table of its name, or in one another where it has several.
 
     Raises
     ------
@@ -63,22 +75,30 @@ def read_bars(path: Path) -> tuple[Bar, ...]:
         raise BadInputError(f"--bars: {path} cannot be read: {error.strerror}; expected a TOML file of bars") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInputError(f"--bars: {path}: {error}; expected TOML") from error
-    bars = []
-    for side, table in found.items():
-        if side not in SIDES or not isinstance(table, dict):
-            raise BadInputError(f"--bars: {path}: got {side!r}, expected the tables {' and '.join(SIDES)}")
-        for figure, limit in table.items():
-            if figure not in FIGURES:
-                raise BadInputError(
-                    f"--bars: {path}: {side}.{figure}: no such figure, expected one of"
-                    f" {', '.join(FIGURES)}{nearest(figure, list(FIGURES))}"
-                )
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or not math.isfinite(limit):
-                raise BadInputError(f"--bars: {path}: {side}.{figure}: got {limit!r}, expected a number")
-            bars.append(Bar(figure, "at_most" if side == "at_most" else "at_least", float(limit)))
+    bars = tuple(_bars_in(found, (), f"--bars: {path}"))
     if not bars:
         raise BadInputError(f"--bars: {path}: holds no bar; a gate without one lets everything through")
-    return tuple(bars)
+    return bars
+
+
+def _bars_in(tables: Mapping[str, Any], group: tuple[str, ...], where: str) -> Iterator[Bar]:
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise BadInputError(
+                f"{where}: got {'.'.join((*group, name))} = {table!r} outside of the tables {' and '.join(SIDES)}"
+            )
+        if name not in SIDES:
+            yield from _bars_in(table, (*group, name), where)
+            continue
+        for figure, limit in table.items():
+            place = f"{where}: {'.'.join((*group, name, figure))}"
+            if figure not in FIGURES:
+                raise BadInputError(
+                    f"{place}: no such figure, expected one of {', '.join(FIGURES)}{nearest(figure, list(FIGURES))}"
+                )
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not math.isfinite(limit):
+                raise BadInputError(f"{place}: got {limit!r}, expected a number")
+            yield Bar(figure, "at_most" if name == "at_most" else "at_least", float(limit), group)
 
 
 def _headline(report: Report) -> Mapping[str, Any]:
@@ -97,6 +117,16 @@ def _score(quantity: str, score: str) -> Callable[[Report], float | None]:
     def of(report: Report) -> float | None:
         found = _headline(report).get(quantity)
         return None if found is None else float(found[score])
+
+    return of
+
+
+def _bias_size(quantity: str) -> Callable[[Report], float | None]:
+    """How far the median error is from none, whichever side: noise of many cells leaves it where it is, a term not."""
+
+    def of(report: Report) -> float | None:
+        bias = _score(quantity, "bias")(report)
+        return None if bias is None else abs(bias)
 
     return of
 
@@ -154,6 +184,32 @@ def _stages_of_latency(report: Report) -> float | None:
     return max(found, default=None)
 
 
+def _rest_errors(report: Report) -> list[float]:
+    """Of each lone batch, signed and relative to what was measured: of its latency beside computing and transfers.
+
+    That is dispatch, overheads, handing over and the result's way: a millisecond that any latency hides. Stages are
+    taken as measured: a predicted one has its overhead in it, which no timer of a record sees.
+    """
+
+    def predicted_s(cell: Mapping[str, Any]) -> float:
+        computing_s = sum(stage["measured"] for stage in cell["stages_s"])
+        return float(cell["latency_s"]["predicted"] - computing_s - sum(t["predicted"] for t in cell["transfers_s"]))
+
+    cells = [cell for condition in _conditions(report) for cell in condition["cells"]]
+    known = [cell for cell in cells if cell["rest_s"] is not None and cell["rest_s"] > 0]
+    return [predicted_s(cell) / cell["rest_s"] - 1 for cell in known]
+
+
+def _rest_mape(report: Report) -> float | None:
+    errors = _rest_errors(report)
+    return statistics.fmean(map(abs, errors)) if errors else None
+
+
+def _rest_bias(report: Report) -> float | None:
+    errors = _rest_errors(report)
+    return abs(statistics.median(errors)) if errors else None
+
+
 def _fronts(report: Report) -> list[Mapping[str, Any]]:
     return [condition["front"] for condition in _conditions(report) if condition["front"] is not None]
 
@@ -193,10 +249,13 @@ FIGURES: dict[str, Callable[[Report], float | None]] = {
         for quantity in _QUANTITIES
         for name, score in (("mape", "mape"), ("p90", "p90"), ("within_10_percent", "within"))
     },
+    **{f"{quantity}_bias_size": _bias_size(quantity) for quantity in _QUANTITIES},
     **{f"{quantity}_noise_floor": _noise_floor(quantity) for quantity in _QUANTITIES},
     **{f"{quantity}_mape_beyond_noise": _beyond_noise(quantity) for quantity in _QUANTITIES},
     **{f"{quantity}_worst_condition": _worst(quantity) for quantity in ("latency", "throughput")},
     **{f"{quantity}_of_additive": _of_additive(quantity) for quantity in ("latency", "throughput")},
+    "rest_mape": _rest_mape,
+    "rest_bias_size": _rest_bias,
     "stages_of_latency": _stages_of_latency,
     "inversions": _inversions,
     "decision_hypervolume": _least_hypervolume,

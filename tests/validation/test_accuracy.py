@@ -53,16 +53,37 @@ def test_the_table_goes_between_its_marks(
     assert "to write between" in capsys.readouterr().err
 
 
-def test_bars_stand_beside_what_was_found(
+def test_bars_stand_beside_what_was_found_and_a_missed_one_fails(
     run: SyntheticRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bars = tmp_path / "bars.toml"
-    bars.write_text("[at_most]\nlatency_mape = 0.5\ninversions = 0\n[at_least]\ncells = 1000\n")
+    met = "[at_most]\nlatency_mape = 0.5\ninversions = 0\n"
+    bars.write_text(met)
     assert _accuracy(run, "--link", SLOW_LINK.name, "--bars", str(bars)) == 0
-    shown = capsys.readouterr().out
-    assert "2 of 3 bars met" in shown
-    assert "| latency MAPE | ≤ 50 % |" in shown
-    assert "| cells | ≥ 1000 | 6 | **not met** |" in shown
+    assert "2 of 2 bars met" in capsys.readouterr().out
+    bars.write_text(f"{met}[at_least]\ncells = 1000\n")
+    assert _accuracy(run, "--link", SLOW_LINK.name, "--bars", str(bars)) == 1
+    shown = capsys.readouterr()
+    assert "2 of 3 bars met" in shown.out
+    assert "| latency MAPE | ≤ 50 % |" in shown.out
+    assert "| cells | ≥ 1000 | 6 | **not met** |" in shown.out
+    assert shown.err == "accuracy: 1 of 3 bars missed: tcp: cells\n"
+
+
+def test_bars_of_a_group_are_of_its_own_cells_and_those_of_another_backend_are_left_alone(
+    run: SyntheticRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars = tmp_path / "bars.toml"
+    bars.write_text(
+        f'[tcp.at_least]\ncells = 6\n[tcp."mode burst"."{FAST.name}".at_least]\ncells = 4\n[rpc.at_least]\ncells = 9\n'
+        "[tpc.at_most]\nlatency_mape = 1\n"
+    )
+    assert _accuracy(run, "--link", SLOW_LINK.name, "--bars", str(bars)) == 1
+    shown = capsys.readouterr()
+    assert "| tcp cells | ≥ 6 | 6 | met |" in shown.out
+    assert f"| tcp mode burst {FAST.name} cells | ≥ 4 | 3 | **not met** |" in shown.out
+    assert "rpc" not in shown.out
+    assert shown.err.endswith(f"tcp: tcp mode burst {FAST.name} cells; tcp: tpc latency_mape\n")
 
 
 def test_each_backend_has_a_fit_of_its_own(

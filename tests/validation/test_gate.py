@@ -255,16 +255,36 @@ def test_a_bar_that_no_figure_answers_is_missed(
     assert "MISSED  transfer_shaped_mape: none in the report, at most 0.5" in capsys.readouterr().out
 
 
+def test_bars_of_a_group_are_held_against_its_own_cells(
+    exact: Callable[..., tuple[str, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars = tmp_path / "bars.toml"
+    bars.write_text(
+        '[at_least]\ncells = 10\n[tcp."mode burst".at_least]\ncells = 10\n[rpc.at_most]\nlatency_mape = 0.1\n'
+    )
+    folder, _, _, *profiles = exact(splits=(2, 3, 4))
+    assert main(["gate", folder, "--bars", str(bars), *profiles]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "passed  cells: 12, at least 10",
+        "MISSED  tcp mode burst cells: 3, at least 10",
+        "MISSED  rpc latency_mape: none in the report, at most 0.1",
+    ]
+    assert main(["report", folder, *profiles, "-o", str(tmp_path / "report"), "--resamples", "2"]) == 0
+    assert main(["gate", str(tmp_path / "report"), "--bars", str(bars)]) == 2
+    assert "got bars of tcp mode burst alone, expected those of all cells with a report" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[at_most]\nlatency_map = 0.1\n", "at_most.latency_map: no such figure, expected one of"),
         ('[at_most]\nlatency_mape = "low"\n', "at_most.latency_mape: got 'low', expected a number"),
-        ("[most]\nlatency_mape = 0.1\n", "got 'most', expected the tables at_most and at_least"),
+        ("[most]\nlatency_mape = 0.1\n", "got most.latency_mape = 0.1 outside of the tables at_most and at_least"),
+        ("[tcp.at_most]\nlatency_map = 0.1\n", "tcp.at_most.latency_map: no such figure, expected one of"),
         ("", "holds no bar; a gate without one lets everything through"),
         ("[at_most", "expected TOML"),
     ],
-    ids=("name", "number", "table", "none", "syntax"),
+    ids=("name", "number", "table", "group", "none", "syntax"),
 )
 def test_bars_that_are_none_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bars.toml"
@@ -302,3 +322,21 @@ def test_an_error_within_the_noise_floor_is_none() -> None:
     beyond = FIGURES["latency_mape_beyond_noise"]
     assert [beyond(report(0.08, floor)) for floor in (0.1, 0.06, None)] == [0.0, 0.08, 0.08]
     assert beyond({"bases": []}) is None
+
+
+def test_what_a_lone_batch_takes_beside_computing_and_transfers_has_figures() -> None:
+    def cell(rest_s: float | None, predicted_s: float) -> dict[str, Any]:
+        return {
+            "rest_s": rest_s,
+            "latency_s": {"predicted": predicted_s},
+            "stages_s": [{"measured": 0.5, "predicted": 0.7}],
+            "transfers_s": [{"measured": 0.2, "predicted": 0.3}],
+        }
+
+    def figures(*cells: dict[str, Any]) -> list[float | None]:
+        report = {"bases": [{"basis": "fitted"}], "conditions": [{"basis": "fitted", "cells": cells}]}
+        return [FIGURES[name](report) for name in ("rest_mape", "rest_bias_size")]
+
+    # 0.2, 0.05 and 0.1 s where 0.1, 0.1 and 0.125 s were measured: errors of 1, −0.5 and −0.2.
+    assert figures(cell(0.1, 1.0), cell(0.1, 0.85), cell(0.125, 0.9)) == pytest.approx([1.7 / 3, 0.2])
+    assert figures(cell(None, 1.0)) == [None, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from typing import Any
 
 from hwrun.records import Run, read_run
 from paretosim.calibration import BACKENDS, Backend
-from paretosim.command_line import DONE
+from paretosim.command_line import DONE, FAILED
 from paretosim.errors import BadInputError
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
@@ -32,7 +33,9 @@ def configure(parser: ArgumentParser) -> None:
         choices=BACKENDS,
         help="of this one alone; repeatable (default all that runs hold)",
     )
-    parser.add_argument("--bars", type=Path, metavar="FILE", help="TOML of bars to be held against, as gate takes it")
+    parser.add_argument(
+        "--bars", type=Path, metavar="FILE", help="TOML of bars as gate takes it; exits 1 where one is missed"
+    )
     parser.add_argument("--profiles", action="append", default=[], type=Path, metavar="DIR", help="searched first")
     parser.add_argument("--seed", type=int, default=0, help="of the fit's starts (default 0)")
     output = parser.add_mutually_exclusive_group()
@@ -43,7 +46,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Fit, judge and print."""
+    """Fit, judge and print; 1 where a figure misses its bar."""
     store = ProfileStore(arguments.profiles)
     bars = () if arguments.bars is None else read_bars(arguments.bars)
     runs = [read_run(folder) for folder in arguments.runs]
@@ -58,10 +61,15 @@ def run(arguments: Namespace) -> int:
     ]  # fmt: skip
     if arguments.json:
         print(json.dumps({"schema_version": 1, "backends": [_as_object(one) for one in found]}, indent=1))
-        return DONE
-    print(as_markdown(found), end="")
+    else:
+        print(as_markdown(found), end="")
     if arguments.into is not None:
         write_into(arguments.into, found)
+    missed = [f"{one.backend}: {judged.bar.title}" for one in found for judged in one.judged if not judged.passed]
+    if missed:
+        judged_in_all = sum(len(one.judged) for one in found)
+        print(f"accuracy: {len(missed)} of {judged_in_all} bars missed: {'; '.join(missed)}", file=sys.stderr)
+        return FAILED
     return DONE
 
 

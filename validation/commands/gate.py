@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,13 @@ from hwrun.records import MANIFEST_NAME, read_run
 from paretosim.command_line import DONE, FAILED
 from paretosim.errors import BadInputError
 from paretosim.profiles import ProfileStore
-from validation.assessment import assess
-from validation.bars import Judged, judge, read_bars
+from validation.bars import Judged, Report, judge, read_bars
 from validation.commands.report import calibrations_of
-from validation.fronts import DEFAULT_TOLERANCE
+from validation.groups import report_on
 from validation.join import join
-from validation.report.as_json import SCHEMA_VERSION, as_json
-from validation.resampling import Resampling
+from validation.report.as_json import SCHEMA_VERSION
 
 REPORT_NAME = "report.json"
-# Bars are held against the figures themselves: intervals are for people.
-_FEW_RESAMPLES = 2
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -43,9 +39,9 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Judge and print; 1 where a figure misses its bar."""
     bars = read_bars(arguments.bars)
-    report = report_of(arguments.measured, arguments.profiles, arguments.calibration)
+    made = reports_of(arguments.measured, arguments.profiles, arguments.calibration)
     try:
-        judged = judge(bars, report)
+        judged = judge(bars, made)
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInputError(
             f"{arguments.measured[0]}: no whole report: {type(error).__name__} {error}; expected the report.json that"
@@ -63,8 +59,10 @@ def run(arguments: Namespace) -> int:
     return DONE
 
 
-def report_of(measured: Sequence[Path], profiles: Sequence[Path], calibrations: list[str]) -> dict[str, Any]:
-    """The report's own JSON: as written, or made now from runs.
+def reports_of(
+    measured: Sequence[Path], profiles: Sequence[Path], calibrations: list[str]
+) -> Callable[[tuple[str, ...]], Report]:
+    """The report's own JSON on each group: of all cells as it was written, or made now from runs.
 
     Raises
     ------
@@ -73,8 +71,7 @@ def report_of(measured: Sequence[Path], profiles: Sequence[Path], calibrations: 
     if all((path / MANIFEST_NAME).exists() for path in measured):
         store = ProfileStore(profiles)
         joined = join([read_run(path) for path in measured], store, calibrations_of(calibrations, store))
-        made: dict[str, Any] = json.loads(as_json(assess(joined, DEFAULT_TOLERANCE, Resampling(_FEW_RESAMPLES))))
-        return made
+        return lambda group: report_on(joined, group)
     if len(measured) > 1:
         raise BadInputError(
             f"gate: got {', '.join(map(str, measured))}, expected folders that hwrun sweep wrote, or one report.json"
@@ -93,8 +90,17 @@ def report_of(measured: Sequence[Path], profiles: Sequence[Path], calibrations: 
     version = found.get("schema_version") if isinstance(found, dict) else None
     if version != SCHEMA_VERSION or "bases" not in found:
         raise BadInputError(f"{path}: schema_version: got {version}, expected {SCHEMA_VERSION}; write the report again")
-    report: dict[str, Any] = found
-    return report
+
+    def whole(group: tuple[str, ...]) -> Report:
+        if group:
+            raise BadInputError(
+                f"--bars: got bars of {' '.join(group)} alone, expected those of all cells with a report, which has no"
+                " other scores; give the runs"
+            )
+        return report
+
+    report: Report = found
+    return whole
 
 
 def line_of(judged: Judged) -> str:
@@ -102,7 +108,7 @@ def line_of(judged: Judged) -> str:
     bar = judged.bar
     figure = "none in the report" if judged.figure is None else f"{judged.figure:.6g}"
     word = "passed" if judged.passed else "MISSED"
-    return f"{word}  {bar.figure}: {figure}, {bar.side.replace('_', ' ')} {bar.limit:g}"
+    return f"{word}  {bar.title}: {figure}, {bar.side.replace('_', ' ')} {bar.limit:g}"
 
 
 def _as_object(judged: Sequence[Judged]) -> dict[str, Any]:
@@ -111,6 +117,7 @@ def _as_object(judged: Sequence[Judged]) -> dict[str, Any]:
         "passed": all(one.passed for one in judged),
         "bars": [
             {
+                "group": one.bar.group,
                 "figure": one.bar.figure,
                 "side": one.bar.side,
                 "limit": one.bar.limit,
