@@ -102,7 +102,7 @@ def _write_with(path: Path, option: str, write: Callable[[Path], object]) -> Non
 
 def _parquet_writer(rows: Sequence[dict[str, Scalar]]) -> Callable[[Path], None]:
     import pyarrow  # type: ignore[import-untyped,import-not-found,unused-ignore]  # or not installed
-    from pyarrow import parquet  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    from pyarrow import parquet  # type: ignore[import-untyped,import-not-found,unused-ignore]  # likewise
 
     kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -142,13 +142,13 @@ def _plain_dtype(*arguments: Any) -> np.dtype[Any]:
 class _PlainUnpickler(pickle.Unpickler):
     """Refuses every name but those that an array of numbers is made with."""
 
-    _ADMITTED: ClassVar[dict[tuple[str, str], Callable[..., Any] | type]] = {
+    _ADMITTED: ClassVar[dict[tuple[str, str], object]] = {
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): _plain_dtype,
         ("_codecs", "encode"): _latin1,
         # Where NumPy keeps what makes an empty array has moved over time; its own __reduce__ names the present place.
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],  # type: ignore[dict-item]
-        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],  # type: ignore[dict-item]
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
     }
 
     def __init__(self, raw: bytes, path: Path) -> None:

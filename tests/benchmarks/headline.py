@@ -74,9 +74,10 @@ def headline() -> Headline:
     computing, timed = ([Variant(*means, timed=timed) for means in _MEANS] for timed in (False, True))
     with bench() as stages:
         rounds = stages.rounds(computing, _ROUNDS, _BATCHES)
-        targets_s = tuple(
-            over_rounds(rounds[computing[0]], lambda r, k=k: r.stages_alone_s[k])  # type: ignore[misc]
-            for k in (0, 1)
+        alone = rounds[computing[0]]
+        targets_s = (
+            over_rounds(alone, lambda r: r.stages_alone_s[0]),
+            over_rounds(alone, lambda r: r.stages_alone_s[1]),
         )
         rounds |= stages.rounds(timed, _ROUNDS, _BATCHES, targets_s)
         return Headline(stages.split, stages.activation_bytes, rounds, targets_s)

@@ -8,6 +8,7 @@ both sides of that, and stands apart.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -50,8 +51,8 @@ class TwoStages:
             _range(self.rounds, ratio) for ratio in (_period_ratio, lambda r: r.over(self.transfer_s))
         )
         alone, full = (
-            [over_rounds(self.rounds, lambda r, k=k, of=of: getattr(r, of)[k]) * 1e3 for k in (0, 1)]  # type: ignore[misc]
-            for of in ("stages_alone_s", "stages_full_s")
+            [statistics.median(of_stages[k] for of_stages in stages_s) * 1e3 for k in (0, 1)]
+            for stages_s in ([r.stages_alone_s for r in self.rounds], [r.stages_full_s for r in self.rounds])
         )
         beyond_s = over_rounds(self.rounds, lambda r: r.beyond_s)
         return "\n".join(

@@ -129,8 +129,8 @@ def setting(
 ) -> Setting:
     """That link from the near host, to the far one's data port; or with `peers`, to those."""
     peers = words.pop("peers", (Peer(FAR, (DATA_PORT,)),))
-    egress = egress_of(rate_bps, delay_s, jitter_s, loss, **words)  # type: ignore[arg-type]
-    return Setting(interface="eth0", paths=(Path(egress, peers),))  # type: ignore[arg-type]
+    egress = egress_of(rate_bps, delay_s, jitter_s, loss, **words)  # type: ignore[arg-type]  # its own options
+    return Setting(interface="eth0", paths=(Path(egress, peers),))  # type: ignore[arg-type]  # of `words`
 
 
 def over_netem(near: NetworkNamespace, far: NetworkNamespace) -> Iterator[tuple[str, object]]:

@@ -13,7 +13,7 @@ import pytest
 from hwrun.cli import main
 from hwrun.commands import doctor
 from hwrun.commands.doctor import described, diagnose
-from hwrun.doctor.checks import Finding, findings
+from hwrun.doctor.checks import Finding, Purpose, findings
 from hwrun.doctor.facts import Busy, HostFacts, Interface
 from hwrun.doctor.gathering import gather, modules
 from tests.hwrun.test_worker import RunningWorker
@@ -110,8 +110,8 @@ CONTAINER = HostFacts(
 )
 
 
-def found(facts: HostFacts, purpose: str = "testbed") -> dict[str, Finding]:
-    return {finding.check: finding for finding in findings(facts, purpose)}  # type: ignore[arg-type]
+def found(facts: HostFacts, purpose: Purpose = "testbed") -> dict[str, Finding]:
+    return {finding.check: finding for finding in findings(facts, purpose)}
 
 
 def spoiling(facts: HostFacts, purpose: str = "testbed") -> set[str]:
@@ -182,8 +182,8 @@ def test_an_interface_that_is_being_shaped_is_named_with_how_to_clear_it() -> No
 
 @pytest.mark.parametrize("facts", [FRESH_PI, LAPTOP, CONTAINER])
 @pytest.mark.parametrize("purpose", ["local", "testbed"])
-def test_every_finding_says_what_why_and_how_and_what_spoils_comes_first(facts: HostFacts, purpose: str) -> None:
-    listed = findings(facts, purpose)  # type: ignore[arg-type]
+def test_every_finding_says_what_why_and_how_and_what_spoils_comes_first(facts: HostFacts, purpose: Purpose) -> None:
+    listed = findings(facts, purpose)
     assert all(finding.what and finding.why and finding.fix for finding in listed)
     assert [finding.spoils for finding in listed] == sorted((finding.spoils for finding in listed), reverse=True)
 

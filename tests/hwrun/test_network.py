@@ -47,7 +47,7 @@ literals = st.one_of(st.integers(), st.booleans(), st.none(), st.text(), st.tupl
     st.dictionaries(st.sampled_from(["width", "classes", "kind"]), literals),
     st.none() | st.integers(1, 99),
 )
-def test_a_network_parses_as_what_it_prints(shape, arguments, most) -> None:  # type: ignore[no-untyped-def]
+def test_a_network_parses_as_what_it_prints(shape, arguments, most) -> None:  # type: ignore[no-untyped-def]  # hypothesis's own
     network = Network(reference="nets.unet:build", input_shape=shape, arguments=arguments, max_blocks=most)
     assert Network.parse(str(network)) == network
     assert " " not in str(network)

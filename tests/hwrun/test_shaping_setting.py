@@ -139,6 +139,6 @@ def test_a_setting_that_contradicts_itself_is_refused(words: dict[str, Any], sai
 
 def test_the_roots_handle_says_which_offloads_to_switch_on_again() -> None:
     for restores in ((), ("tso",), ("gso",), ("tso", "gso", "segs")):
-        assert restores_of(handle_major(restores)) == restores  # type: ignore[arg-type]
+        assert restores_of(handle_major(restores)) == restores  # type: ignore[arg-type]  # offloads' names
     assert restores_of(0x8001) is None
     assert restores_of(0x4858) is None

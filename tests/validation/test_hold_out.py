@@ -32,8 +32,9 @@ def _names(cells: tuple[Cell, ...], by: HoldOutBy) -> list[str]:
 
 
 def test_every_cell_is_held_out_once(cells: tuple[Cell, ...]) -> None:
+    by: HoldOutBy
     for by in ("bandwidth", "delay", "cells"):
-        found = folds(cells, by)  # type: ignore[arg-type]
+        found = folds(cells, by)
         held_out = [cell.cell_id for fold in found for cell in fold.held_out]
         assert sorted(held_out) == sorted(cell.cell_id for cell in cells)
         for fold in found:
@@ -62,4 +63,4 @@ def test_what_all_cells_share_cannot_be_left_out(cells: tuple[Cell, ...]) -> Non
     with pytest.raises(BadInputError, match=r"--hold-out model: got toy alone, expected cells of two or more"):
         folds(cells, "model")
     with pytest.raises(BadInputError, match=f"got 'batches', expected one of {', '.join(WAYS)}"):
-        folds(cells, "batches")  # type: ignore[arg-type]
+        folds(cells, "batches")  # type: ignore[arg-type]  # what is refused
