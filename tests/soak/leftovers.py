@@ -13,10 +13,16 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from hwrun.local.namespaces import NetworkNamespace
 from hwrun.shaping import kernel
 
 # Where a namespace shows a socket that nobody may have a descriptor of any more, such as one that is closing.
-_SOCKET_TABLES = ("tcp", "tcp6", "udp", "udp6", "unix")
+_PORT_TABLES = ("tcp", "tcp6", "udp", "udp6")
+_SOCKET_TABLES = (*_PORT_TABLES, "unix")
+# Where `ip netns` keeps its names (ip-netns(8)).
+_NAMED_NAMESPACES = Path("/run/netns")
+# A state of TCP's in those tables (include/net/tcp_states.h).
+_LISTENING = "0A"
 
 
 class Holdings:
@@ -64,6 +70,13 @@ class Holdings:
             found |= {name: str(path) for name in self._sockets if name[len("socket:[") : -1] in words}
         return found
 
+    def open_ports(self) -> list[str]:
+        """TCP ports that somebody listens at, and UDP ports, in the namespaces that were seen, as their tables say."""
+        found: list[str] = []
+        for descriptor in self._namespaces.values():
+            found += NetworkNamespace(descriptor).run(_open_ports)
+        return found
+
     def close(self) -> None:
         """Let the namespaces go."""
         for descriptor in self._namespaces.values():
@@ -74,6 +87,42 @@ class Holdings:
 def interfaces() -> dict[str, bool]:
     """Every interface of this namespace, and whether its qdiscs are as the kernel made them."""
     return {name: kernel.read(name).is_default for _, name in socket.if_nameindex()}
+
+
+def named_namespaces() -> frozenset[str]:
+    """What `ip netns` lists."""
+    return frozenset(path.name for path in _NAMED_NAMESPACES.glob("*"))
+
+
+def processes_with(variable: str, value: str) -> dict[int, str]:
+    """The command of every process that was started with this value of an environment variable."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it is gone, or another user's
+            if f"{variable}={value}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+def waited_for_a_core_s(process_id: int) -> float:
+    """How long a process's main thread has been able to run, and waited for a core; 0 where the kernel does not say."""
+    try:
+        _, waited_ns, _ = Path(f"/proc/{process_id}/schedstat").read_text().split()
+    except (OSError, ValueError):  # it is gone, or such a kernel
+        return 0.0
+    return int(waited_ns) / 1e9
+
+
+def _open_ports() -> list[str]:
+    """Those of the namespace that the calling thread is in."""
+    found = []
+    for table in _PORT_TABLES:
+        path = Path("/proc/thread-self/net", table)
+        for line in path.read_text().splitlines()[1:] if path.exists() else []:
+            _, address, _, state, *_ = line.split()
+            if table.startswith("udp") or state == _LISTENING:
+                found.append(f"{table} {int(address.rpartition(':')[2], 16)}")
+    return found
 
 
 def _links(process: Path) -> Iterator[tuple[str, Path]]:
