@@ -46,6 +46,10 @@ from hwrun.wire.tensors import incoming
 
 # Connections that have not proved the token yet; more are closed unread.
 _MAX_UNPROVED = 16
+# How long the next orchestrator waits for what the last one, which has left, still has here; shorter than any dialler's
+# patience. And how often it looks whether that one has left.
+_LEAVING_LIMIT_S = 3.0
+_LEAVING_LOOK_S = 0.05
 
 
 def _log_to_stderr(line: str) -> None:
@@ -97,6 +101,7 @@ class Worker:
         self._pool = BufferPool()
         self._sampler = Sampler(nvml_gpus())
         self._session = threading.Lock()
+        self._serving: Connection | None = None
         self._stages = DeployedStages(
             credentials=credentials,
             store=store,
@@ -200,8 +205,7 @@ class Worker:
         send_control(connection, control.Done())
 
     def _control(self, connection: Connection) -> None:
-        if not self._session.acquire(blocking=False):
-            reason = f"worker {os.getpid()} serves another orchestrator; wait until it is done, or use another worker"
+        if (reason := self._begin_session(connection)) is not None:
             send_control(connection, control.Refused(reason, busy=True))
             raise ProtocolError("control: a second orchestrator was turned away")
         try:
@@ -227,9 +231,26 @@ class Worker:
             self._stages.leave()
             self._sampler.stop()
             self._unshape()
+            self._serving = None
             self._session.release()
             if self._once:
                 self.stop()
+
+    def _begin_session(self, connection: Connection) -> str | None:
+        """Serve this orchestrator from now on; or why not.
+
+        One that has left, or was killed, is still served until what it ran has ended: the next one, which may well be
+        the same person's, waits for that.
+        """
+        deadline_s = time.monotonic() + _LEAVING_LIMIT_S
+        while not self._session.acquire(timeout=_LEAVING_LOOK_S):
+            serving = self._serving
+            if serving is not None and not serving.peer_has_left() and serving is self._serving:
+                return f"worker {os.getpid()} serves another orchestrator; wait until it is done, or use another worker"
+            if time.monotonic() > deadline_s:
+                return f"worker {os.getpid()} still ends what it ran for an orchestrator that has left; wait a moment"
+        self._serving = connection
+        return None
 
     def _serve_orchestrator(self, connection: Connection) -> None:
         while True:

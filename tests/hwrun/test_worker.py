@@ -25,7 +25,7 @@ from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import AuthenticationError, Purpose, prove_to_listener
 from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection
-from hwrun.wire.control import RequestFailedError, receive_control, send_control
+from hwrun.wire.control import RequestFailedError, WorkerBusyError, receive_control, send_control
 from hwrun.wire.data_path import admit_data, dial_data
 from hwrun.wire.frames import HEADER_BYTES, VERSION, Kind
 from hwrun.wire.sockets import dial, listen
@@ -351,16 +351,50 @@ def test_a_stage_that_is_not_deployed_is_not_dialled(worker):
 
 def test_a_second_orchestrator_is_told_that_the_worker_is_busy_and_may_come_later(worker):
     first = worker.client()
-    with pytest.raises(PeerGoneError, match="serves another orchestrator"):
+    with pytest.raises(WorkerBusyError, match="serves another orchestrator"):
         worker.client()
+    assert first.gone is None
     first.close()
-    deadline_s = time.monotonic() + 5
-    while True:
-        try:
-            worker.client().close()
-            return
-        except PeerGoneError:
-            assert time.monotonic() < deadline_s
+    worker.client().close()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_next_orchestrator_waits_for_what_the_last_one_has_left(worker, monkeypatch, killed):
+    """Also where that one was killed while the worker did what it had asked for, and more of it waits unread."""
+    leave, ended_s = worker.worker._stages.leave, []
+
+    def leave_slowly():
+        time.sleep(0.5)
+        leave()
+        ended_s.append(time.monotonic())
+
+    monkeypatch.setattr(worker.worker._stages, "leave", leave_slowly)
+    if killed:
+        monkeypatch.setattr(worker.worker._stages, "tear_down", lambda: time.sleep(0.5))
+        connection = Connection(dial(worker.control), "w")
+        prove_to_listener(connection.socket, TOKEN, Purpose.CONTROL)
+        send_control(connection, control.Hello(versions=hwrun.worker.alike_versions()))
+        receive_control(connection, BufferPool(), control.Welcome)
+        for _ in range(2):
+            send_control(connection, control.TearDown(pipeline="p"))
+        connection.close()
+    else:
+        worker.client().close()
+    second = worker.client()
+    assert time.monotonic() >= ended_s[0]
+    second.exchange()
+    second.close()
+
+
+def test_the_next_orchestrator_is_told_when_leaving_takes_too_long(worker, monkeypatch):
+    monkeypatch.setattr(hwrun.worker, "_LEAVING_LIMIT_S", 0.2)
+    ended = threading.Event()
+    monkeypatch.setattr(worker.worker._stages, "leave", lambda: ended.wait(30))
+    worker.client().close()
+    with pytest.raises(WorkerBusyError, match="still ends what it ran for an orchestrator that has left"):
+        worker.client()
+    ended.set()
+    worker.client().close()
 
 
 def test_unlike_versions_are_refused_with_both_named(worker, monkeypatch):
