@@ -198,20 +198,36 @@ def marks(name: str) -> tuple[str, str]:
     return f"<!-- accuracy {name}: written by python -m validation accuracy -->", f"<!-- accuracy {name}: end -->"
 
 
-def write_into(path: Path, found: Sequence[Accuracy]) -> None:
-    """Put the tables between the marks of a Markdown file: those of `emulated` devices, or of `computed` stages.
+def around_marks(path: Path, *, emulated: bool) -> tuple[str, str]:
+    """What a Markdown file has up to the tables of `emulated` devices, or of `computed` stages, and from there on.
+
+    The marks are in it.
 
     Raises
     ------
     BadInputError : the file cannot be read or written, or has no marks.
     """
-    opening, closing = marks("emulated" if any(one.emulated for one in found) else "computed")
+    opening, closing = marks("emulated" if emulated else "computed")
     try:
-        content = path.read_text()
-        before, begin, rest = content.partition(opening)
-        _, end, after = rest.partition(closing)
-        if not begin or not end:
-            raise BadInputError(f"--into: {path} has no lines {opening!r} and {closing!r} to write between")
-        path.write_text(f"{before}{opening}\n\n{as_markdown(found)}\n{closing}{after}")
+        with path.open("r+") as file:
+            before, begin, rest = file.read().partition(opening)
+    except OSError as error:
+        raise BadInputError(f"--into: {path}: {error.strerror}") from error
+    _, end, after = rest.partition(closing)
+    if not begin or not end:
+        raise BadInputError(f"--into: {path} has no lines {opening!r} and {closing!r} to write between")
+    return before + begin, end + after
+
+
+def write_into(path: Path, found: Sequence[Accuracy]) -> None:
+    """Put the tables between the marks of a Markdown file.
+
+    Raises
+    ------
+    BadInputError : as `around_marks`.
+    """
+    before, after = around_marks(path, emulated=any(one.emulated for one in found))
+    try:
+        path.write_text(f"{before}\n\n{as_markdown(found)}\n{after}")
     except OSError as error:
         raise BadInputError(f"--into: {path}: {error.strerror}") from error

@@ -153,7 +153,9 @@ def unpredictable(cell: Cell) -> tuple[str, str] | None:
 
 
 def check_timing(condition: Condition, timing: Timing, recorded: Mapping[str, str]) -> str | None:
-    """Refuse a timing other than the one the run was made with; a note where the run does not say which.
+    """Refuse a timing other than the one the run was made with; a note where the run rests on none.
+
+    Stages that compute take what they take, so no profile is part of such a run: it may well be made afterwards.
 
     Raises
     ------
@@ -167,7 +169,7 @@ def check_timing(condition: Condition, timing: Timing, recorded: Mapping[str, st
                 f"{condition}: the manifest names no timing of {key}, but its stages were emulated from one;"
                 " measure the run again with this version of hwrun sweep"
             )
-        return f"the run does not say which timing of {key} was at hand; joined with {found}, the one found now"
+        return f"stages computed, so the run rests on no timing of {key}: predicted from {found}, the one found now"
     if recorded[key] != found:
         raise UnlikeConditionsError(
             f"{condition}: timing of {key}: the run was made with {recorded[key]} and the profile found now is {found};"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
@@ -24,6 +22,7 @@ from paretosim.device import Device
 from paretosim.profiles import read_profile, write_profile
 from paretosim.timing import Timing, TimingError
 from paretosim.units import format_duration
+from paretosim.whole_file import require_writable
 
 if TYPE_CHECKING:
     from hwrun.models.block_timing import Measured
@@ -61,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     batches = _batch_sizes(arguments.batch)
     Device(schema_version=1, name=arguments.device_name, title="")  # a name that plans cannot hold is refused here
-    _require_writable(arguments.output / "timings" / arguments.device_name)
+    require_writable(arguments.output / "timings" / arguments.device_name)
     steady.restart_if_unsteady(arguments.threads)
     if arguments.cores is not None:
         steady.pin_to_cores(steady.parse_cores(arguments.cores))
@@ -122,28 +121,6 @@ def _references(arguments: argparse.Namespace) -> dict[str, str]:
             f"{path}: is of {traced}, expected {network}; give the same options, or write it anew: {trace}"
         )
     return {name: str(network)}
-
-
-def _require_writable(folder: Path) -> None:
-    """Refuse a folder that takes no files, before minutes of computing are lost to it; what is made for it goes again.
-
-    Raises
-    ------
-    BadUsageError : nothing can be written there.
-    """
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise BadUsageError(
-            f"-o: {folder} takes no files ({error.strerror or error}), expected a folder of yours; give another"
-        ) from error
-    finally:
-        for path in missing:
-            with contextlib.suppress(OSError):
-                path.rmdir()
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: tuple[dict[str, Scalar], ...]
     emulated: bool
     speed: float
-    timings: dict[str, str]  # "device/model" → identity of the timing the targets (or predictions) come from
+    timings: dict[str, str]  # "device/model" → identity of the timing the targets come from; none where stages compute
     versions: dict[str, str]
     host: dict[str, Scalar]
     sysctls: dict[str, str]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from paretosim.whole_file import write_whole
+from paretosim.errors import BadInputError
+from paretosim.whole_file import require_writable, write_whole
 
 
 def names(folder):
@@ -55,3 +56,11 @@ def test_a_folder_is_an_error_of_the_system(tmp_path):
     for folder in (tmp_path, Path()):
         with pytest.raises(IsADirectoryError):
             write_whole(folder, lambda path: path.write_text("x"))
+
+
+def test_a_folder_that_takes_files_is_left_as_it_was_and_one_that_does_not_is_refused(tmp_path):
+    require_writable(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInputError, match=r"-o: .*file takes no files \(File exists\), expected a folder of yours"):
+        require_writable(tmp_path / "file")

@@ -48,9 +48,18 @@ def test_the_table_goes_between_its_marks(
     table = capsys.readouterr().out
     assert page.read_text() == f"before\n{other}\n{begin}\n\n{table}\n{end}\nafter\n"
     assert "| all | 6 |" in table
-    page.write_text("no marks")
+
+
+def test_a_page_without_marks_is_refused_before_anything_is_fitted(
+    run: SyntheticRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("validation.commands.accuracy.accuracy", lambda *_, **__: pytest.fail("fitted"))
+    page = tmp_path / "page.md"
+    page.write_text("\n".join(marks("computed")))  # those of the other tables
     assert _accuracy(run, "--link", SLOW_LINK.name, "--into", str(page)) == 2
-    assert "to write between" in capsys.readouterr().err
+    assert "accuracy emulated: written by python -m validation accuracy -->' and '<!--" in capsys.readouterr().err
+    assert _accuracy(run, "--link", SLOW_LINK.name, "--into", str(tmp_path / "none.md")) == 2
+    assert "none.md: No such file or directory" in capsys.readouterr().err
 
 
 def test_bars_stand_beside_what_was_found_and_a_missed_one_fails(

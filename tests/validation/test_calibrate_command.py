@@ -114,6 +114,7 @@ def test_bad_options_say_what_is_expected(
     for options, message in (
         (["--level", "90"], "--level: got 90.0, expected a probability between 0 and 1, such as 0.9"),
         (["-o", "mine.toml"], "-o: got mine.toml, expected a file NAME.json"),
+        (["-o", "/proc/no/mine.json"], "-o: /proc/no takes no files"),
     ):
         assert main(["calibrate", folder, *options]) == 2
         assert message in capsys.readouterr().err

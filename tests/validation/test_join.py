@@ -268,10 +268,10 @@ def test_a_profile_that_changed_since_the_sweep_is_refused(synthetic: Callable) 
         join([read_run(folder)], run.store)
 
 
-def test_a_real_run_without_timing_identity_is_joined_with_a_note(synthetic: Callable) -> None:
+def test_a_real_run_is_joined_with_the_timing_that_is_found_and_a_note(synthetic: Callable) -> None:
     found = joined(synthetic(emulated=False, speed=1.0, manifest_changes={"timings": {}}))
     assert len(found.comparisons) == 6
-    assert any("does not say which timing of slow/toy" in note for note in found.conditions[0].notes)
+    assert any("the run rests on no timing of slow/toy: predicted from" in note for note in found.conditions[0].notes)
 
 
 @pytest.mark.parametrize(
@@ -307,6 +307,7 @@ def test_a_lossy_link_is_refused_with_the_reason(synthetic: Callable) -> None:
     found = join([read_run(folder)], run.store)
     assert [entry.status for entry in found.unjoined] == ["refused", "refused"]
     assert "loss" in found.unjoined[0].reason
+    assert found.unjoined[0].remedy == "leave it out; what was measured is in: hwrun export RUN"
 
 
 def test_memory_carries_bytes_in_no_time(synthetic: Callable) -> None:

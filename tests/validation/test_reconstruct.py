@@ -347,6 +347,15 @@ def test_dry_run_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_takes_no_files_is_refused_before_anything_is_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("validation.commands.reconstruct.reconstruct", lambda *_: pytest.fail("fitted"))
+    (tmp_path / "file").touch()
+    assert main(["reconstruct", "-o", str(tmp_path / "file" / "profiles")]) == 2
+    assert "profiles takes no files (Not a directory), expected a folder of yours" in capsys.readouterr().err
+
+
 def test_missing_scipy_is_a_failed_run_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

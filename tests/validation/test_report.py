@@ -16,7 +16,7 @@ import pytest
 from hwrun.records import append_cell, read_run
 from paretosim.calibration import Calibration, DeviceTerms
 from paretosim.mode import Mode
-from paretosim.profiles import write_profile
+from paretosim.profiles import identity, write_profile
 from validation.cli import main
 
 HOSTILE = "<script>alert('x')</script>&\"$\\alpha$`|[a](b)"
@@ -89,6 +89,21 @@ def test_a_run_without_any_comparable_cell_fails_but_still_says_why(
     assert report(run) == 1
     assert "No cell could be joined" in capsys.readouterr().out
     assert "no namespaces" in (run.folder / "report" / "index.html").read_text()
+
+
+def test_the_provenance_names_the_profiles_that_a_prediction_was_made_from_whether_the_run_rests_on_them_or_not(
+    synthetic: Callable,
+) -> None:
+    run = synthetic(emulated=False, speed=1.0, manifest_changes={"timings": {}})
+    assert report(run) == 0
+    page = (run.folder / "report" / "index.html").read_text()
+    digest = identity(run.store.timing("slow", "toy"))
+    assert f"{digest} (found now: stages computed, the run rests on none)" in page
+    emulated = synthetic("emulated")
+    assert report(emulated) == 0
+    page = (emulated.folder / "report" / "index.html").read_text()
+    assert digest in page
+    assert "found now" not in page
 
 
 def test_unlike_conditions_are_bad_input_and_write_nothing(

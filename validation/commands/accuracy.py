@@ -16,7 +16,7 @@ from paretosim.command_line import DONE, FAILED
 from paretosim.errors import BadInputError
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
-from validation.accuracy import Accuracy, accuracy, as_markdown, write_into
+from validation.accuracy import Accuracy, accuracy, around_marks, as_markdown, write_into
 from validation.bars import read_bars
 from validation.commands.calibrate import calibrate
 from validation.fitting.fit import DEFAULT_CONFIDENCE
@@ -50,6 +50,8 @@ def run(arguments: Namespace) -> int:
     store = ProfileStore(arguments.profiles)
     bars = () if arguments.bars is None else read_bars(arguments.bars)
     runs = [read_run(folder) for folder in arguments.runs]
+    if arguments.into is not None:  # before a fit, which may take minutes
+        around_marks(arguments.into, emulated=any(run.manifest.emulated for run in runs))
     found = [
         accuracy(
             runs, store, backend, model=arguments.model, links=arguments.link, bars=bars,

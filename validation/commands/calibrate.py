@@ -20,6 +20,7 @@ from paretosim.command_line import DONE
 from paretosim.errors import BadInputError, UnlikeConditionsError
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore, write_profile
+from paretosim.whole_file import require_writable
 from validation.errors import MissingExtraError
 from validation.fitting.fit import DEFAULT_CONFIDENCE, Fitted, fit
 from validation.fitting.observations import cases_of, observe
@@ -53,6 +54,8 @@ def run(arguments: Namespace) -> int:
         raise BadInputError(f"--level: got {arguments.level}, expected a probability between 0 and 1, such as 0.9")
     if arguments.output is not None and arguments.output.suffix != ".json":
         raise BadInputError(f"-o: got {arguments.output}, expected a file NAME.json, which --calibration can read")
+    if arguments.output is not None:
+        require_writable(arguments.output.parent)  # before a fit, which may take minutes
     store = ProfileStore(arguments.profiles)
     runs = [read_run(folder) for folder in arguments.runs]
     backend = the_backend(runs, arguments.backend)

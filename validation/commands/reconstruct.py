@@ -12,6 +12,7 @@ import msgspec
 
 from paretosim.command_line import DONE
 from paretosim.profiles import ProfileStore, shipped_directory, write_profile
+from paretosim.whole_file import require_writable
 from validation.errors import MissingExtraError
 from validation.left_out import StageFit, median_error
 from validation.published import PublishedRow, StageTime, read_published
@@ -59,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise MissingExtraError(
             "reconstruct: fitting needs scipy, which is not installed; pip install 'paretosim[report]'"
         )
+    if not arguments.dry_run:
+        require_writable(arguments.output)
     models, rows = _inputs()
     reconstruction = reconstruct(models, rows)
     paths = _write(reconstruction, arguments.output) if not arguments.dry_run else []

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from paretosim.plan import Plan
+from paretosim.profiles import identity
 from validation.assessment import Assessment, ConditionAssessment
 from validation.comparing import Comparison
 from validation.join import Unjoined
@@ -150,7 +151,12 @@ def provenance_table(assessment: Assessment) -> Table:
         ("planned but not recorded", str(joined.missing)),
         ("stages", "real" if not manifest.emulated else f"emulated, speed ×{manifest.speed:g}"),
     ]
-    timings = {name: digest for run in joined.runs for name, digest in run.manifest.timings.items()}
+    timings = {
+        f"{timing.device}/{timing.model}": f"{identity(timing)} (found now: stages computed, the run rests on none)"
+        for condition in joined.conditions
+        for timing in condition.inputs.timings
+    }
+    timings |= {name: digest for run in joined.runs for name, digest in run.manifest.timings.items()}
     for label, values in (
         ("testbed", manifest.testbed),
         ("host", manifest.host),
