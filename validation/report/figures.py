@@ -151,9 +151,11 @@ def residual_figure(assessment: Assessment, identifier: str) -> Figure:
         found = [(c, q, q.error) for c in cells for q in pick(c) if q.error is not None]
         if not found:
             continue
-        y = scale_over(
-            [error * 100 for _, _, error in found] + [((q.noise_floor or 0.0) * 100) for _, q, _ in found], whole=True
-        )
+        # A bar has room as far as the largest error: one cell that was measured badly must not flatten all others.
+        reach = max(abs(error) for *_, error in found)
+        floors = [min(q.noise_floor or 0.0, reach) for _, q, _ in found]
+        ends = [error + side * floor for (*_, error), floor in zip(found, floors, strict=True) for side in (-1, 1)]
+        y = scale_over([end * 100 for end in ends], whole=True)
         for column, (label, value) in enumerate(variables):
             placed = [(x, c, q, error) for c, q, error in found if (x := value(c)) is not None]
             if len({x for x, *_ in placed}) < 2:
