@@ -26,6 +26,7 @@ from paretosim.whole_file import write_whole
 ENVIRONMENT_VARIABLE = "PARETOSIM_PROFILES"
 _Noun = TypeVar("_Noun", bound=msgspec.Struct)
 _Named = TypeVar("_Named", Model, Device, Link, Calibration)
+_FOLDERS = ("models", "devices", "timings", "links", "calibrations")
 _SHOWN_CHARACTERS = 80
 _LONGEST_NAME = 100  # with its suffix well under the 255 bytes of common file systems
 
@@ -51,10 +52,10 @@ class ProfileStore:
         from_environment = os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep)
         own = [*map(Path, directories), *(Path(entry) for entry in from_environment if entry)]
         for directory in own:
-            if not directory.is_dir():
+            if problem := _why_no_profiles(directory):
                 raise BadInputError(
-                    f"profile directory: {directory} does not exist; expected one that holds models/,"
-                    " devices/, timings/ or links/"
+                    f"profile directory: {directory} {problem}; expected one that holds models/, devices/, timings/,"
+                    " links/ or calibrations/"
                 )
         self.directories: tuple[Path, ...] = (*own, shipped_directory())
 
@@ -128,6 +129,15 @@ class ProfileStore:
         )
 
 
+def _why_no_profiles(directory: Path) -> str:
+    """Why a directory is none of profiles, if it is none. An empty one is one that is about to be filled."""
+    if not directory.is_dir():
+        return "does not exist"
+    if not any((directory / folder).is_dir() for folder in _FOLDERS) and any(directory.iterdir()):
+        return "holds no profiles"
+    return ""
+
+
 def _is_plain(name: str) -> bool:
     """Whether a name can be a profile's: no way out of its folder, and short enough for a file system."""
     return 0 < len(name) <= _LONGEST_NAME and not name.startswith(".") and not set(name) & set("/\\\0")
@@ -175,8 +185,12 @@ def _near(message: str, raw: bytes) -> str:
     return f", in {near!r}{', and JSON has no such number' if raw[at:].startswith((b'N', b'I')) else ''}"
 
 
-class _Versioned(msgspec.Struct):
+class _OldCalibration(msgspec.Struct):
+    """What tells a calibration of another schema from any other file with a version."""
+
     schema_version: int
+    name: str
+    backend: str
 
 
 def _check_schema_of_calibration(path: Path, noun: type[msgspec.Struct], raw: bytes) -> None:
@@ -184,7 +198,7 @@ def _check_schema_of_calibration(path: Path, noun: type[msgspec.Struct], raw: by
     if noun is not Calibration:
         return
     try:
-        check_schema_version(msgspec.json.decode(raw, type=_Versioned).schema_version)
+        check_schema_version(msgspec.json.decode(raw, type=_OldCalibration).schema_version)
     except msgspec.MsgspecError:
         return
     except BadInputError as error:

@@ -32,7 +32,7 @@ def check_alike(runs: Sequence[Run]) -> None:
         if differences := unlike(first.manifest, other.manifest):
             raise UnlikeConditionsError(
                 f"runs {first.manifest.run_id} and {other.manifest.run_id} were not made under like conditions:"
-                f" {'; '.join(differences)}; report them one by one, or measure again under the same"
+                f" {'; '.join(differences)}; take them one by one, or measure again under the same"
             )
 
 

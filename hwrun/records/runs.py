@@ -112,7 +112,10 @@ def read_run(folder: Path) -> Run:
             " anew into another folder"
         ) from error
     if manifest.schema_version != SCHEMA_VERSION:
-        raise RecordError(f"{folder}: schema_version: got {manifest.schema_version}, expected {SCHEMA_VERSION}")
+        raise RecordError(
+            f"{folder}: schema_version: got {manifest.schema_version}, expected {SCHEMA_VERSION}; read it with the"
+            " version that wrote it, or measure again"
+        )
     cells, dropped_cells = _read_lines(folder / CELLS_NAME, Cell)
     probes, dropped_probes = _read_lines(folder / PROBES_NAME, LinkProbe)
     return Run(
@@ -147,13 +150,18 @@ def _read_lines(path: Path, kind: type[_Line]) -> tuple[list[_Line], int]:
 
 
 def content_of(path: Path) -> bytes:
-    """What is in a file, or in its compressed stead; nothing where there is neither."""
-    if path.exists():
-        return path.read_bytes()
+    """What is in a file, or in its compressed stead; nothing where there is neither.
+
+    Raises
+    ------
+    RecordError : it cannot be read, or is not whole.
+    """
     compressed = path.with_name(path.name + COMPRESSED_SUFFIX)
-    if not compressed.exists():
-        return b""
     try:
-        return lzma.decompress(compressed.read_bytes())
+        if path.exists():
+            return path.read_bytes()
+        return lzma.decompress(compressed.read_bytes()) if compressed.exists() else b""
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}; expected a file of lines") from error
     except lzma.LZMAError as error:
-        raise RecordError(f"{compressed}: {error}; expected lines compressed with xz") from error
+        raise RecordError(f"{compressed}: {error}; expected lines compressed with xz, whole; restore it") from error

@@ -531,6 +531,12 @@ def test_a_calibration_is_read_by_name_and_by_path(tmp_path: Path, profiles: Pat
         store.calibration("toi")
 
 
+def test_another_file_with_a_version_is_not_taken_for_an_old_calibration(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"schema_version": 1, "run_id": "a"}')
+    with pytest.raises(ProfileError, match=r"manifest\.json: Object contains unknown field `run_id`"):
+        ProfileStore([]).calibration(str(tmp_path / "manifest.json"))
+
+
 @pytest.mark.parametrize("fields", ['"sending": {"message_s": 0.1}', '"framing_bytes": 8'])
 def test_a_calibration_of_the_old_schema_says_what_has_changed(tmp_path: Path, fields: str) -> None:
     (tmp_path / "old.json").write_text(f'{{"schema_version": 1, "name": "old", "backend": "tcp", {fields}}}')

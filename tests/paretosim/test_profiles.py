@@ -57,6 +57,15 @@ def test_a_directory_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pyt
         ProfileStore()
 
 
+def test_a_directory_of_other_things_is_refused_and_an_empty_one_is_not(tmp_path: Path) -> None:
+    assert ProfileStore([tmp_path]).directories[0] == tmp_path
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(BadInputError, match=rf"{tmp_path.name} holds no profiles; expected one that holds models/"):
+        ProfileStore([tmp_path])
+    (tmp_path / "timings").mkdir()
+    assert ProfileStore([tmp_path]).directories[0] == tmp_path
+
+
 def test_an_unknown_name_lists_the_known_and_the_nearest(profiles: Path) -> None:
     store = ProfileStore([profiles])
     with pytest.raises(
