@@ -17,6 +17,7 @@ from paretosim.calibration import BACKENDS, Backend
 from paretosim.errors import BadInputError
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
+from paretosim.whole_file import write_whole
 from validation.bars import FIGURES, Bar, Judged, Report, judge
 from validation.fitting.fit import Fitted
 from validation.groups import names_of, report_on
@@ -209,10 +210,14 @@ def around_marks(path: Path, *, emulated: bool) -> tuple[str, str]:
     """
     opening, closing = marks("emulated" if emulated else "computed")
     try:
-        with path.open("r+") as file:
+        with path.open("r+", encoding="utf-8") as file:
             before, begin, rest = file.read().partition(opening)
     except OSError as error:
-        raise BadInputError(f"--into: {path}: {error.strerror}") from error
+        raise BadInputError(
+            f"--into: {path}: {error.strerror}; expected a Markdown file that can be written"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"--into: {path}: {error}; expected a Markdown file in UTF-8") from error
     _, end, after = rest.partition(closing)
     if not begin or not end:
         raise BadInputError(f"--into: {path} has no lines {opening!r} and {closing!r} to write between")
@@ -227,7 +232,10 @@ def write_into(path: Path, found: Sequence[Accuracy]) -> None:
     BadInputError : as `around_marks`.
     """
     before, after = around_marks(path, emulated=any(one.emulated for one in found))
+    filled = f"{before}\n\n{as_markdown(found)}\n{after}"
     try:
-        path.write_text(f"{before}\n\n{as_markdown(found)}\n{after}")
+        write_whole(path, lambda unfinished: unfinished.write_text(filled, encoding="utf-8"))
     except OSError as error:
-        raise BadInputError(f"--into: {path}: {error.strerror}") from error
+        raise BadInputError(
+            f"--into: {path}: {error.strerror}; expected a Markdown file that can be written"
+        ) from error

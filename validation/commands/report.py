@@ -10,6 +10,7 @@ import math
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from hwrun.records import Run, read_run
@@ -17,6 +18,7 @@ from paretosim.calibration import Backend, Calibration
 from paretosim.command_line import DONE, FAILED
 from paretosim.errors import BadInputError
 from paretosim.profiles import ProfileStore
+from paretosim.whole_file import write_whole
 from validation.assessment import Assessment, assess
 from validation.fronts import DEFAULT_TOLERANCE
 from validation.held_out import join_held_out
@@ -152,7 +154,7 @@ def _output_directory(arguments: Namespace) -> Path:
 
 
 def write_report(assessment: Assessment, output: Path) -> None:
-    """Write index.html, report.md and report.json into `output`.
+    """Write index.html, report.md and report.json into `output`; those of an earlier report stay whole until then.
 
     Raises
     ------
@@ -166,6 +168,6 @@ def write_report(assessment: Assessment, output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            (output / name).write_bytes(content)
+            write_whole(output / name, partial(Path.write_bytes, data=content))
     except OSError as error:
         raise BadInputError(f"-o: {output} cannot be written: {error.strerror}; name another with -o DIR") from error
