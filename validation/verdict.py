@@ -13,7 +13,7 @@ from validation.wording import count, percent
 _SPOKEN = {
     "uncalibrated": "predicted without calibration",
     "held out": "predicted by a calibration that never saw them",
-    "fitted": "among those that the calibration was fitted on",
+    "fitted": "that the calibration was fitted on, which makes them no test of it",
 }
 
 
@@ -34,8 +34,9 @@ def verdict(assessment: Assessment) -> Verdict:
     findings, doubts = [], []
     if assessment.bases:
         findings = [
+            *_decisions(assessment.headline_conditions),
+            *_furthest_off(assessment.headline_conditions),
             *_by_fold(assessment),
-            _decisions(assessment.headline_conditions),
             *map(_aside, assessment.bases[1:]),
         ]
         doubts = cautions(assessment)
@@ -47,61 +48,76 @@ def headline(assessment: Assessment) -> str:
     """The one sentence."""
     found = assessment.headline
     if found is None:
-        return "No cell could be joined, so nothing was compared."
+        return "Nothing was compared: no cell that is recorded could be joined with a prediction."
     ways = {"cells": ", a fifth of all combinations held out in turn", None: ""}
     held_out = ways.get(assessment.held_out, f", each {assessment.held_out} held out in turn")
-    return (
-        f"{count(found.cells, 'cell')} ({count(found.records, 'record')}), {_SPOKEN[found.basis]}{held_out}:"
-        f" {_errors(found)}."
-    )
+    return f"Predictions are off by {_errors(found)}, on average of {_cells(found)}{held_out}."
+
+
+def _cells(found: BasisScores) -> str:
+    return f"{count(found.cells, 'cell')} ({count(found.records, 'record')}) {_SPOKEN[found.basis]}"
 
 
 def _by_fold(assessment: Assessment) -> list[str]:
     """Each fold's error, since one that fails would hide behind, or hide, the others."""
     told = [
-        f"{fold.name} {percent(fold.scores.latency.mape)} and {percent(fold.scores.throughput.mape)}"
+        f"{percent(fold.scores.latency.mape)} and {percent(fold.scores.throughput.mape)} {fold.name}"
         for fold in assessment.folds
         if fold.scores.latency is not None and fold.scores.throughput is not None
     ]
-    return [f"Fold by fold (latency and throughput MAPE): {', '.join(told)}."] if told else []
+    return [f"Fold by fold, latency and throughput are off by {', '.join(told)}."] if told else []
 
 
 def _aside(found: BasisScores) -> str:
-    return f"Apart from these, {count(found.cells, 'cell')} {_SPOKEN[found.basis]}: {_errors(found)}."
+    return f"Apart from these they are off by {_errors(found)}, on average of {_cells(found)}."
 
 
 def _errors(found: BasisScores) -> str:
-    parts = [f"latency {_score(found.scores.latency)}", f"throughput {_score(found.scores.throughput)}"]
-    if found.shaped_transfer is not None:
-        parts.append(f"transfer phase over shaped links {_score(found.shaped_transfer)}")
-    return ", ".join(parts)
+    """How far each quantity is off, and how far of that the measurement itself may be: its noise floor."""
+    named = (
+        ("latency", found.scores.latency),
+        ("throughput", found.scores.throughput),
+        ("transfers over shaped links", found.shaped_transfer),
+    )
+    *most, last = [_score(name, score) for name, score in named if score is not None] or ["nobody knows what"]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
-def _score(score: ErrorScore | None) -> str:
-    if score is None:
-        return "not compared"
-    known = "unknown" if score.noise_floor is None else percent(score.noise_floor)
-    once = ", of batches within single repeats" if score.noise_bases == ("within one repeat",) else ""
-    return f"MAPE {percent(score.mape)} (noise floor {known}{once})"
+def _score(name: str, score: ErrorScore) -> str:
+    once = ", by batches of single repeats" if score.noise_bases == ("within one repeat",) else ""
+    noise = "noise unknown" if score.noise_floor is None else f"measured to within {percent(score.noise_floor)}{once}"
+    return f"{percent(score.mape)} in {name} ({noise})"
 
 
-def _decisions(conditions: Sequence[ConditionAssessment]) -> str:
-    """How the fronts, the recommended plans and the order came out."""
+def _decisions(conditions: Sequence[ConditionAssessment]) -> list[str]:
+    """What choosing by the predictions would have cost, and how fronts and order came out."""
     fronts = fronts_of(conditions)
     if not fronts:
-        return "No condition of these cells alone has two splits or more, so that there is no front."
-    values = [front.decision_hypervolume for front in fronts]
+        return ["No condition of these cells alone has two splits or more, so that there is no front."]
+    kept = min(front.decision_hypervolume for front in fronts)
     worst = max(max(front.latency.regret, front.throughput.regret) for front in fronts)
     best = sum(front.latency.true_rank == 1 and front.throughput.true_rank == 1 for front in fronts)
+    agreeing = sum(front.agrees for front in fronts)
     pairs = sum(found.latency_rank.pairs + found.throughput_rank.pairs for found in conditions)
     inverted = sum(len(found.inversions) for found in conditions)
-    lost = "which lost nothing" if worst == 0 else f"losing {percent(worst)} at most"
-    order = f"{inverted or 'none'} of {pairs} separable pairs in the wrong order" if pairs else "no pair separable"
-    return (
-        f"Fronts agree in {sum(front.agrees for front in fronts)} of {len(fronts)}, and the predicted ones keep"
-        f" {percent(min(values))} of the measured ones' hypervolume or more; both recommended splits were the measured"
-        f" best in {best}, {lost}; {order}."
-    )
+    lost = "nothing" if worst == 0 else f"{percent(worst)} at most"
+    verb = "is" if inverted < 2 else "are"
+    order = f"{inverted or 'none'} of {pairs} {verb} in the wrong order" if pairs else "there is none"
+    return [
+        f"Choosing by them would have lost {lost}: the splits recommended for latency and for throughput were the"
+        f" measured best in {best} of {count(len(fronts), 'condition')}.",
+        f"Fronts agree in {agreeing} of {len(fronts)}, and the predicted ones keep {percent(kept)} of the measured"
+        f" ones' hypervolume or more. Of pairs of splits that the measurements tell apart, {order}.",
+    ]
+
+
+def _furthest_off(conditions: Sequence[ConditionAssessment]) -> list[str]:
+    """The condition whose latency is furthest off, since a mean hides it."""
+    off = [(found.scores.latency.mape, found) for found in conditions if found.scores.latency is not None]
+    if len(off) < 2:
+        return []
+    error, worst = max(off, key=lambda pair: pair[0])
+    return [f"Furthest off is the latency of {worst.joined.condition}: {percent(error)} on average of its cells."]
 
 
 def cautions(assessment: Assessment) -> list[str]:
@@ -126,15 +142,23 @@ def cautions(assessment: Assessment) -> list[str]:
     repeats = [repeat for comparison in joined.comparisons for repeat in comparison.repeats]
     if overruns := sum(repeat.overruns for repeat in repeats):
         runs = sum(repeat.stage_runs for repeat in repeats)
-        found.append(f"The host was too slow for its targets in {overruns} of {runs} stage runs.")
+        found.append(
+            f"The host was too slow for its targets in {overruns} of {runs} stage runs ({percent(overruns / runs)}):"
+            " what they took longer counts as an error of the prediction."
+        )
     if unequal := sum(r.output_check is not None and not r.output_check.bitwise_equal for r in repeats):
         found.append(f"The output differed from the unsplit model's in {unequal} records.")
     if lossy := sum(bool(repeat.retransmits) for repeat in repeats):
         found.append(
             f"TCP sent segments again on connections of {lossy} of {len(repeats)} records; the prediction has no loss."
         )
-    if any(check.flags for condition in joined.conditions for check in condition.link_checks):
-        found.append("A link as probed was not what was asked for (see the links table).")
+    missed = dict.fromkeys(
+        condition.condition.link_name
+        for condition in joined.conditions
+        if any(check.flags for check in condition.link_checks)
+    )
+    if missed:
+        found.append(f"Links as probed were not what was asked for: {'; '.join(missed)} (see the table of links).")
     return found
 
 
@@ -145,7 +169,8 @@ def _uncounted(assessment: Assessment) -> str:
         for status in ("skipped", "failed", "refused", "not joined")
         if (number := sum(entry.status == status for entry in joined.unjoined))
     ]
-    counts += [f"{joined.missing} planned but not recorded"] if joined.missing else []
+    resumed = "planned but not recorded (hwrun sweep … --resume goes on)"
+    counts += [f"{joined.missing} {resumed}"] if joined.missing else []
     dropped = sum(run.dropped_lines for run in joined.runs)
     counts += [f"{count(dropped, 'unreadable line')} of cells.jsonl"] if dropped else []
     return f"Not in these numbers: {', '.join(counts)}." if counts else ""

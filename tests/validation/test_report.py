@@ -35,12 +35,11 @@ def test_the_verdict_comes_first_and_the_page_is_named(synthetic: Callable, caps
     run = synthetic(links=(synthetic().links[0], None), factors=off(1.25))
     assert report(run) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(
-        "synthetic: 12 cells (24 records), predicted without calibration: latency MAPE 20.0 % (noise floor 0.0 %)"
-    )
+    assert lines[0].startswith("synthetic: Predictions are off by 20.0 % in latency (measured to within 0.0 %)")
+    assert "on average of 12 cells (24 records) predicted without calibration" in lines[0]
     assert "Fronts agree in 2 of 2" in lines[0]
-    assert "both recommended splits were the measured best in 2, which lost nothing" in lines[0]
-    assert "none of 60 separable pairs in the wrong order" in lines[0]
+    assert "Choosing by them would have lost nothing" in lines[0]
+    assert "Of pairs of splits that the measurements tell apart, none of 60 is in the wrong order" in lines[0]
     assert "emulated at 2 times their speed" in lines[1]
     assert "slow reconstructed" in lines[1]
     assert lines[-1] == f"report: {run.folder / 'report' / 'index.html'}"
@@ -87,7 +86,7 @@ def test_a_run_without_any_comparable_cell_fails_but_still_says_why(
 ) -> None:
     run = synthetic(cell_changes={"status": "skipped", "subruns": (), "reason": "no namespaces", "remedy": "root"})
     assert report(run) == 1
-    assert "No cell could be joined" in capsys.readouterr().out
+    assert "Nothing was compared: no cell that is recorded could be joined" in capsys.readouterr().out
     assert "no namespaces" in (run.folder / "report" / "index.html").read_text()
 
 
@@ -140,6 +139,47 @@ def test_an_output_that_cannot_be_written_is_refused(
     (tmp_path / "taken").write_text("a file")
     assert report(synthetic(), "-o", str(tmp_path / "taken" / "report")) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_report_replaces_an_earlier_one_whole(synthetic: Callable, tmp_path: Path) -> None:
+    run = synthetic(splits=(1, 3))
+    assert report(run) == 0
+    names = sorted(path.name for path in (run.folder / "report").iterdir())
+    for name in names:
+        (tmp_path / name).hardlink_to(run.folder / "report" / name)
+    earlier = {name: (tmp_path / name).read_bytes() for name in names}
+    assert main(["report", str(run.folder), "--profiles", str(run.profiles), "--tolerance", "0.5"]) == 0
+    assert {name: (tmp_path / name).read_bytes() for name in names} == earlier
+    assert sorted(path.name for path in (run.folder / "report").iterdir()) == names
+    assert (run.folder / "report" / "report.json").read_bytes() != earlier["report.json"]
+
+
+def test_cells_that_cannot_be_read_are_named(synthetic: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = synthetic().write()
+    (folder / "cells.jsonl").unlink()
+    (folder / "cells.jsonl").mkdir()
+    assert main(["report", str(folder)]) == 2
+    assert "cells.jsonl: cannot be read: Is a directory; expected a file of lines" in capsys.readouterr().err
+
+
+def test_brackets_are_explained_where_there_are_any(synthetic: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    def noisy(split: int, repeat: int) -> SimpleNamespace:
+        return SimpleNamespace(latency=1 + 0.3 * ((split + repeat) % 2), throughput=1.0, transfer=1.0)
+
+    for factors, bracketed in ((off(1.0), False), (noisy, True)):
+        assert report(synthetic(str(bracketed), factors=factors)) == 0
+        assert ("In brackets: intervals cover 95 %" in " ".join(capsys.readouterr().out.split())) is bracketed
+
+
+def test_how_to_recompute_names_the_calibration(synthetic: Callable, tmp_path: Path) -> None:
+    write_profile(tmp_path / "lab.json", Calibration(schema_version=2, name="lab", backend="tcp"))
+    for options, said in (
+        ((), "report RUN… --tol"),
+        (("--calibration", str(tmp_path / "lab.json")), "--calibration FILE"),
+    ):
+        run = synthetic(str(len(options)), splits=(1, 3))
+        assert report(run, *options) == 0
+        assert said in (run.folder / "report" / "report.md").read_text()
 
 
 def test_the_page_is_written_although_the_reader_of_stdout_leaves(synthetic: Callable) -> None:
@@ -226,11 +266,9 @@ def test_cells_that_a_calibration_was_fitted_on_are_scored_apart_from_those_it_n
     assert [(basis["basis"], basis["cells"]) for basis in found["bases"]] == [("held out", 2), ("fitted", 2)]
     errors = [basis["scores"]["latency"]["mape"] for basis in found["bases"]]
     assert errors == [pytest.approx(0.2), pytest.approx(0, abs=1e-9)]
-    assert found["headline"].startswith("2 cells (4 records), predicted by a calibration that never saw them")
-    assert (
-        "Apart from these, 2 cells among those that the calibration was fitted on: latency MAPE 0.0 %"
-        in found["verdict"]
-    )
+    assert found["headline"].endswith("2 cells (4 records) predicted by a calibration that never saw them.")
+    assert "Apart from these they are off by 0.0 % in latency" in found["verdict"]
+    assert "2 cells (4 records) that the calibration was fitted on, which makes them no test of it." in found["verdict"]
     assert {cell["label"]: cell["basis"] for cell in found["conditions"][0]["cells"]} == {
         "1": "fitted", "2": "fitted", "3": "held out", "4": "held out",
     }  # fmt: skip

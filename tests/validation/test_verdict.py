@@ -28,11 +28,13 @@ def test_errors_come_first_then_what_following_them_costs_then_doubts(synthetic:
     run.write()
     found = verdict_on(run)
     assert found.headline == (
-        "6 cells (12 records), predicted without calibration: latency MAPE 20.0 % (noise floor 0.0 %), throughput MAPE"
-        " 0.0 % (noise floor 0.0 %), transfer phase over shaped links MAPE 0.0 % (noise floor 0.0 %)."
+        "Predictions are off by 20.0 % in latency (measured to within 0.0 %), 0.0 % in throughput (measured to within"
+        " 0.0 %) and 0.0 % in transfers over shaped links (measured to within 0.0 %), on average of 6 cells"
+        " (12 records) predicted without calibration."
     )
-    [decisions] = found.findings
-    assert "the predicted ones keep 100.0 % of the measured ones' hypervolume or more" in decisions
+    choice, fronts = found.findings
+    assert choice.startswith("Choosing by them would have lost nothing: the splits recommended")
+    assert "the predicted ones keep 100.0 % of the measured ones' hypervolume or more" in fronts
     assert str(found).startswith(found.headline)
     assert found.cautions[0].startswith("Devices are emulated at 2 times their speed")
 
@@ -41,12 +43,28 @@ def test_a_wrong_recommendation_and_its_order_are_counted(synthetic: Callable) -
     # Split 5 is predicted fastest and measures three times as slow.
     run = synthetic(factors=lambda split, repeat: factors(3.0 if split == 5 else 1.0)(split, repeat))
     run.write()
-    [decisions] = verdict_on(run).findings
+    choice, order = verdict_on(run).findings
     predicted = run.prediction(run.modes[0], run.links[0])
     lost = 3 * predicted.row(5).latency_s / predicted.row(4).latency_s - 1
-    assert f"both recommended splits were the measured best in 0, losing {lost * 100:.1f} % at most" in decisions
+    assert f"Choosing by them would have lost {lost * 100:.1f} % at most" in choice
+    assert "were the measured best in 0 of 1 condition." in choice
     # It now lies above 4, 3, 2 and 0, which are predicted slower.
-    assert "4 of 30 separable pairs in the wrong order" in decisions
+    assert "Of pairs of splits that the measurements tell apart, 4 of 30 are in the wrong order" in order
+
+
+def test_the_condition_that_is_furthest_off_is_named(synthetic: Callable) -> None:
+    run = synthetic(links=(synthetic().links[0], None), factors=factors(1.25))
+    run.write()
+    assessment = assess(join([read_run(run.folder)], run.store), 0.02)
+    *_, furthest = verdict(assessment).findings
+    assert furthest.startswith("Furthest off is the latency of toy, slow → fast, ")
+    assert furthest.endswith(": 20.0 % on average of its cells.")
+
+
+def test_a_single_repeat_says_what_it_was_measured_to(synthetic: Callable) -> None:
+    run = synthetic(repeats=1)
+    run.write()
+    assert "0.0 % in latency (measured to within 0.0 %, by batches of single repeats)" in verdict_on(run).headline
 
 
 def test_one_split_has_no_front(synthetic: Callable) -> None:

@@ -9,11 +9,12 @@ from validation.conditions import shares_a_clock
 def recompute(assessment: Assessment) -> str:
     """How a reader gets these numbers again."""
     how = assessment.resampling
-    held_out = f" --hold-out {assessment.held_out}" if assessment.held_out else ""
+    calibrated = any(cell.inputs.calibration is not None for cell in assessment.joined.comparisons)
+    by = f" --hold-out {assessment.held_out}" if assessment.held_out else " --calibration FILE" if calibrated else ""
     return (
         f"Every number comes from manifest.json and cells.jsonl of {assessment.title}, the profiles named under"
         " “timing” in the provenance, and the calibrations listed. To compute them again: python -m validation"
-        f" report RUN…{held_out} --tolerance {assessment.tolerance:g} --resamples {how.resamples} --seed {how.seed}. To"
+        f" report RUN…{by} --tolerance {assessment.tolerance:g} --resamples {how.resamples} --seed {how.seed}. To"
         " measure again, use the command lines in the provenance. docs/validation.md says what each score means."
     )
 

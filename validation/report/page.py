@@ -38,12 +38,12 @@ def as_html(assessment: Assessment) -> str:
     """The page."""
     style = (files("validation.report") / "style.css").read_text(encoding="utf-8")
     found = verdict(assessment)
+    told = "".join(f"<p>{escape(finding)}</p>" for finding in found.findings)
     doubts = "".join(f"<li>{escape(caution)}</li>" for caution in found.cautions)
     body = [
         f"<h1>{TITLE}</h1>",
         f'<p class="runs">{escape(assessment.title)}</p>',
-        f'<div class="verdict"><strong>{escape(found.headline)}</strong><p>{escape(" ".join(found.findings))}</p>'
-        f"<ul>{doubts}</ul></div>",
+        f'<div class="verdict"><strong>{escape(found.headline)}</strong>{told}<ul>{doubts}</ul></div>',
     ]
     if assessment.conditions:
         links = "".join(f'<a href="#{name}">{title}</a>' for name, title in _SECTIONS)
@@ -80,7 +80,9 @@ def _cards(assessment: Assessment) -> str:
         )
     pairs = sum(c.latency_rank.pairs + c.throughput_rank.pairs for c in assessment.headline_conditions)
     inverted = sum(len(c.inversions) for c in assessment.headline_conditions)
-    cards.append((str(inverted), f"of {pairs} separable pairs in the wrong order", "latency and throughput"))
+    cards.append(
+        (str(inverted), f"of {pairs} pairs of splits in the wrong order", "of those that measurements tell apart")
+    )
     shown = "".join(
         f'<div class="card"><b>{escape(value)}</b><span>{escape(what)}</span><span>{escape(more)}</span></div>'
         for value, what, more in cards
@@ -95,7 +97,8 @@ def _error_card(name: str, score: ErrorScore | None) -> tuple[str, str, str]:
     interval = percent_range(score.intervals.get("mape"), 2)
     known = "unknown" if score.noise_floor is None else percent(score.noise_floor, 2)
     return (
-        percent(score.mape, 2), f"mean error of {name}", f"{f'{interval}, ' if interval else ''}noise floor {known}",
+        percent(score.mape, 2), f"mean error (MAPE) of {name}",
+        f"{f'{interval}, ' if interval else ''}noise floor {known}",
     )  # fmt: skip
 
 

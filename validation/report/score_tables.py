@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from validation.assessment import Assessment, ConditionAssessment
+from validation.assessment import Assessment, ConditionAssessment, fronts_of
 from validation.fronts import FrontAgreement, Regret
 from validation.order import RankAgreement
 from validation.report.labels import Labels
@@ -165,6 +165,8 @@ def front_table(assessment: Assessment) -> Table:
                 _regret(front.knee, front.intervals.get("knee_regret")),
             )
         )
+    note = _interval_note(assessment)
+    bracketed = any(low != high for front in fronts_of(assessment.conditions) for low, high in front.intervals.values())
     return Table(
         "Fronts, predicted and measured",
         columns,
@@ -175,9 +177,9 @@ def front_table(assessment: Assessment) -> Table:
             f"Over the measured splits; tolerant: a split counts if it is on the front once improved by"
             f" {percent(assessment.tolerance, 0)}. Decision hypervolume, IGD⁺ and ε: the predicted front's splits, as"
             " measured, against the measured front; nothing is lost at 1, 0 and 1. Regret: measured loss of the"
-            " recommended split (that split, its true rank) against the measured best; of the knee, by how much another"
-            " split is better in both objectives at once.",
-            f"In brackets: {_interval_note(assessment, capital=False)}.",
+            " recommended split (that split, and its true rank unless 1) against the measured best; of the knee, by how"
+            " much another split is better in both objectives at once.",
+            *([f"In brackets: {note[0].lower()}{note[1:]}."] if bracketed else []),
         ),
     )
 
@@ -195,7 +197,8 @@ def _number(value: float, interval: tuple[float, float] | None) -> str:
 
 def _regret(regret: Regret, interval: tuple[float, float] | None) -> str:
     known = f" [{percent_range(interval)}]" if interval and interval[0] != interval[1] else ""
-    return f"{percent(regret.regret)}{known} ({regret.recommended}, rank {regret.true_rank})"
+    rank = "" if regret.true_rank == 1 else f", rank {regret.true_rank}"
+    return f"{percent(regret.regret)}{known} ({regret.recommended}{rank})"
 
 
 def order_table(assessment: Assessment) -> Table:
@@ -246,12 +249,10 @@ def membership(found: ConditionAssessment) -> Mapping[str, float]:
     return {} if found.front is None else found.front.membership
 
 
-def _interval_note(assessment: Assessment, *, capital: bool = True) -> str:
+def _interval_note(assessment: Assessment) -> str:
     how = assessment.resampling
     if assessment.draws == "nothing":
-        return (
-            "No intervals, as every cell was measured once" if capital else "no interval, as cells were measured once"
-        )
+        return "No intervals, as every cell was measured once"
     runs = len(assessment.joined.runs)
     over = (
         f"whole runs, of which there are {runs}" + (" (few: such intervals are too short)" if runs < 5 else "")
@@ -259,8 +260,7 @@ def _interval_note(assessment: Assessment, *, capital: bool = True) -> str:
         else "the repeats of each cell, as not every cell was measured in two runs or more"
     )
     covered = percent(how.confidence, 0)
-    word = "Intervals" if capital else "intervals"
-    return f"{word} cover {covered} of {how.resamples} bootstrap resamples of {over} (seed {how.seed})"
+    return f"Intervals cover {covered} of {how.resamples} bootstrap resamples of {over} (seed {how.seed})"
 
 
 def _floor_note(assessment: Assessment) -> str:
