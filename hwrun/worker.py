@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterator
 import torch
 
 from hwrun.backends.memory import MemoryExchange
+from hwrun.backends.rpc import RpcReach
 from hwrun.doctor.gathering import gather
 from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
 from hwrun.machine.clock_state import clock_state
@@ -71,7 +72,7 @@ class Worker:
     allowed : factories of networks that an orchestrator may ask for, besides the catalogue.
     exchange : joins it with other workers of this process; None in a process of its own.
     device : what its stages compute on that are asked for without one.
-    trusts_network : whether backend rpc, which is pickle, may be reached by other hosts.
+    rpc_reach : whom it may form groups of backend rpc, which is pickle, with.
     log : takes one line at a time; default stderr.
     """
 
@@ -87,7 +88,7 @@ class Worker:
         allowed: Collection[str] = (),
         conditions: dict[str, Scalar] | None = None,
         exchange: MemoryExchange | None = None,
-        trusts_network: bool = False,
+        rpc_reach: RpcReach = "nobody",
         device: ComputeDevice = "cpu",
         log: Callable[[str], None] | None = None,
     ) -> None:
@@ -109,7 +110,7 @@ class Worker:
             allowed=allowed,
             exchange=exchange,
             device=device,
-            trusts_network=trusts_network,
+            rpc_reach=rpc_reach,
         )
         control_port = () if control_listener.family == socket.AF_UNIX else (control_listener.getsockname()[1],)
         self._shaping = ShapedSession(control_port)

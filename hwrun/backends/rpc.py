@@ -5,9 +5,10 @@ at the next stage's worker and waiting for its answer, which comes once that sta
 trip a batch, no reuse of buffers, a copy into freshly allocated tensors. Between two processes of one host TensorPipe
 would pass any shaped link by through shared memory, so plain TCP is forced, on the interface that the link is of.
 
-RPC is pickle by nature and asks for no token: whoever reaches an agent's port runs code in its process. So a worker
-joins a group on loopback only, unless it was told that it may trust its network. The orchestrator is in no group:
-dispatches, inputs and results take the ways of the TCP backend within the sink's host.
+RPC is pickle by nature and asks for no token: whoever reaches an agent's port runs code in its process, and whoever is
+met at a rendezvous has what it sends unpickled. So a worker joins no group unless it was told that it may trust its
+network, or only its own user can ask it to, by a unix socket: then on loopback, with those who meet at a file. The
+orchestrator is in no group: dispatches, inputs and results take the ways of the TCP backend within the sink's host.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import psutil
 import torch
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from hwrun.worker_client import WorkerClient
 
 SCHEME = "rpc:"
+# Whom a worker may form groups with: nobody, processes of its host, or every host of its network.
+RpcReach = Literal["nobody", "loopback", "network"]
 # Longer than any message of a cell takes; a peer's death is seen by its connection, not by waiting.
 _CALL_LIMIT_S = 3600.0
 # How long the members of a group wait for one another.
@@ -165,11 +168,11 @@ class RpcMember:
 
     Parameters
     ----------
-    trusts_network : whether it may join on an address that other hosts can reach.
+    reach : whom it may form groups with.
     """
 
-    def __init__(self, *, trusts_network: bool) -> None:
-        self._trusts_network = trusts_network
+    def __init__(self, *, reach: RpcReach) -> None:
+        self._reach = reach
         self._joined = False
 
     def join(self, name: str, rank: int, size: int, rendezvous: str, address: str) -> None:
@@ -182,22 +185,19 @@ class RpcMember:
 
         Raises
         ------
-        HwrunError : this torch has no RPC, the address is not to be trusted, or somebody did not come.
+        HwrunError : this torch has no RPC, the group is beyond this member's reach, or somebody did not come.
         """
         if not torch.distributed.is_available() or not torch.distributed.rpc.is_available():
             raise HwrunError("backend rpc: this torch was built without torch.distributed.rpc; use --backend tcp")
-        if not self._trusts_network and not ipaddress.ip_address(address).is_loopback:
-            raise HwrunError(
-                f"backend rpc: got {address}, expected loopback: RPC unpickles, and so runs, whatever reaches its port,"
-                " and asks for no token. Start the worker with --trust-network if every host there may do so"
-            )
+        self._require_reach(rendezvous, address)
         self.leave()
         interface = next(
             (name for name, known in psutil.net_if_addrs().items() if any(a.address == address for a in known)), None
         )
         if interface is None:
             raise HwrunError(f"backend rpc: no interface of this host has the address {address}")
-        # TensorPipe and Gloo read these when an agent is made; the agent then listens there and nowhere else.
+        # TensorPipe and Gloo read these when an agent is made; the agent then listens there alone. Not so the store of
+        # a rendezvous by TCP: it listens on every address of the first member's host.
         os.environ["TP_SOCKET_IFNAME"] = os.environ["GLOO_SOCKET_IFNAME"] = interface
         from torch.distributed import rpc
 
@@ -242,6 +242,23 @@ class RpcMember:
         """The way to stage `position` of a pipeline at the member that `address` names."""
         self._require_group()
         return RpcOutlet(address.removeprefix(SCHEME), pipeline, position)
+
+    def _require_reach(self, rendezvous: str, address: str) -> None:
+        why = "RPC unpickles, and so runs, whatever reaches its port or meets it, and asks for no token"
+        remedy = "Start the worker with --trust-network if every host of its network may do so"
+        if self._reach == "nobody":
+            raise HwrunError(
+                "backend rpc: got a worker that others than its user can give orders to, expected --listen unix:PATH:"
+                f" {why}. {remedy}"
+            )
+        if self._reach == "network":
+            return
+        if not ipaddress.ip_address(address).is_loopback:
+            raise HwrunError(f"backend rpc: got {address}, expected loopback: {why}. {remedy}")
+        if not rendezvous.startswith("file:"):
+            raise HwrunError(
+                f"backend rpc: got a rendezvous at {rendezvous}, expected a file of this host: {why}. {remedy}"
+            )
 
     def _require_group(self) -> None:
         if not self._joined:

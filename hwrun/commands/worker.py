@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-network",
         action="store_true",
-        help="let backend rpc be reached by other hosts: it unpickles, and so runs, whatever any of them sends",
+        help="let backend rpc form groups with other hosts: it unpickles, and so runs, whatever any of them sends",
     )
     parser.add_argument("--once", action="store_true", help="end when the first orchestrator has left")
     add_credential_options(parser)
@@ -108,7 +108,7 @@ def _serve(
         threads=arguments.threads,
         once=arguments.once,
         allowed=arguments.allow_module,
-        trusts_network=arguments.trust_network,
+        rpc_reach="network" if arguments.trust_network else "loopback" if control_address.path else "nobody",
         device=arguments.device,
         conditions=conditions(arguments.threads) | {"device": describe_device(arguments.device)},
     )

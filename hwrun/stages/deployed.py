@@ -48,7 +48,7 @@ class DeployedStages:
     allowed : factories of networks that may be built, besides the catalogue.
     exchange : joins it with other workers of this process; None in a process of its own.
     device : what stages compute on that are asked for without one.
-    trusts_network : whether backend rpc, which is pickle, may be reached by other hosts.
+    rpc_reach : whom it may form groups of backend rpc, which is pickle, with.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class DeployedStages:
         allowed: Collection[str],
         exchange: MemoryExchange | None,
         device: ComputeDevice,
-        trusts_network: bool,
+        rpc_reach: rpc.RpcReach,
     ) -> None:
         self._credentials = credentials
         self._store = store
@@ -68,7 +68,7 @@ class DeployedStages:
         self._allowed = frozenset(allowed)
         self._exchange = exchange
         self._device = device
-        self._rpc = rpc.RpcMember(trusts_network=trusts_network)
+        self._rpc = rpc.RpcMember(reach=rpc_reach)
         self._activations = ActivationCache()
         # Whose turn it is among emulated stages: a device computes one at a time.
         self._turn = threading.Lock()

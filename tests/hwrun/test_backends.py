@@ -60,7 +60,7 @@ def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RpcMember]:
     """A group of one: it calls itself."""
     if not torch.distributed.is_available() or not torch.distributed.rpc.is_available():
         pytest.skip("this torch has no RPC")
-    member = RpcMember(trusts_network=False)
+    member = RpcMember(reach="loopback")
     member.join("A", 0, 1, f"file://{tmp_path_factory.mktemp('rpc')}/group", "127.0.0.1")
     yield member
     member.leave()
@@ -267,23 +267,33 @@ def test_a_stage_that_waits_for_nothing_in_memory_is_not_reached() -> None:
 
 def test_rpc_is_not_joined_where_other_hosts_reach_it_unless_the_network_is_trusted() -> None:
     with pytest.raises(HwrunError, match=r"unpickles, and so runs, whatever reaches its port.*--trust-network"):
-        RpcMember(trusts_network=False).join("A", 0, 1, "file:///nowhere", "10.99.0.1")
+        RpcMember(reach="loopback").join("A", 0, 1, "file:///nowhere", "10.99.0.1")
+
+
+def test_rpc_meets_nobody_at_an_address_unless_the_network_is_trusted() -> None:
+    with pytest.raises(HwrunError, match=r"got a rendezvous at tcp://127\.0\.0\.1:1, expected a file.*--trust-network"):
+        RpcMember(reach="loopback").join("A", 0, 1, "tcp://127.0.0.1:1", "127.0.0.1")
+
+
+def test_a_worker_that_others_can_ask_joins_no_group_not_even_on_loopback() -> None:
+    with pytest.raises(HwrunError, match=r"others than its user can give orders to.*unpickles.*--trust-network"):
+        RpcMember(reach="nobody").join("A", 0, 1, "file:///nowhere", "127.0.0.1")
 
 
 def test_rpc_needs_an_interface_of_that_address() -> None:
     with pytest.raises(HwrunError, match=r"no interface of this host has the address 127\.9\.9\.9"):
-        RpcMember(trusts_network=False).join("A", 0, 1, "file:///nowhere", "127.9.9.9")
+        RpcMember(reach="loopback").join("A", 0, 1, "file:///nowhere", "127.9.9.9")
 
 
 def test_a_torch_without_rpc_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.distributed.rpc, "is_available", lambda: False)
     with pytest.raises(HwrunError, match="built without"):
-        RpcMember(trusts_network=False).join("A", 0, 1, "file:///nowhere", "127.0.0.1")
+        RpcMember(reach="loopback").join("A", 0, 1, "file:///nowhere", "127.0.0.1")
 
 
 def test_a_worker_in_no_group_says_so() -> None:
     with pytest.raises(HwrunError, match="in no group"):
-        RpcMember(trusts_network=False).inlet("p", 1, LIMIT_BYTES)
+        RpcMember(reach="loopback").inlet("p", 1, LIMIT_BYTES)
 
 
 def test_a_call_to_a_stage_that_is_not_deployed_names_it(member: RpcMember) -> None:

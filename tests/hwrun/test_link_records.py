@@ -1,6 +1,8 @@
 """What is computed from a probe's raw samples: costs per message and byte, and the offset of two clocks."""
 
+import os
 import random
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -137,3 +139,10 @@ def test_probes_of_a_run_are_read_in_order_and_a_half_written_one_is_dropped(tmp
     run = read_run(tmp_path)
     assert run.probes == (probe("before"), probe("after"))
     assert run.dropped_lines == 1
+
+
+def test_what_was_appended_is_on_the_disk_before_the_sweep_goes_on(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").read_bytes()))
+    append_probe(tmp_path, probe("before"))
+    assert synced[-1] == (tmp_path / "probes.jsonl").read_bytes() != b""

@@ -4,6 +4,7 @@ import errno
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -186,6 +187,24 @@ def test_a_loaded_stage_holds_just_its_blocks_and_computes_the_same(store: Weigh
     assert named_tensors(first).keys() == named_tensors(chain.stage(0, 8)).keys()
     assert not any(tensor.is_meta or tensor.requires_grad for tensor in named_tensors(first).values())
     assert not first.training
+
+
+def test_a_stage_is_loaded_without_the_rest_of_its_model_ever_taking_memory(
+    store: WeightStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = put_model(BlockChain.of("mobilenet_v2", build_model("mobilenet_v2")), store)
+    built: list[torch.nn.Module] = []
+
+    def watched(name: str, **how: Any) -> torch.nn.Module:
+        built.append(build_model(name, **how))
+        return built[-1]
+
+    monkeypatch.setattr("hwrun.models.weights.build_model", watched)
+    stage = load_stage("mobilenet_v2", 0, 8, digests[:8], store)
+    assert not any(tensor.is_meta for tensor in stage.state_dict().values())
+    (whole,) = built
+    ours = {tensor.data_ptr() for tensor in stage.state_dict().values()}
+    assert all(tensor.is_meta or tensor.data_ptr() in ours for tensor in whole.state_dict().values())
 
 
 def test_buffers_outside_the_state_dict_are_loaded_too(store: WeightStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """`hwrun worker`: whom it will listen to, and how it starts and ends."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -9,7 +10,10 @@ import pytest
 
 from hwrun.cli import main
 from hwrun.wire.address import Address
+from hwrun.wire.admission import Credentials
+from hwrun.wire.control import RequestFailedError
 from hwrun.wire.sockets import dial
+from hwrun.worker_client import WorkerClient
 
 
 @pytest.mark.parametrize(
@@ -55,3 +59,22 @@ def test_it_says_when_it_is_ready_and_ends_when_asked_leaving_no_socket(tmp_path
         finally:
             process.kill()
     assert not path.exists()
+
+
+@pytest.mark.slow
+def test_started_by_hand_it_is_steady_says_what_it_runs_under_and_joins_no_group(tmp_path):
+    argv = [sys.executable, "-m", "hwrun.cli", "worker", "--listen", "127.0.0.1:0", "--cache", str(tmp_path)]
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "OMP_"))}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=bare) as process:
+        try:
+            address = process.stdout.readline().split()[2].removesuffix(",")
+            client = WorkerClient.dial("w", Address.parse(address), Credentials(b""))
+            found = client.welcome.conditions
+            assert "freed memory kept" in found["allocator"]
+            assert found["threads"] == 1
+            assert {"throttled", "frequency_hz", "temperature_c", "governor"} <= found.keys()
+            with pytest.raises(RequestFailedError, match=r"others than its user can give orders to.*--trust-network"):
+                client.join_rpc(0, 1, f"file://{tmp_path}/group", "127.0.0.1")
+            client.close()
+        finally:
+            process.kill()
