@@ -5,6 +5,12 @@ namespace. One loop drains both sockets' rings into the departure queues, sends 
 next release or frame. `select` is its clock: it takes microseconds, where epoll counts milliseconds. The process is
 light (no NumPy, no torch) and ends with its control socket.
 
+Stages that compute beside it lose what it takes from their cores: waking for each frame it took 0.15 to 0.25 of one at
+50 Mbit/s, and the stage whose core that was, which chance decided anew in each cell, took 1.4 to 1.6 times as long.
+`--moderated` wakes it at most once a millisecond for all frames that have come and are due, as a network card's
+interrupt moderation does (ethtool(8), rx-usecs), which costs it half of that and a frame at most a millisecond; when
+each arrived is still known, so the rate is the one asked. `--core` keeps it on one core, the same in every cell.
+
 Control is one JSON object per message over a SOCK_SEQPACKET socket, each answered by one: `{"op": "shape", "forward":
 {…}, "backward": {…}}`, `{"op": "counters", "reset": false}`. The first message is the relay's own: that it is ready.
 """
@@ -40,6 +46,8 @@ _SPIN_S = 20e-6
 _LONG_SLEEP_S, _MOST_EARLY_S, _LEARNING_RATE = 1e-3, 400e-6, 0.2
 # In a stretch without sleep, the control socket is looked at this often.
 _CONTROL_INTERVAL_S = 10e-3
+# Between two looks of a moderated relay.
+_MODERATION_S = 1e-3
 
 
 class Urgency:
@@ -47,7 +55,8 @@ class Urgency:
 
     A first-in-first-out task is never preempted by an ordinary one. A relay that needs a whole core misses the rate
     whatever it does, and would starve a worker pinned to that core: above `_YIELD_SHARE` it competes as an equal, below
-    `_CLAIM_SHARE` it is urgent again; its own processor time says which. It is never urgent on an only core.
+    `_CLAIM_SHARE` it is urgent again; its own processor time says which. It is never urgent on an only core, nor where
+    it was started to give way to others (SCHED_IDLE): it would take from those what its own sweep does not.
     """
 
     _YIELD_SHARE, _CLAIM_SHARE, _INTERVAL_S = 0.97, 0.5, 0.5
@@ -55,7 +64,7 @@ class Urgency:
     def __init__(self) -> None:
         self.permitted = False
         self.claimed = False
-        if len(os.sched_getaffinity(0)) > 1:
+        if len(os.sched_getaffinity(0)) > 1 and os.sched_getscheduler(0) != os.SCHED_IDLE:
             # Refused without CAP_SYS_NICE or RLIMIT_RTPRIO; the ready message tells.
             with contextlib.suppress(PermissionError):
                 self._claim()
@@ -127,26 +136,74 @@ class Direction:
 
 
 class Relay:
-    """Both directions, the control socket, and the loop over them."""
+    """Both directions, the control socket, and the loop over them.
+
+    Parameters
+    ----------
+    left, right : of each side the packet socket and what arrived at it.
+    moderated : wake at most once in `_MODERATION_S`.
+    core : to stay on; None for wherever the system puts it.
+    """
 
     def __init__(
         self,
         left: tuple[socket.socket, FrameSource],
         right: tuple[socket.socket, FrameSource],
         control: socket.socket,
+        *,
+        moderated: bool = False,
+        core: int | None = None,
     ) -> None:
         self._left, self._right, self._control = left[0], right[0], control
+        self._moderated, self._core = moderated, core
         self._forward = Direction(left[1], self._right.send, Shape())
         self._backward = Direction(right[1], self._left.send, Shape())
         self._overruns = [0, 0]
-        self._urgency = Urgency()
+        self._urgency = Urgency()  # which asks how many cores there are
+        if core is not None:
+            os.sched_setaffinity(0, {core})
         self._since_s, self._spent_s = time.monotonic(), time.process_time()
 
     def run(self) -> None:
         """Relay until the control socket is closed."""
+        ready: dict[str, object] = {"ready": True, "realtime_priority": self._urgency.permitted}
+        if self._core is not None:
+            ready["core"] = self._core
+        if self._moderated:
+            ready["moderation_s"] = _MODERATION_S
+        self._answer(ready)
+        if self._moderated:
+            self._run_moderated()
+        else:
+            self._run_frame_by_frame()
+
+    def _run_moderated(self) -> None:
         forward, backward, urgency, clock = self._forward, self._backward, self._urgency, time.monotonic
         watched = [self._left, self._right, self._control]
-        self._answer({"ready": True, "realtime_priority": urgency.permitted})
+        next_control_s = 0.0
+        while True:
+            for direction in (forward, backward):
+                while direction.take_in():
+                    pass
+                direction.send_due(clock)
+            now_s = clock()
+            if now_s > urgency.next_look_s:
+                urgency.look(now_s)
+            pause_s = min(forward.queue.next_release_s, backward.queue.next_release_s) - now_s
+            if pause_s < math.inf:
+                # What arrives meanwhile is due a delay later at the soonest, so nothing is missed by not looking.
+                soonest_s = min(forward.queue.shape.delay_s, backward.queue.shape.delay_s)
+                time.sleep(max(_MODERATION_S, min(pause_s, soonest_s)))
+                if clock() < next_control_s:
+                    continue
+            readable = select.select(watched, (), (), 0.0 if pause_s < math.inf else None)[0]
+            next_control_s = clock() + _CONTROL_INTERVAL_S
+            if self._control in readable and not self._obey():
+                return
+
+    def _run_frame_by_frame(self) -> None:
+        forward, backward, urgency, clock = self._forward, self._backward, self._urgency, time.monotonic
+        watched = [self._left, self._right, self._control]
         next_control_s = awake_until_s = early_s = 0.0
         while True:
             arrived = forward.take_in()
@@ -221,13 +278,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--left", required=True, help="interface whose frames go forward")
     parser.add_argument("--right", required=True, help="interface whose frames go backward")
+    parser.add_argument("--moderated", action="store_true", help="wake at most once a millisecond")
+    parser.add_argument("--core", type=int, help="stay on this one")
     arguments = parser.parse_args(argv)
     tighten_timers()
     gc.disable()  # the loop makes no cycles, and a collection would be a pause
     left, right = open_packet_socket(arguments.left), open_packet_socket(arguments.right)
     with socket.socket(fileno=arguments.control_fd) as control, left[0], right[0]:
         rings = (FrameRing(memory, time.monotonic, time.time) for _, memory in (left, right))
-        Relay((left[0], next(rings)), (right[0], next(rings)), control).run()
+        ends = (left[0], next(rings)), (right[0], next(rings))
+        Relay(*ends, control, moderated=arguments.moderated, core=arguments.core).run()
     return 0
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
 from hwrun.local.departure_queue import Shape
 from hwrun.local.relay import CONTROL_MESSAGE_BYTES
+from hwrun.machine.steady import usable_cores
 
 # It starts in a tenth of a second and answers within microseconds; a loaded machine may take far longer.
 _START_TIMEOUT_S, _ANSWER_TIMEOUT_S, _END_TIMEOUT_S = 30.0, 10.0, 2.0
@@ -24,16 +25,24 @@ Spawn = Callable[[Sequence[str], Sequence[int]], subprocess.Popen[bytes]]
 
 
 class RelayProcess:
-    """A running relay between two interfaces of a router namespace."""
+    """A running relay between two interfaces of a router namespace.
 
-    def __init__(self, spawn: Spawn, left: str, right: str) -> None:
-        """Start it by `spawn` and wait until it is ready."""
+    Parameters
+    ----------
+    spawn : starts it; the constructor waits until it is ready.
+    beside_computing : it shares its cores with stages that compute, so it is moderated and keeps to the last one: that
+        of no worker, where there are more cores than workers, else of the one that receives.
+    """
+
+    def __init__(self, spawn: Spawn, left: str, right: str, *, beside_computing: bool = False) -> None:
         self._lost: str | None = None
         self._asking = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             control_fd = theirs.fileno()
             options = ["--control-fd", str(control_fd), "--left", left, "--right", right]
+            if beside_computing:
+                options += ["--moderated", "--core", str(usable_cores()[-1])]
             self._process = spawn([sys.executable, "-m", "hwrun.local.relay", *options], [control_fd])
         try:
             self.properties: Mapping[str, int | bool] = self._answer(_START_TIMEOUT_S)

@@ -51,7 +51,8 @@ class LocalSite:
         """With namespaces where they are permitted, else on loopback."""
         permitted = availability()
         is_shaped = permitted.how != "none" and not permitted.needs_reexec
-        return LocalTestbed(shaped=is_shaped, names=self.hosts, seed=self.seed)
+        # Workers that compute are pinned, and a relay that floats would be on the core of one of them.
+        return LocalTestbed(shaped=is_shaped, names=self.hosts, seed=self.seed, beside_computing=self.pinned)
 
     def workers(self, testbed: Testbed, log_folder: Path) -> LocalWorkers:
         """A process a host."""

@@ -98,6 +98,7 @@ class LocalTestbed:
     seed : of the delays and losses that links with jitter or loss draw.
     slow_start_after_idle : let TCP shrink its window while idle, as Linux does by default. Off, a connection stays
         warm, which is what `tcp_state: warm` of a record says.
+    beside_computing : whether stages compute on cores that the relays share (`RelayProcess`).
     """
 
     def __init__(
@@ -107,12 +108,14 @@ class LocalTestbed:
         names: Sequence[str] = ("A", "B"),
         seed: int = 0,
         slow_start_after_idle: bool = False,
+        beside_computing: bool = False,
     ) -> None:
         if not 1 <= len(names) <= MAX_HOSTS or len(set(names)) != len(names):
             raise BadUsageError(f"hosts: got {', '.join(names)}, expected 1 to {MAX_HOSTS} different names")
         self.names = tuple(names)
         self._shaped, self._seed = shaped, seed
         self._slow_start_after_idle = slow_start_after_idle
+        self._beside_computing = beside_computing
         self._namespaces: tuple[NetworkNamespace, ...] = ()
         self._router: NetworkNamespace | None = None
         self._relays: dict[tuple[int, int], RelayProcess] = {}
@@ -207,7 +210,7 @@ class LocalTestbed:
                 argv, router, pass_fds=pass_fds, stdin=subprocess.DEVNULL, start_new_session=True
             )
 
-        relay = RelayProcess(spawn, ports[0], ports[1])
+        relay = RelayProcess(spawn, ports[0], ports[1], beside_computing=self._beside_computing)
         self._relays[first, second] = relay
         self._resources.callback(relay.close)
 

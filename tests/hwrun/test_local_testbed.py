@@ -21,7 +21,9 @@ import pytest
 from hwrun.errors import BadUsageError, HwrunError, NotPermittedError, PeerGoneError
 from hwrun.local import testbed as local_testbed
 from hwrun.local.namespaces import Availability, availability
+from hwrun.local.site import LocalSite
 from hwrun.local.testbed import Host, LocalTestbed
+from hwrun.machine.steady import usable_cores
 from paretosim.link import Link
 from tests.hwrun.descendants import relays
 
@@ -193,6 +195,37 @@ class TestShapedLink:
             with connection(*testbed.hosts, path) as ends:
                 for end in ends:
                     assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).strip(b"\0") == b"cubic"
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("permitted")
+class TestBesideComputing:
+    def test_a_relay_beside_computing_stages_keeps_to_the_last_core_and_wakes_once_for_several_frames(self) -> None:
+        over = link(50e6, 0.010)
+        with LocalSite(hosts=AB, threads=1, pinned=True).testbed() as testbed:
+            described = testbed.description()
+            (relay,) = relays(psutil.Process())
+            testbed.shape({AB: over})
+            with connection(*testbed.hosts, over) as (out, there):
+                one_way_s(out, there, 2_000_000)  # opens the window
+                before, frames = relay.num_ctx_switches().voluntary, testbed.counters()["forward_frames"]
+                started_s = time.monotonic()
+                took_s = one_way_s(out, there, 2_000_000)
+                lasted_s = time.monotonic() - started_s
+                sleeps = relay.num_ctx_switches().voluntary - before
+                passed = testbed.counters()["forward_frames"] - frames
+            assert relay.cpu_affinity() == [usable_cores()[-1]]
+        assert described["relay.core"] == usable_cores()[-1]
+        assert described["relay.moderation_s"] == 1e-3
+        assert wire_time_s(2_000_000, over) <= took_s <= wire_time_s(2_000_000, over) + NOISE_S
+        assert sleeps <= lasted_s / 1e-3 + 10 < passed / 2
+
+    def test_where_stages_only_wait_it_floats_and_wakes_for_each_frame(self) -> None:
+        with LocalSite(hosts=AB, threads=1, pinned=False).testbed() as testbed:
+            described = testbed.description()
+            (relay,) = relays(psutil.Process())
+            assert relay.cpu_affinity() == list(usable_cores())
+        assert not {"relay.core", "relay.moderation_s"} & set(described)
 
 
 @pytest.mark.root

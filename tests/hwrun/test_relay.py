@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 
 import pytest
 
 from hwrun.local.departure_queue import Shape
-from hwrun.local.relay import Direction
+from hwrun.local.relay import Direction, Urgency
 
 BYTE_PER_US = 8e6
 
@@ -80,3 +81,15 @@ def test_an_interface_that_is_gone_ends_the_relay() -> None:
     direction.take_in()
     with pytest.raises(OSError, match="Network is down"):
         direction.send_due(at(0.0))
+
+
+@pytest.mark.parametrize(("started_as", "is_urgent"), [(os.SCHED_OTHER, True), (os.SCHED_IDLE, False)])
+def test_a_relay_that_was_started_to_give_way_does_not_claim_priority(
+    monkeypatch: pytest.MonkeyPatch, started_as: int, is_urgent: bool
+) -> None:
+    claimed: list[int] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(os, "sched_getscheduler", lambda _: started_as)
+    monkeypatch.setattr(os, "sched_setscheduler", lambda _, policy, __: claimed.append(policy))
+    assert Urgency().permitted is is_urgent
+    assert claimed == [os.SCHED_FIFO] * is_urgent

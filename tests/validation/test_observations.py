@@ -77,6 +77,16 @@ def test_a_full_pipeline_says_how_often_alone(synthetic: Callable[..., Synthetic
             assert seconds == pytest.approx(measured[0], rel=1e-9)
 
 
+def test_stages_that_compute_are_observed_beside_transfers_too(synthetic: Callable[..., SyntheticRun]) -> None:
+    observed = _observed(synthetic(modes=[CLOSED, Mode.named("burst")], splits=(0, 2), emulated=False, speed=1.0))
+    phases = {(o.point.split, o.point.phase) for o in observed.observations}
+    assert phases == {(0, "compute2"), (0, "period"), (2, "compute1"), (2, "compute2"), (2, "period")}
+    slowed = msgspec.structs.replace(uncalibrated("tcp"), devices={ANY_DEVICE: DeviceTerms(kappa=0.5)})
+    alone_s, beside_s = (PhaseTimes(observed)(calibration) for calibration in (uncalibrated("tcp"), slowed))
+    computing = [point.phase.startswith("compute") for point in observed.points]
+    assert (beside_s[computing] > alone_s[computing]).all()
+
+
 def test_real_stages_are_observed_and_two_clocks_are_not_compared(synthetic: Callable[..., SyntheticRun]) -> None:
     real = synthetic("real", modes=[SINGLE], splits=(2,), emulated=False, speed=1.0)
     assert {"compute1", "compute2", "transfer"} <= set(_observed(real).counted())

@@ -82,6 +82,7 @@ def _measured(sweep: Sweep, design: Design, arguments: Namespace) -> bool:
             command += ["--resume", str(folder)]
         else:
             command += [*sweep.options(design, arguments.seed), "-o", str(folder)]
+            command += [part for profiles in arguments.profiles for part in ("--profiles", str(profiles))]
         if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode != 0 or not _finished(folder):
             return False
     if arguments.keep is not None and not (arguments.keep / sweep.name / MANIFEST_NAME).exists():

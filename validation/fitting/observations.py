@@ -3,7 +3,8 @@
 A phase is a piece of a batch's way between two recorded times (docs/measuring.md), so each parameter meets the phase
 that it belongs to and not only a latency in which everything is summed. Phases that wait in a queue say nothing of
 costs: they are taken of modes in which no batch waits, `single` and `paced`. The others, and the saturated part of
-`paced`, say how often a batch leaves, in which what occupies a station shows.
+`paced`, say how often a batch leaves, in which what occupies a station shows. Computing waits for nothing in any mode,
+and what it takes longer beside the transfers of other batches shows in these others alone.
 """
 
 from __future__ import annotations
@@ -141,9 +142,21 @@ def _of_cell(cell: Cell, of: Case, case: int, run_id: str) -> Iterator[Observati
             if min(samples_s) > 0:
                 yield observation(phase, samples_s, place)
     if mode != "single":
+        if mode != "paced":
+            for phase, place, samples_s in _computing(cell.subrun(mode).batches, cell, plan):
+                yield observation(phase, samples_s, place)
         images = plan.batch
         period_s = images / cell.throughput_per_s()
         yield Observation(Point(case, split, "period"), run_id, cell.repeat, period_s, _LEAST_SPREAD_S / period_s)
+
+
+def _computing(batches: Sequence[BatchRecord], cell: Cell, plan: Plan) -> Iterator[tuple[Phase, int, list[float]]]:
+    """Of stages that compute, which emulated ones do not."""
+    for number, stage in enumerate(plan.stages):
+        if stage.last > stage.first and not cell.emulated:
+            own = [batch.stages[number] for batch in batches]
+            name: Phase = "compute1" if number == 0 else "compute2"
+            yield name, number, [phases.compute_end_s - phases.compute_start_s for phases in own]
 
 
 def _phases(
@@ -152,12 +165,10 @@ def _phases(
     """Of batches that waited for none. What two clocks would have to be compared for is left out."""
     if any(len(batch.stages) != len(plan.stages) for batch in batches):
         return  # a trailing empty stage that took no part
+    yield from _computing(batches, cell, plan)
     last = len(plan.stages) - 1
-    for number, stage in enumerate(plan.stages):
+    for number in range(len(plan.stages)):
         own = [batch.stages[number] for batch in batches]
-        if stage.last > stage.first and not cell.emulated:
-            name: Phase = "compute1" if number == 0 else "compute2"
-            yield name, number, [phases.compute_end_s - phases.compute_start_s for phases in own]
         if number < last:
             yield "leaving", number, [phases.send_start_s - phases.compute_end_s for phases in own]
         if number < last and plan.backend == "rpc":  # whose call returns with its answer, which holds the hop
