@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hwrun.errors import BadUsageError
 from hwrun.machine.offloads import Offload
+from paretosim.units import format_duration, format_percent
 
 if TYPE_CHECKING:
     from paretosim.link import Link
@@ -78,9 +79,18 @@ class Egress:
             raise BadUsageError(f"loss: got {self.loss}, expected a share from 0 to below 1")
         if not 1 <= self.limit_packets <= _MOST_PACKETS:
             raise BadUsageError(f"limit: got {self.limit_packets} packets, expected 1 to {_MOST_PACKETS}")
-        if self.limiter == "htb" and (self.rate_bps is None or self.delay_s or self.loss):
+        if self.limiter == "htb":
+            self._check_rate_alone()
+
+    def _check_rate_alone(self) -> None:
+        got = [] if self.rate_bps is not None else ["no rate"]
+        got += [f"a delay of {format_duration(self.delay_s)}"] if self.delay_s else []
+        got += [f"a loss of {format_percent(self.loss)}"] if self.loss else []
+        if got:
             raise BadUsageError(
-                "limiter htb: got no rate, or a delay or loss, expected a rate alone; netem does the rest"
+                f"limiter htb: got {' and '.join(got)}, expected a rate alone, such as 5mbit: htb neither delays"
+                " packets nor loses them. Give a rate and leave the rest out, or take limiter netem where the kernel has"
+                " it (hwrun doctor says)"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""`paretosim list`: models, devices, timings and links that are known."""
+"""`paretosim list`: models, devices, timings, links and calibrations that are known."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def run(arguments: Namespace) -> int:
         Table("device", "cores", "memory", "accelerator", "title", title="devices"),
         Table("device", "model", "kind", "batch", "error", title="timings"),
         Table("link", "forward", "back", "source", title="links"),
+        Table("calibration", "backend", "terms", "fitted on", "title", title="calibrations"),
     ]
     for name in store.names("models"):
         model = store.model(name)
@@ -59,12 +60,23 @@ def run(arguments: Namespace) -> int:
             f"{format_rate(link.return_rate_bps)}, {format_duration(link.return_delay_s)}",
             link.source,
         )
+    for name in store.names("calibrations"):
+        calibration = store.calibration(name)
+        tables[4].add_row(
+            name,
+            calibration.backend,
+            ", ".join(calibration.active_terms()) or "none",
+            ", ".join(calibration.fitted_on) or "not said",
+            calibration.title,
+        )
     for table in tables:
         table.box = None
         table.title_justify = "left"
         table.title_style = "bold"
         console.print(table)
         console.print()
+    if not store.names("calibrations"):
+        print("None is shipped: python -m validation calibrate RUN -o DIR/calibrations/NAME.json fits one to a sweep.")
     return 0
 
 

@@ -69,8 +69,12 @@ def test_what_is_no_peer_is_refused(text: str, said: str) -> None:
         ({"delay_s": 0.1, "jitter_s": 0.2}, "jitter: got 0.2 s, expected 0 up to the delay, 0.1 s"),
         ({"loss": 1.0}, "loss: got 1.0"),
         ({"limit_packets": 0}, "limit: got 0 packets"),
-        ({"rate_bps": 8_000, "delay_s": 0.1, "limiter": "htb"}, "limiter htb: got no rate, or a delay"),
-        ({"limiter": "htb"}, "limiter htb: got no rate"),
+        (
+            {"rate_bps": 8_000, "delay_s": 0.1, "limiter": "htb"},
+            "limiter htb: got a delay of 100ms, expected a rate alone, such as 5mbit: .* or take limiter netem",
+        ),
+        ({"limiter": "htb"}, "limiter htb: got no rate, expected a rate alone"),
+        ({"delay_s": 0.1, "loss": 0.01, "limiter": "htb"}, "got no rate and a delay of 100ms and a loss of 1%"),
     ],
 )
 def test_an_egress_that_no_kernel_can_be_told_is_refused(words: dict[str, Any], said: str) -> None:

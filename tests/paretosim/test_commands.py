@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from paretosim.calibration import Calibration
+from paretosim.profiles import write_profile
+
 Command = Callable[..., tuple[int, str, str]]
 PREDICT = ("predict", "--model", "toy", "--devices", "one,two")
 
@@ -212,6 +215,24 @@ def test_list_shows_what_is_known(command: Command) -> None:
     for said in ("models", "devices", "timings", "links", "toy", "vgg16", "138,357,544", "one", "rpi4b",
                  "reconstructed", "measured", "5.0%", "ethernet-1g", "1gbit, 100us", "1.0 GB"):  # fmt: skip
         assert said in out
+    assert "None is shipped: python -m validation calibrate RUN" in out
+
+
+def test_list_shows_calibrations_and_what_they_say(command: Command, profiles: Path) -> None:
+    found = Calibration(
+        schema_version=2,
+        name="desk",
+        backend="rpc",
+        dispatch_s=1e-3,
+        framing_bytes=96,
+        title="a desk",
+        fitted_on=("r1",),
+    )
+    write_profile(profiles / "calibrations" / "desk.json", found)
+    code, out, _ = command("list")
+    assert code == 0
+    assert re.search(r"desk +rpc +framing, dispatch +r1 +a desk", out)
+    assert "None is shipped" not in out
 
 
 def test_list_as_json(command: Command) -> None:
