@@ -21,6 +21,10 @@ from paretosim.whole_file import write_whole
 
 _STDOUT = Path("-")
 _PLAIN_WIDTH = 160
+# What cells differ in, beside where they are cut and which repeat they are.
+_CONDITIONS = (
+    "model", "devices", "hosts", "batch", "backend", "workers", "tcp_state", "source", "sink", "mode", "link",
+)  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -111,13 +115,23 @@ def _parquet_writer(rows: Sequence[dict[str, Scalar]]) -> Callable[[Path], None]
 
 
 def _list(rows: Sequence[dict[str, Scalar]]) -> None:
+    """Cells and their ids, in 80 columns: what all have in common is said once, above them."""
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, emoji=False, highlight=False)
+    differing = [name for name in _CONDITIONS if len({row[name] for row in rows}) > 1]
+    shared = [f"{_in_words(name)} {rows[0][name]}" for name in _CONDITIONS if rows and name not in differing]
+    if shared:
+        console.print(f"every cell: {'; '.join(shared)}", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    # What most runs have but one of is shown where it tells cells apart.
-    telling = [name for name in ("hosts", "workers", "tcp_state") if len({row[name] for row in rows}) > 1]
-    for name in (columns := ("cell_id", "plan", *telling, "mode", "link", "repeat", "status")):
-        table.add_column("id" if name == "cell_id" else name, overflow="fold", no_wrap=name == "cell_id")
+    table.add_column("id", no_wrap=True)
+    if differing:  # in one column, which breaks between words where there is little room
+        table.add_column(", ".join(map(_in_words, differing)), overflow="fold")
+    for heading in ("split", "repeat", "status"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(str(row[name]) for name in columns))
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, emoji=False, highlight=False).print(
-        table
-    )
+        conditions = [" ".join(str(row[name]) for name in differing)] if differing else []
+        table.add_row(str(row["cell_id"]), *conditions, *(str(row[name]) for name in ("cuts", "repeat", "status")))
+    console.print(table)
+
+
+def _in_words(name: str) -> str:
+    return name.replace("_", " ")

@@ -252,11 +252,32 @@ def test_the_command_lists_cells_and_takes_the_beginning_of_an_id(run, tmp_path,
     assert main(["export", str(run.path)]) == 0
     listed = capsys.readouterr().out
     assert all(cell.cell_id in listed for cell in run.cells)
+    assert listed.startswith("every cell: model ")
     assert main(["export", str(run.path), "--timeline", str(tmp_path / "t.json"), "--cell", done[:6]]) == 0
     assert done in capsys.readouterr().err
     check_trace_events(json.loads((tmp_path / "t.json").read_bytes()))
     assert main(["export", str(run.path), "--csv", str(tmp_path / "t.csv")]) == 0
     assert (tmp_path / "t.csv").read_text() == as_csv(cell_rows(run))
+
+
+def test_a_list_of_80_columns_has_a_line_a_cell_and_breaks_no_word(run, capsys, monkeypatch):
+    monkeypatch.setattr("hwrun.commands.export._PLAIN_WIDTH", 80)
+    monkeypatch.setattr("hwrun.commands.export.cell_rows", lambda run: rows)
+    (row, *_) = cell_rows(run)
+    rows = [
+        row | {"cell_id": f"{number:016x}", "model": model, "mode": "closed(window=4)", "link": link, "cuts": "10+15"}
+        for number, (model, link) in enumerate([("alexnet", "unshaped"), ("inception_v3", "200mbit,40ms")])
+    ]
+    assert main(["export", str(run.path)]) == 0
+    shared, *table = capsys.readouterr().out.splitlines()
+    assert "mode closed(window=4)" in shared
+    assert "model, link" in table[1]
+    assert max(map(len, table)) <= 80
+    shown = [line.split() for line in table[3:] if line.strip()]
+    assert [line[:4] for line in shown] == [
+        ["0000000000000000", "alexnet", "unshaped", "10+15"],
+        ["0000000000000001", "inception_v3", "200mbit,40ms", "10+15"],
+    ]
 
 
 @pytest.mark.parametrize(
