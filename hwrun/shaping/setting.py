@@ -89,8 +89,8 @@ class Egress:
         if got:
             raise BadUsageError(
                 f"limiter htb: got {' and '.join(got)}, expected a rate alone, such as 5mbit: htb neither delays"
-                " packets nor loses them. Give a rate and leave the rest out, or take limiter netem where the kernel has"
-                " it (hwrun doctor says)"
+                " packets nor loses them. Give a rate alone, or take limiter netem where the kernel has it (hwrun"
+                " doctor says)"
             )
 
     @property
