@@ -272,6 +272,23 @@ def _deviation(measured: float | None, asked: float | None) -> float | None:
     return None if measured is None or not asked else measured / asked - 1
 
 
+def segments_note(condition: Condition, cells: Sequence[Cell]) -> str | None:
+    """That segments were not as long as a link that was asked for says, by the sending sockets; None where they were.
+
+    A prediction counts headers by it: 1448 bytes are IPv4's at an MTU of 1500, and IPv6's are 1428.
+    """
+    for hop, link in enumerate(condition.links_asked[: len(condition.devices) - 1]):
+        sockets = [cell.tcp_info[hop] for cell in cells if hop < len(cell.tcp_info)]
+        found = {info["snd_mss_bytes"] for info in sockets if "snd_mss_bytes" in info}
+        if link is not None and found - {link.mss_bytes}:
+            return (
+                f"segments carried {' or '.join(map(str, sorted(found, key=str)))} B over link {link.name}, which is"
+                f" predicted with {link.mss_bytes} B (1448 are IPv4's at an MTU of 1500): for exact headers measure"
+                " over a preset with mss_bytes and header_bytes of its own (docs/formats.md)"
+            )
+    return None
+
+
 def link_origin(condition: Condition) -> Literal["asked", "probed", "memory"]:
     """Whether a condition's links are those asked for, or (any of them) as probed, or nothing but memory."""
     hops = condition.links_asked[: len(condition.devices) - 1]

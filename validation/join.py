@@ -237,6 +237,8 @@ def _join_condition(
     one_clock = all(map(conditions.shares_a_clock, manifests))
     transfers_seen = one_clock and condition.mode.name in ("single", "paced")
     notes += _notes(condition, checks, controls, one_clock=one_clock)
+    if (note := conditions.segments_note(condition, cells)) is not None:
+        notes.append(note)
     return JoinedCondition(
         condition=condition,
         inputs=inputs,

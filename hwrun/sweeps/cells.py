@@ -14,7 +14,7 @@ import msgspec
 from hwrun.errors import BadUsageError
 from hwrun.records import BackendName, Combination, Sink, Source, TcpState, WorkerKind
 from paretosim.errors import UnknownNameError
-from paretosim.link import HEADER_BYTES_SHAPED, Link, parse_link
+from paretosim.link import HEADER_BYTES_ETHERNET, HEADER_BYTES_SHAPED, Link, parse_link
 from paretosim.mode import Mode
 from paretosim.plan import Plan, Stage
 from paretosim.profiles import ProfileStore, nearest
@@ -170,7 +170,8 @@ def parse_splits(text: str, blocks: int) -> tuple[int, ...]:
 def parse_asked_link(text: str, store: ProfileStore) -> tuple[str, Link | None]:
     """Name and value of the link written as `unshaped`, a preset's name, or `RATE,DELAY` and what `parse_link` reads.
 
-    The testbed counts Ethernet, IP and TCP headers against the rate, so that is what the link then says.
+    The testbed counts Ethernet, IP and TCP headers against the rate, and not what is on an Ethernet's wire beside
+    frames, so that is what the link then says; a preset with headers of its own (IPv6's) keeps them.
     """
     if text == UNSHAPED:
         return text, None
@@ -185,7 +186,9 @@ def parse_asked_link(text: str, store: ProfileStore) -> tuple[str, Link | None]:
                 f"--link: got {text!r}, expected RATE,DELAY such as 5mbit,200ms, or one of"
                 f" {', '.join(known)}{nearest(text, known)}"
             ) from error
-    return link.name, msgspec.structs.replace(link, header_bytes=HEADER_BYTES_SHAPED)
+    if link.header_bytes == HEADER_BYTES_ETHERNET:
+        link = msgspec.structs.replace(link, header_bytes=HEADER_BYTES_SHAPED)
+    return link.name, link
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import msgspec
 import pytest
 
 from hwrun.errors import BadUsageError
@@ -18,7 +19,7 @@ from hwrun.sweeps.cells import (
 from paretosim.errors import BadInputError
 from paretosim.mode import Mode
 from paretosim.plan import Plan
-from paretosim.profiles import ProfileStore
+from paretosim.profiles import ProfileStore, write_profile
 
 STORE = ProfileStore()
 DURESS = parse_asked_link("5mbit,200ms", STORE)
@@ -119,6 +120,12 @@ def test_a_preset_keeps_its_rates_and_says_the_headers_the_testbed_counts():
     preset = STORE.link("paper-lan-pi-pi")
     assert (name, link.rate_bps, link.one_way_delay_s) == (preset.name, preset.rate_bps, preset.one_way_delay_s)
     assert link.header_bytes == 66
+
+
+def test_a_preset_with_headers_of_its_own_keeps_them(tmp_path):
+    six = msgspec.structs.replace(DURESS[1], name="six", mss_bytes=1428, header_bytes=86)
+    write_profile(tmp_path / "links" / "six.json", six)
+    assert parse_asked_link("six", ProfileStore([tmp_path])) == ("six", six)
 
 
 def test_unshaped_is_no_link_and_an_unknown_one_is_refused_with_the_nearest():

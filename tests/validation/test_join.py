@@ -274,6 +274,16 @@ def test_a_real_run_is_joined_with_the_timing_that_is_found_and_a_note(synthetic
     assert any("the run rests on no timing of slow/toy: predicted from" in note for note in found.conditions[0].notes)
 
 
+@pytest.mark.parametrize(("mss_bytes", "is_said"), [(1448, False), (1428, True)])
+def test_segments_that_are_not_as_the_link_says_are_told(synthetic: Callable, mss_bytes: int, is_said: bool) -> None:
+    sockets = ({"snd_mss_bytes": mss_bytes}, {"snd_mss_bytes": 65483})  # results come back over no link
+    (condition,) = joined(synthetic(cell_changes={"tcp_info": sockets})).conditions
+    said = [note for note in condition.notes if note.startswith("segments carried 1428 B over link")]
+    assert len(said) == is_said
+    assert all("predicted with 1448 B" in note for note in said)
+    assert not any("segments" in note for note in condition.notes if note not in said)
+
+
 @pytest.mark.parametrize(
     ("plan", "said"),
     [
