@@ -38,6 +38,8 @@ def run_and_show(
 ) -> int:
     """Run the sweep into `folder`, show how it goes on stderr and the summary on stdout; the exit code.
 
+    That is FAILED where a cell failed, and where all were skipped: whatever comes next has nothing to work on.
+
     Ctrl-C (or SIGTERM) ends the sweep in good order, with everything that is done kept; a second one kills.
     """
     interrupts = _Interrupts()
@@ -78,6 +80,13 @@ def run_and_show(
             f" try them again with: {again}",
             file=sys.stderr,
         )
+    if cells and not left and all(cell.status == "skipped" for cell in cells):
+        print(
+            f"hwrun: nothing was measured: all {len(cells)} cells were skipped, the first because {cells[0].reason};"
+            f" {cells[0].remedy}",
+            file=sys.stderr,
+        )
+        return FAILED
     return FAILED if failed else DONE
 
 

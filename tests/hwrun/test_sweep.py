@@ -395,10 +395,14 @@ def test_cells_that_cannot_be_done_in_time_are_skipped_without_a_worker_and_resu
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local_workers, "LocalWorkers", lambda *_, **__: pytest.fail("started workers"))
         code, _, err = swept(*options(profiles, folder, "--max-cell-time", "200ms"))
-    assert code == 0, err
+    assert code == 1
     run = read_run(folder)
     assert {cell.status for cell in run.cells} == {"skipped"}
     assert "--max-cell-time 200ms" in run.cells[0].reason
+    assert (
+        f"hwrun: nothing was measured: all 2 cells were skipped, the first because {run.cells[0].reason};"
+        f" {run.cells[0].remedy}\n"
+    ) in err
     assert run.manifest.workers == ()
     code, _, err = swept("--resume", folder, "--max-cell-time", "10s")
     assert code == 0, err
