@@ -9,7 +9,6 @@ they are.
 from __future__ import annotations
 
 import lzma
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import msgspec
 
 from hwrun.records import CELLS_NAME, COMPRESSED_SUFFIX, MANIFEST_NAME, PROBES_NAME, Cell, Run
 from paretosim.errors import BadInputError
+from paretosim.whole_file import write_whole
 
 _DIGITS = 6
 # Fields that are times of a clock; others in seconds are durations.
@@ -35,12 +35,14 @@ def compact(run: Run, folder: Path) -> Path:
     if (folder / MANIFEST_NAME).exists():
         raise BadInputError(f"{folder}: holds a run already; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run.path / MANIFEST_NAME, folder / MANIFEST_NAME)
     lines = [msgspec.json.encode(without_ballast(cell)) for cell in run.cells]
     _write(folder / CELLS_NAME, b"\n".join(lines) + b"\n")
     if run.probes:
         kept = [msgspec.structs.replace(probe, clocks=()) for probe in run.probes]
         _write(folder / PROBES_NAME, b"\n".join(map(msgspec.json.encode, kept)) + b"\n")
+    # Last: a folder with a manifest holds a run, and one that was interrupted before is written anew.
+    manifest = (run.path / MANIFEST_NAME).read_bytes()
+    write_whole(folder / MANIFEST_NAME, lambda unfinished: unfinished.write_bytes(manifest))
     return folder
 
 

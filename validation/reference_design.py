@@ -11,9 +11,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 
+from hwrun.records import Manifest
 from paretosim.calibration import Backend
 from paretosim.errors import BadInputError
 from paretosim.link import HEADER_BYTES_SHAPED, Link, parse_link
@@ -104,6 +106,26 @@ class Sweep:
         if design.speed is not None:
             options += ["--emulate", ",".join(self.devices), "--speed", f"{design.speed:g}"]
         return options
+
+    def differences(self, run: Manifest, design: Design, seed: int) -> tuple[str, ...]:
+        """What a run was asked for otherwise than this sweep of that design and seed; empty of a run of it."""
+        asked = self.options(design, seed)
+        pairs = (
+            *((name, values_of(name, run.command_line), values_of(name, asked)) for name in ("--link", "--plan")),
+            ("cells", str(run.cells_planned), str(self.cells)),  # plans, modes and repeats together
+            ("--seed", str(run.seed), str(seed)),
+            ("--speed", f"{run.speed:g}" if run.emulated else "none", f"{design.speed:g}" if design.speed else "none"),
+        )
+        return tuple(f"{name} {got} and not {expected}" for name, got, expected in pairs if got != expected)
+
+
+def values_of(option: str, command_line: Sequence[str]) -> str:
+    """What an option was given, each time it was, as words.
+
+    >>> values_of("--plan", ["--plan", "a", "--link", "unshaped", "--plan", "b"])
+    'a b'
+    """
+    return " ".join(value for name, value in pairwise(command_line) if name == option)
 
 
 def draw(design: Design, store: ProfileStore, seed: int, most_plans: int | None = None) -> tuple[Sweep, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,43 @@ def test_what_is_no_xz_is_named(synthetic: Callable[..., SyntheticRun], tmp_path
         read_run(folder)
 
 
+def test_an_interrupted_copy_holds_no_run_yet_and_is_made_anew(
+    synthetic: Callable[..., SyntheticRun], tmp_path: Path
+) -> None:
+    whole = read_run(synthetic().write())
+    folder = compact(whole, tmp_path / "kept")
+    (folder / "manifest.json").unlink()  # which is written last
+    (folder / "cells.jsonl.xz").write_bytes(b"half")
+    assert len(read_run(compact(whole, folder)).cells) == len(whole.cells)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--repeats", "2"), "cells 75 and not 72"),
+        (("--seed", "7"), "--seed 0 and not 7"),
+        (("--most", "1"), "--plan "),
+        (("--design", "computed"), ""),
+    ],
+)
+@pytest.mark.parametrize("place", ["-o", "--keep"])
+def test_a_sweep_of_another_design_is_not_taken_for_this_one(
+    place: str, options: tuple[str, str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = REFERENCE if options[0] != "--design" else tmp_path
+    only = "emulated-rpi4b+rpi4b-tcp-unshaped"
+    if options[0] == "--design":
+        only = "computed-x86-core+x86-core-tcp-unshaped"
+        shutil.copytree(REFERENCE / "emulated-rpi4b+rpi4b-tcp-unshaped", tmp_path / only)
+        said = "--speed 50 and not none"
+    other = [] if place == "-o" else ["-o", str(tmp_path / "runs")]
+    assert main(["reference", "--only", only, *options, *other, place, str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert f"{place}: {folder / only} holds a sweep with " in error
+    assert said in error
+    assert f"give another folder with {place}" in error
+
+
 REFERENCE = Path(__file__).parents[2] / "validation" / "reference"
 
 
@@ -131,3 +169,4 @@ def test_the_kept_data_set_holds_every_cell_that_is_drawn_measured_and_marked_as
         assert all(cell.status == "done" and cell.emulated for cell in cells)
         assert all(cell.output_check is not None and cell.output_check.bitwise_equal for cell in cells)
         assert run.dropped_lines == 0
+        assert sweep.differences(run.manifest, EMULATED, seed=0) == ()

@@ -53,6 +53,10 @@ def run(arguments: Namespace) -> int:
     _describe(sweeps, design)
     if arguments.dry_run:
         return DONE
+    for sweep in sweeps:
+        for option, directory in (("-o", arguments.output), ("--keep", arguments.keep)):
+            if directory is not None:
+                _check_made_by(sweep, design, arguments.seed, option, directory / sweep.name)
     failed = [sweep.name for sweep in sweeps if not _measured(sweep, design, arguments)]
     for name in failed:
         print(f"reference: {name} is not finished; give the command again to go on", file=sys.stderr)
@@ -72,6 +76,22 @@ def _describe(sweeps: Sequence[Sweep], design: Design) -> None:
     print(f"{len(sweeps)} sweeps, {cells} cells, {speed}, about {total_s(sweeps) / 60:.0f} min")
 
 
+def _check_made_by(sweep: Sweep, design: Design, seed: int, option: str, folder: Path) -> None:
+    """Refuse a folder with another sweep in it, such as a pilot's: it would pass for this one, finished or begun.
+
+    Raises
+    ------
+    BadInputError : names what it was asked for otherwise.
+    """
+    if not (folder / MANIFEST_NAME).exists():
+        return
+    if differences := sweep.differences(read_run(folder).manifest, design, seed):
+        raise BadInputError(
+            f"{option}: {folder} holds a sweep with {'; '.join(differences)}; give another folder with {option}, or the"
+            " options that it was made with"
+        )
+
+
 def _measured(sweep: Sweep, design: Design, arguments: Namespace) -> bool:
     """Whether the sweep is finished, after measuring what is left of it."""
     folder: Path = arguments.output / sweep.name
@@ -83,7 +103,13 @@ def _measured(sweep: Sweep, design: Design, arguments: Namespace) -> bool:
         else:
             command += [*sweep.options(design, arguments.seed), "-o", str(folder)]
             command += [part for profiles in arguments.profiles for part in ("--profiles", str(profiles))]
-        if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode != 0 or not _finished(folder):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                process.wait()  # it was interrupted by the same key, and takes its workers and its network away first
+                raise
+        if code != 0 or not _finished(folder):
             return False
     if arguments.keep is not None and not (arguments.keep / sweep.name / MANIFEST_NAME).exists():
         compact(read_run(folder), arguments.keep / sweep.name)
