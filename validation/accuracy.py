@@ -112,12 +112,12 @@ def accuracy(
         ]
         return [run for run in found if any(cell.status == "done" for cell in run.cells)]
 
+    _check_fittable([cell for run in runs for cell in run.cells], backend, model, links)
     seen, unseen = part(True), part(False)
-    if not seen or not unseen:
+    if not unseen:
         raise BadInputError(
-            f"accuracy: backend {backend}: got"
-            f" {'no cell of ' + model + ' over ' + ' or '.join(links) if not seen else 'no other cell'},"
-            " expected some to fit and others to judge; name other links or give more runs"
+            f"accuracy: backend {backend}: got no cell beside those of {model} over {' and '.join(links)}, expected"
+            " others to judge; fit on fewer links or give more runs"
         )
     fitted = fit(seen)
     joined = join(unseen, store, {backend: fitted.calibration})
@@ -146,6 +146,27 @@ def accuracy(
         judged=judge([bar for bar in bars if not set(bar.group) & set(BACKENDS) - {backend}], report),
         not_compared=len(joined.unjoined),
     )
+
+
+def _check_fittable(cells: Sequence[Cell], backend: Backend, model: str, links: Sequence[str]) -> None:
+    """Refuse links over which the model was not measured: a fit on fewer than those named would go by their names.
+
+    Raises
+    ------
+    BadInputError : names what was measured.
+    """
+    done = [(Plan.parse(cell.plan), cell.link_name) for cell in cells if cell.status == "done"]
+    over = dict.fromkeys(link for plan, link in done if (plan.backend, plan.model) == (backend, model))
+    if not over:
+        measured = ", ".join(sorted({plan.model for plan, _ in done if plan.backend == backend}))
+        raise BadInputError(
+            f"--model: backend {backend}: got {model}, expected one that was measured: {measured or 'none was'}"
+        )
+    if missing := [link for link in links if link not in over]:
+        raise BadInputError(
+            f"--link: backend {backend}: got {' and '.join(missing)}, expected links that {model} was measured over:"
+            f" {' or '.join(over)}"
+        )
 
 
 def as_markdown(found: Sequence[Accuracy]) -> str:

@@ -113,12 +113,23 @@ def test_each_backend_has_a_fit_of_its_own(
 
 
 @pytest.mark.parametrize(
-    ("links", "message"),
-    [(["lte"], "got no cell of toy over lte"), ([SLOW_LINK.name, FAST.name], "got no other cell")],
-    ids=("none to fit", "none to judge"),
+    ("options", "message"),
+    [
+        (
+            ["--link", "lte"],
+            f"--link: backend tcp: got lte, expected links that toy was measured over: {SLOW_LINK.name} or",
+        ),
+        (["--link", SLOW_LINK.name, "--link", "lte"], "--link: backend tcp: got lte, expected links"),
+        (["--link", SLOW_LINK.name, "--link", FAST.name], "got no cell beside those of toy over"),
+        (
+            ["--link", FAST.name, "--backend", "rpc"],
+            "--model: backend rpc: got toy, expected one that was measured: none",
+        ),
+    ],
+    ids=("none to fit", "not all to fit", "none to judge", "another backend"),
 )
 def test_both_sides_need_cells(
-    run: SyntheticRun, links: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    run: SyntheticRun, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _accuracy(run, *[option for link in links for option in ("--link", link)]) == 2
+    assert _accuracy(run, *options) == 2
     assert message in capsys.readouterr().err
