@@ -141,7 +141,7 @@ def test_a_sweep_of_another_design_is_not_taken_for_this_one(
     folder = REFERENCE if options[0] != "--design" else tmp_path
     only = "emulated-rpi4b+rpi4b-tcp-unshaped"
     if options[0] == "--design":
-        only = "computed-x86-core+x86-core-tcp-unshaped"
+        only = "computed-core0+core1-tcp-unshaped"
         shutil.copytree(REFERENCE / "emulated-rpi4b+rpi4b-tcp-unshaped", tmp_path / only)
         said = "--speed 50 and not none"
     other = [] if place == "-o" else ["-o", str(tmp_path / "runs")]
