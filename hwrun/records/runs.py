@@ -150,7 +150,7 @@ def _read_lines(path: Path, kind: type[_Line]) -> tuple[list[_Line], int]:
 
 
 def content_of(path: Path) -> bytes:
-    """What is in a file, or in its compressed stead; nothing where there is neither.
+    """What is in a file and before it, where a run that was kept compact went on, in its compressed stead.
 
     Raises
     ------
@@ -158,9 +158,8 @@ def content_of(path: Path) -> bytes:
     """
     compressed = path.with_name(path.name + COMPRESSED_SUFFIX)
     try:
-        if path.exists():
-            return path.read_bytes()
-        return lzma.decompress(compressed.read_bytes()) if compressed.exists() else b""
+        earlier = lzma.decompress(compressed.read_bytes()) if compressed.exists() else b""
+        return earlier + (path.read_bytes() if path.exists() else b"")
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}; expected a file of lines") from error
     except lzma.LZMAError as error:

@@ -355,17 +355,25 @@ def _remove_unused(folder: Path) -> None:
             folder.rmdir()
 
 
+def _apart(name: str, one: object, other: object) -> Iterator[tuple[str, object, object]]:
+    """Where two values differ, by name: of mappings, such as versions, those of their entries that do."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in dict.fromkeys((*one, *other)):
+            yield from _apart(f"{name} {key}", one.get(key), other.get(key))
+    elif one != other:
+        yield name, one, other
+
+
 def refuse_unlike(recorded: Manifest, now: Manifest, folder: Path) -> None:
     """Raise BadUsageError if continuing `recorded` under the conditions of `now` would mix unlike cells."""
-    differences = [
-        f"{name}: the folder's is {getattr(recorded, name)!r}, this one's {getattr(now, name)!r}"
-        for name in _MATTERS
-        if getattr(recorded, name) != getattr(now, name)
+    pairs = [(name, getattr(recorded, name), getattr(now, name)) for name in _MATTERS]
+    pairs += [
+        (f"testbed {name}", recorded.testbed.get(name), now.testbed.get(name)) for name in ("kind", "shaped", "hosts")
     ]
-    differences += [
-        f"testbed {name}: the folder's is {recorded.testbed.get(name)}, this one's {now.testbed.get(name)}"
-        for name in ("kind", "shaped", "hosts")
-        if recorded.testbed.get(name) != now.testbed.get(name)
+    differences = [
+        f"{what}: the folder's is {was!r}, this one's {is_now!r}"
+        for name, one, other in pairs
+        for what, was, is_now in _apart(name, one, other)
     ]
     if differences:
         raise BadUsageError(f"--resume {folder}: {'; '.join(differences)}; start a new run instead")

@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 
 from hwrun import worker_client
 from hwrun.cli import main
+from hwrun.errors import BadUsageError
 from hwrun.local import testbed as local_testbed
 from hwrun.local import workers as local_workers
 from hwrun.local.namespaces import availability
@@ -281,6 +282,16 @@ def test_a_sweep_is_not_resumed_under_other_conditions(finished, profiles):
     assert len(read_run(finished[0]).cells) == 6
 
 
+def test_of_versions_only_those_that_differ_are_named(finished):
+    manifest = read_run(finished[0]).manifest
+    now = structs.replace(manifest, versions={**manifest.versions, "torch": "9.9"})
+    with pytest.raises(
+        BadUsageError, match=r"versions torch: the folder's is '.*', this one's '9\.9'; start a"
+    ) as refused:
+        sweep.refuse_unlike(manifest, now, finished[0])
+    assert "numpy" not in str(refused.value)
+
+
 def test_when_the_time_is_over_no_cell_is_started_and_the_rest_is_resumed(in_this_process, profiles, tmp_path):
     folder = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
@@ -317,7 +328,7 @@ def test_labelled_images_cross_the_pipeline_and_the_record_says_how_many_are_rig
     save_file(build_model("mobilenet_v2", seed=5).state_dict(), weights)
     code, _, err = swept("--resume", folder)
     assert code == 2
-    assert "weights: the folder's is" in err
+    assert "weights mobilenet_v2: the folder's is" in err
     for wrong in ("resnet18=x", f"mobilenet_v2={tmp_path}/no", str(weights)):
         code, _, err = swept(*options(profiles, tmp_path / "no", "--weights", wrong))
         assert code == 2

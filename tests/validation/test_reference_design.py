@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hwrun.records import read_run
+from hwrun.records import append_cell, read_run
 from paretosim.errors import BadInputError
 from paretosim.mode import Mode
 from paretosim.plan import Plan
@@ -104,6 +104,13 @@ def test_a_compact_run_is_reported_as_it_was(synthetic: Callable[..., SyntheticR
     assert size < (whole.path / "cells.jsonl").stat().st_size / 10
     with pytest.raises(BadInputError, match="holds a run already"):
         compact(whole, tmp_path / "kept")
+
+
+def test_a_compact_run_that_went_on_holds_both_parts(synthetic: Callable[..., SyntheticRun], tmp_path: Path) -> None:
+    whole = read_run(synthetic().write())
+    folder = compact(msgspec.structs.replace(whole, cells=whole.cells[:-1]), tmp_path / "kept")
+    append_cell(folder, whole.cells[-1])
+    assert [cell.cell_id for cell in read_run(folder).cells] == [cell.cell_id for cell in whole.cells]
 
 
 def test_what_is_no_xz_is_named(synthetic: Callable[..., SyntheticRun], tmp_path: Path) -> None:
