@@ -27,7 +27,6 @@ from hwrun.machine.steady import usable_cores
 from paretosim.link import Link
 from tests.hwrun.descendants import relays
 
-pytestmark = pytest.mark.timed
 # What a busy machine may add to a message, seconds. A relay that ignores rate or delay is off by far more.
 NOISE_S = 0.030
 AB = ("A", "B")
@@ -119,6 +118,7 @@ def testbed(permitted: None) -> Iterator[LocalTestbed]:
 
 
 @pytest.mark.root
+@pytest.mark.timed
 class TestShapedLink:
     def test_a_warm_transfer_takes_the_wire_time(self, testbed: LocalTestbed) -> None:
         over = link(20e6, 0.030)
@@ -231,6 +231,7 @@ class TestBesideComputing:
 @pytest.mark.root
 @pytest.mark.usefixtures("permitted")
 class TestLimitsAndLife:
+    @pytest.mark.timed
     def test_a_burst_beyond_the_limit_is_dropped_and_counted(self) -> None:
         over = msgspec.structs.replace(link(1e6, 0.0), limit_bytes=20 * 1514)
         with LocalTestbed(shaped=True) as testbed:
@@ -256,6 +257,7 @@ class TestLimitsAndLife:
         assert counters["forward_drops"] == 100 - received
         assert 19 * 1514 < counters["forward_max_queued_bytes"] <= 20 * 1514 + 1
 
+    @pytest.mark.timed
     def test_a_lossy_link_with_jitter_loses_the_share_and_delays_within_its_bounds(self) -> None:
         over = msgspec.structs.replace(link(100e6, 0.020, 0.0), jitter_s=0.010, loss=0.2)
         with LocalTestbed(shaped=True, seed=4) as testbed:
@@ -281,6 +283,7 @@ class TestLimitsAndLife:
         assert 0.010 <= min(delays_s) < 0.018  # among 35 draws or more, some are in the lowest 40 %
         assert max(delays_s) > 0.022
 
+    @pytest.mark.timed
     def test_testbeds_beside_and_inside_each_other_do_not_meet(self) -> None:
         slow, fast = link(100e6, 0.050), link(100e6, 0.0)
         with LocalTestbed(shaped=True) as first, LocalTestbed(shaped=True) as second:
@@ -382,6 +385,7 @@ class TestLimitsAndLife:
 
 @pytest.mark.root
 @pytest.mark.usefixtures("permitted")
+@pytest.mark.timed
 class TestChain:
     def test_each_pair_of_three_hosts_has_a_link_of_its_own(self) -> None:
         near, far = link(100e6, 0.0), link(100e6, 0.040, return_delay_s=0.0)

@@ -15,7 +15,6 @@ from hwrun.machine.steady import steady_environment
 from hwrun.records import Cell, Run, read_run
 from paretosim.profiles import ProfileStore
 
-pytestmark = pytest.mark.timed
 BLOCK_S = 0.002
 CUTS = ProfileStore().model("mobilenet_v2").cut_bytes()
 LINK_S, DELAY_S = 0.050, 0.030
@@ -73,6 +72,7 @@ def only(run: Run) -> Cell:
     return cell
 
 
+@pytest.mark.timed
 def test_a_batch_through_three_stages_takes_every_stage_link_and_delay_once(swept: Swept) -> None:
     cell = only(swept("--plan", plan(10, 14, 21), "--link", "unshaped+slow", "--mode", "single"))
     assert cell.hosts == ("A", "B", "C")
@@ -89,11 +89,13 @@ def test_a_batch_through_three_stages_takes_every_stage_link_and_delay_once(swep
             assert phases.compute_end_s - phases.compute_start_s >= blocks * BLOCK_S
 
 
+@pytest.mark.timed
 def test_the_slowest_station_sets_the_pace_of_a_full_line(swept: Swept) -> None:
     cell = only(swept("--plan", plan(14, 14, 21), "--link", "slow+unshaped", "--mode", "closed", "--window", "6"))
     assert LINK_S - LATE_S <= cell.period_s() <= LINK_S + NOISE_S
 
 
+@pytest.mark.timed
 def test_stages_on_one_host_take_turns(swept: Swept) -> None:
     apart = only(swept("--plan", plan(10, 21), "--mode", "closed"))
     together = only(swept("--plan", plan(10, 21), "--mode", "closed", "--hosts", "A,A"))
@@ -102,6 +104,7 @@ def test_stages_on_one_host_take_turns(swept: Swept) -> None:
     assert together.links_measured == (None,)
 
 
+@pytest.mark.timed
 def test_serial_workers_neither_receive_nor_send_while_they_compute(swept: Swept) -> None:
     options = ("--plan", plan(14, 21), "--link", "slow", "--mode", "closed", "--serial", "too")
     overlapped, serial = sorted(swept(*options).cells, key=lambda cell: cell.workers)
@@ -118,12 +121,14 @@ def test_serial_workers_neither_receive_nor_send_while_they_compute(swept: Swept
 
 
 @pytest.mark.parametrize(("sides", "crossed"), [(("--sink", "first"), (10, 21)), (("--source", "sink"), (0, 10))])
+@pytest.mark.timed
 def test_the_way_back_crosses_its_own_link(swept: Swept, sides: tuple[str, str], crossed: tuple[int, int]) -> None:
     cell = only(swept("--plan", plan(10, 21), "--link", "slow", "--mode", "single", *sides))
     waits_s = sum(2 * CUTS[cut] * 8 / RATE_BPS for cut in crossed) + 2 * DELAY_S
     assert waits_s <= cell.latency_s() - 21 * BLOCK_S <= 1.06 * waits_s + NOISE_S
 
 
+@pytest.mark.timed
 def test_with_the_sink_first_empty_stages_at_the_end_take_no_part(swept: Swept) -> None:
     cell = only(swept("--plan", plan(21, 21, 21), "--link", "slow", "--mode", "single", "--sink", "first"))
     assert cell.stage_targets_s == (pytest.approx(21 * BLOCK_S),)

@@ -62,8 +62,13 @@ def feed_without_b(*arguments, **options):
     return feed(*arguments, **options)
 bench.feed = feed_without_b
 """
+# Of a transfer that a probe measures a rate by; what a longer one tells, test_probe.py has.
+BULK_BYTES = 400_000
+SHORT_TRANSFERS = f"import hwrun.worker_client as client; client.bulk_bytes = lambda link: {BULK_BYTES}; "
 # Well below what waiting for a batch that never comes takes: a cell's bound, three times, and its deployment's minute.
 AT_ONCE_S = 30
+# One way over the link `far`: far more than what a busy machine adds to a batch.
+FAR_S = 0.08
 PLAN = "mobilenet_v2@toy[0:8]+toy[8:14]+toy[14:21]/b2/w-/tcp/f32"
 needs_namespaces = pytest.mark.skipif(availability().how == "none", reason=str(availability().reason))
 
@@ -107,14 +112,14 @@ class ThreadedWorkers(LocalWorkers):
 
 @pytest.fixture(scope="module")
 def profiles(tmp_path_factory):
-    """A device whose blocks take 2 ms each, and a link of 100 ms each way."""
+    """A device whose blocks take 2 ms each, and a link of FAR_S each way."""
     folder = tmp_path_factory.mktemp("profiles")
     timings = folder / "timings" / "toy"
     timings.mkdir(parents=True)
     names = [block.name for block in ProfileStore().model("mobilenet_v2").blocks]
     rows = "".join(f"{name},0.002\n" for name in names)
     (timings / "mobilenet_v2.csv").write_text(f"# batch: 2\nblock,seconds\n{rows}")
-    link = {"rate_bps": 1e9, "one_way_delay_s": 0.1, "return_rate_bps": 1e9, "return_delay_s": 0.1}
+    link = {"rate_bps": 1e9, "one_way_delay_s": FAR_S, "return_rate_bps": 1e9, "return_delay_s": FAR_S}
     (folder / "links").mkdir()
     (folder / "links" / "far.json").write_text(json.dumps({"schema_version": 1, "name": "far", **link}))
     return folder
@@ -136,7 +141,7 @@ def in_this_process(scratch):
         patch.setattr(local_workers, "LocalWorkers", ThreadedWorkers)
         # What a sweep of sizes and a long transfer do with more time, test_probe.py has.
         patch.setattr(link_probes, "ECHO_S", 0.4)
-        patch.setattr(worker_client, "bulk_bytes", lambda link: 400_000)
+        patch.setattr(worker_client, "bulk_bytes", lambda link: BULK_BYTES)
         yield
 
 
@@ -428,7 +433,7 @@ def test_cells_that_cannot_be_done_in_time_are_skipped_without_a_worker_and_resu
 @pytest.mark.timed
 @pytest.mark.parametrize("sides", [["--sink", "first"], ["--source", "sink"]])
 def test_what_crosses_a_shaped_link_is_what_source_and_sink_say(in_this_process, profiles, tmp_path, sides):
-    """At 100 ms each way a batch waits once for every crossing."""
+    """A batch waits FAR_S once for every crossing."""
     folder = tmp_path / "run"
     code, _, err = swept(*options(profiles, folder, "--link", "far", *sides, splits="10,21"))
     assert code == 0, err
@@ -437,8 +442,8 @@ def test_what_crosses_a_shaped_link_is_what_source_and_sink_say(in_this_process,
     for cell in read_run(folder).cells:
         crossed = expected[0] if "toy[0:10]" in cell.plan else expected[1]
         assert cell.link_measured.medium == "relay"
-        assert cell.latency_s() - 0.042 == pytest.approx(0.1 * crossed, abs=0.05)
-        assert min(cell.link_measured.rtt_samples_s) == pytest.approx(0.2, abs=0.02)
+        assert cell.latency_s() - 0.042 == pytest.approx(FAR_S * crossed, abs=FAR_S / 2)
+        assert min(cell.link_measured.rtt_samples_s) == pytest.approx(2 * FAR_S, rel=0.1)
 
 
 @pytest.mark.root
@@ -469,14 +474,13 @@ def test_cells_of_a_link_that_is_not_what_was_asked_are_refused_with_numbers_and
 
 @pytest.mark.root
 @needs_namespaces
-@pytest.mark.timed
 def test_cells_whose_link_had_changed_when_they_were_done_are_refused_and_keep_their_samples(
     in_this_process, profiles, tmp_path
 ):
     folder = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hwrun.sweeps.bench.Bench.probe_after", lambda *_, is_last: "round trips take 300 ms")
-        code, _, err = swept(*options(profiles, folder, "--link", "50mbit,20ms"))
+        code, _, err = swept(*options(profiles, folder, "--link", "50mbit,20ms", "--link-tolerance", "50%"))
     assert code == 1
     assert "2 cells refused: not the link that was asked for, after its cells: A to B: round trips take 300 ms" in err
     cells = read_run(folder).latest_cells()
@@ -611,7 +615,7 @@ def test_three_stages_cross_two_links_of_their_own(in_this_process, profiles, tm
     assert cell.output_check.bitwise_equal
     assert cell.hosts == ("A", "B", "C")
     assert [measured.medium for measured in cell.links_measured] == ["veth", "relay"]
-    assert cell.latency_s() - 0.042 == pytest.approx(0.1, abs=0.05)
+    assert cell.latency_s() - 0.042 == pytest.approx(FAR_S, abs=FAR_S / 2)
     assert all(hop.send_bytes > 0 and hop.receive_bytes > 0 for hop in cell.buffers)
     assert len(cell.buffers) == 2
     # Every batch took the cable to B, past the relay, and the relay from B to C.
@@ -623,8 +627,8 @@ def test_three_stages_cross_two_links_of_their_own(in_this_process, profiles, tm
     for batch in batches:
         first, second, third = batch.stages
         hops_s.append(second.receive_end_s - first.send_start_s)
-        assert third.receive_end_s - second.send_start_s >= 0.1
-    assert min(hops_s) < 0.05  # any one may have to wait for a busy processor
+        assert third.receive_end_s - second.send_start_s >= FAR_S
+    assert min(hops_s) < FAR_S / 2  # any one may have to wait for a busy processor
 
 
 @pytest.mark.root
@@ -636,16 +640,16 @@ def test_stages_that_call_one_another_cross_the_link_and_leave_nothing(profiles,
     arguments = options(
         profiles, folder, "--link", "far", "--link", "unshaped", "--backend", "rpc", "--sink", "first", splits="10"
     )
-    with running_sweep(scratch, *arguments) as (process, children):
+    with running_sweep(scratch, *arguments, first=SHORT_TRANSFERS) as (process, children):
         wait_until((folder / MANIFEST_NAME).exists, "the manifest")
         children += psutil.Process(process.pid).children(recursive=True)
         _, err = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 0, err
         assert_all_end(children)
     by_link = {cell.link_name: cell for cell in read_run(folder).cells}
-    for name, crossed_s in (("far", 0.2), ("unshaped", 0.0)):
+    for name, crossed_s in (("far", 2 * FAR_S), ("unshaped", 0.0)):
         cell = by_link[name]
         assert cell.output_check.bitwise_equal
         assert len(cell.subruns[0].batches[0].stages) == 2
-        assert cell.latency_s() - 0.042 == pytest.approx(crossed_s, abs=0.06)
+        assert cell.latency_s() - 0.042 == pytest.approx(crossed_s, abs=0.6 * FAR_S)
     assert left_in(scratch) == []
