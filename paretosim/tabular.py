@@ -5,7 +5,7 @@ A list of a row becomes numbered columns, from 1: `stages_s[1]`. Columns are tho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -60,6 +60,24 @@ def flat(fields: Mapping[str, Any]) -> dict[str, Any]:
         else:
             spread[name] = value
     return spread
+
+
+def flat_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each row `flat`, with the columns of the longest list of that name among them; what a row lacks is empty.
+
+    Parameters
+    ----------
+    rows : all of the same names, and of lists under the same ones.
+
+    >>> flat_rows([{"links_s": [0.5], "ties": 1}, {"links_s": [], "ties": 0}])
+    [{'links_s[1]': 0.5, 'ties': 1}, {'links_s[1]': '', 'ties': 0}]
+    """
+    lists = {name for row in rows[:1] for name, value in row.items() if isinstance(value, list | tuple)}
+    longest = {name: max(len(row[name]) for row in rows) for name in lists}
+    return [
+        flat({name: [*v, *[""] * (longest[name] - len(v))] if name in lists else v for name, v in row.items()})
+        for row in rows
+    ]
 
 
 def data_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

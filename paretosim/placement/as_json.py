@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import platform
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from paretosim import __version__
 from paretosim.energy import unknown_networks
-from paretosim.link import Link
 from paretosim.placement.placing import Best, Placement
 from paretosim.placement.resolution import indistinguishable
 from paretosim.placement.rows import PlacementRow
 from paretosim.placement.verdict import placement_verdict
 from paretosim.profiles import identity
-from paretosim.show.prediction_json import calibration_object, terms_identity
+from paretosim.show.prediction_json import calibration_object, csv_lines, link_object, terms_identity, versions
+from paretosim.tabular import fields_of, flat_rows
 
 SCHEMA_VERSION = 1
-# What a row has in some modes, with some calibrations, or in some objectives only.
-OPTIONAL_FIELDS = (
-    "latency_from_start_s", "sending_s", "receiving_s", "handovers_s", "answering_s", "energy_j_per_image",
-    "network_j_per_image", "peak_memory_bytes", "wire_bytes_per_image",
-)  # fmt: skip
-_LINK_FIELDS = (
-    "name", "rate_bps", "one_way_delay_s", "return_rate_bps", "return_delay_s", "header_bytes", "mss_bytes",
-    "wmax_bytes",
-)  # fmt: skip
 
 
 def placement_as_json(placement: Placement) -> bytes:
@@ -60,9 +46,9 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
         **({"network_power_unknown": unknown_networks(setting.devices)} if asks_energy else {}),
         "order": setting.order,
         "ends": setting.ends,
-        "link": _link(setting.links.every),
+        "link": link_object(setting.links.every),
         "own_links": [
-            {"from": one + 1, "to": two + 1, **_link(link)} for (one, two), link in setting.links.own.items()
+            {"from": one + 1, "to": two + 1, **link_object(link)} for (one, two), link in setting.links.own.items()
         ],
         "devices": [device.name for device in setting.devices],
         "timing_kinds": list(placement.timing_kinds),
@@ -88,7 +74,7 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
             "min_throughput_per_s": setting.min_throughput_per_s,
             "frame_rate_per_s": setting.frame_rate_per_s,
         },
-        "versions": {"paretosim": __version__, "numpy": np.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "identity": _identity(placement),
         "seed": None,
         "baselines": [msgspec.to_builtins(baseline) for baseline in placement.alone],
@@ -106,41 +92,14 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
 
 def placement_row_object(row: PlacementRow) -> dict[str, Any]:
     """One placement as a plain dictionary, its plans as they print; without what its mode and calibration have not."""
-    fields: dict[str, Any] = msgspec.to_builtins(row)
-    fields["plan"], fields["tied"] = str(row.plan), [str(plan) for plan in row.tied]
-    for name in OPTIONAL_FIELDS:
-        if fields[name] is None:
-            del fields[name]
-    return fields
+    return fields_of(row) | {"plan": str(row.plan), "tied": [str(plan) for plan in row.tied]}
 
 
 def placement_as_csv(placement: Placement) -> str:
     """One line per placement; lists become numbered columns, as many as the longest chain has."""
-    rows = [placement_row_object(row) for row in placement.rows]
-    lists = (
-        {key: max(len(row[key]) for row in rows) for key, value in rows[0].items() if _is_list(value)} if rows else {}
-    )
-    columns = [
-        column
-        for key in (rows[0] if rows else ())
-        for column in ([f"{key}[{index}]" for index in range(1, lists[key] + 1)] if key in lists else [key])
-    ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns or ["plan", "latency_s", "throughput_per_s"], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        flat: dict[str, Any] = {}
-        for key, value in row.items():
-            if key in lists:
-                flat |= {f"{key}[{index}]": entry for index, entry in enumerate(value, start=1)}
-            else:
-                flat[key] = str(value).lower() if isinstance(value, bool) else value
-        writer.writerow(flat)
-    return text.getvalue()
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list | tuple)
+    rows = flat_rows([placement_row_object(row) for row in placement.rows])
+    lines = csv_lines(rows) if rows else ["plan,latency_s,throughput_per_s"]
+    return "\n".join(lines) + "\n"
 
 
 def _plans(best: Best) -> dict[str, str | None]:
@@ -151,10 +110,6 @@ def _plans(best: Best) -> dict[str, str | None]:
 def _alike(placement: Placement, row: PlacementRow | None, objective: str) -> list[str] | None:
     found = indistinguishable(placement, row, objective)
     return None if found is None else [str(other.plan) for other in found]
-
-
-def _link(link: Link) -> dict[str, Any]:
-    return {field: getattr(link, field) for field in _LINK_FIELDS}
 
 
 def _identity(placement: Placement) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from paretosim import __version__
 from paretosim.profiles import identity
 from paretosim.rates.break_even import Intervals
 from paretosim.rates.rate_map import QUESTIONS, RateMap
-from paretosim.show.prediction_json import calibration_object, terms_identity
+from paretosim.show.prediction_json import calibration_object, terms_identity, versions
 
 SCHEMA_VERSION = 1
 # Of the picture's grid, every so manieth rate and delay: enough to redraw it, without hundreds of kilobytes.
@@ -57,7 +55,7 @@ def as_object(found: RateMap) -> dict[str, Any]:
         "profile_errors": [msgspec.to_builtins(error) for error in errors],
         "overhead_bound": found.overhead_bound,
         "control_delay_s": setting.control_delay_s,
-        "versions": {"paretosim": __version__, "numpy": np.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "identity": _identity(found),
         "latency": _interval_objects(found.exact.latency),
         "throughput": _interval_objects(found.exact.throughput),

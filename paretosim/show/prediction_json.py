@@ -11,6 +11,7 @@ import numpy as np
 
 from paretosim import __version__
 from paretosim.in_effect import Termed, terms_in_effect
+from paretosim.link import Link
 from paretosim.mode import Arrivals
 from paretosim.operation import Operation
 from paretosim.prediction import Baseline, Prediction, Row, Setting
@@ -20,6 +21,10 @@ from paretosim.show.verdict import verdict
 from paretosim.tabular import fields_of
 
 SCHEMA_VERSION = 1
+_LINK_FIELDS = (
+    "name", "rate_bps", "one_way_delay_s", "return_rate_bps", "return_delay_s", "header_bytes", "mss_bytes",
+    "wmax_bytes",
+)  # fmt: skip
 
 
 def as_json(prediction: Prediction) -> bytes:
@@ -44,18 +49,7 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
         "sink": setting.sink,
         "tcp_state": setting.tcp_state,
         "splits": setting.splits,
-        "links": [
-            {
-                "name": setting.link.name,
-                "rate_bps": setting.link.rate_bps,
-                "one_way_delay_s": setting.link.one_way_delay_s,
-                "return_rate_bps": setting.link.return_rate_bps,
-                "return_delay_s": setting.link.return_delay_s,
-                "header_bytes": setting.link.header_bytes,
-                "mss_bytes": setting.link.mss_bytes,
-                "wmax_bytes": setting.link.wmax_bytes,
-            }
-        ],
+        "links": [link_object(setting.link)],
         "hops": list(prediction.hops),
         "devices": [device.name for device in setting.devices],
         "timing_kinds": list(prediction.timing_kinds),
@@ -69,7 +63,7 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
             "min_throughput_per_s": setting.min_throughput_per_s,
             "frame_rate_per_s": setting.frame_rate_per_s,
         },
-        "versions": {"paretosim": __version__, "numpy": np.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "identity": setting_identity(prediction),
         "seed": setting.operation.seed if setting.operation.draws(setting.mode) else None,
         "baselines": {
@@ -88,6 +82,16 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
             for objective in ("latency", "throughput")
         },
     }
+
+
+def link_object(link: Link) -> dict[str, Any]:
+    """What of a link a prediction goes by."""
+    return {field: getattr(link, field) for field in _LINK_FIELDS}
+
+
+def versions() -> dict[str, str]:
+    """Of what computed it."""
+    return {"paretosim": __version__, "numpy": np.__version__, "python": platform.python_version()}
 
 
 def operation_object(setting: Setting) -> dict[str, Any]:
