@@ -20,24 +20,18 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from hwrun.backends.rpc import RpcEnds, join_group
-from hwrun.backends.tcp import SocketEnds
 from hwrun.errors import PeerGoneError, TimedOutError
 from hwrun.local.testbed import LOOPBACK_ADDRESS, Host, LocalTestbed
 from hwrun.machine.steady import steady_environment, usable_cores
-from hwrun.models.weights import WeightStore
-from hwrun.records import LinkMeasured, Medium
-from hwrun.scratch import scratch_folder
-from hwrun.sweeps.cells import Crossing
 from hwrun.testbed import DataPath
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import new_token
 from hwrun.wire.sockets import listen
-from hwrun.worker_client import WorkerClient, probe_over
+from hwrun.worker_client import WorkerClient
+from hwrun.workers import SocketWorkers
 from paretosim.link import Link
 
 # Importing torch takes seconds on a busy machine.
@@ -52,7 +46,7 @@ class _Running:
     client: WorkerClient
 
 
-class LocalWorkers:
+class LocalWorkers(SocketWorkers):
     """One worker a host of an open testbed. Use it as a context manager.
 
     Parameters
@@ -72,40 +66,19 @@ class LocalWorkers:
         log_folder: Path | None,
         allowed: Sequence[str] = (),
     ) -> None:
+        super().__init__(testbed.names, Credentials(new_token()))
         self._testbed = testbed
         self._allowed = allowed
         self._threads = threads
         self._pinned = pinned
         self._log_folder = log_folder
-        self.credentials = Credentials(new_token())
         self._running: dict[str, _Running] = {}
-        # The RPC group that stands: its hosts and their processes; and how many there have been.
-        self._group: tuple[tuple[str, ...], tuple[int, ...]] | None = None
-        self._groups = 0
-        self._resources = contextlib.ExitStack()
 
-    def __enter__(self) -> Self:
-        self.folder = self._resources.enter_context(scratch_folder())
-        self.store = WeightStore(self.folder / "weights")
+    def _reach(self) -> None:
         token_file = self.folder / "token"
         token_file.touch(mode=0o600)
         token_file.write_bytes(self.credentials.token)
-        try:
-            self._start(list(self._testbed.hosts))
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """Names of the hosts."""
-        return self._testbed.names
+        self._start(list(self._testbed.hosts))
 
     @property
     def logs(self) -> str:
@@ -120,38 +93,13 @@ class LocalWorkers:
         """How sockets take that path between the workers."""
         return LocalRoute(self._testbed, self, path)
 
-    def ends(self, path: DataPath) -> SocketEnds | RpcEnds:
-        """A pipeline's ends over that path."""
-        sockets = SocketEnds(self.route(path), self.credentials)
-        if path.backend != "rpc":
-            return sockets
-        self._join_group(path)
-        return RpcEnds(sockets, path.hosts)
-
-    def _join_group(self, path: DataPath) -> None:
-        """Let the path's workers be one RPC group, unless they are it already, and their calls take the path's links.
-
-        An agent listens for good where the first one of its process did (TensorPipeAgent::guessAddress remembers it),
-        so what changes is the way to its address.
-        """
-        hosts = tuple(dict.fromkeys(path.hosts))
+    def _meeting(self, path: DataPath, hosts: Sequence[str]) -> tuple[Sequence[str], str]:
         for start, end in itertools.combinations(hosts, 2):
             self._testbed.join(start, end)  # Gloo, which RPC meets by, joins everybody with everybody
         hops = zip(itertools.pairwise(path.hosts), path.links, strict=True)
         self._testbed.steer([ends for ends, link in hops if link is None and ends[0] != ends[1]])
-        group = (hosts, tuple(self._running[host].process.pid for host in hosts))
-        if group == self._group:
-            return
-        self._group = None
-        self._groups += 1
-        rendezvous = f"file://{self.folder}/rpc-{self._groups}"
-        join_group([(self.client(host), self._testbed.host(host).steered_address) for host in hosts], rendezvous)
-        self._group = group
-
-    def probe(self, hop: Crossing, medium: Medium, echo_s: float) -> LinkMeasured:
-        """What the path from one host to another is."""
-        address = self.route(DataPath((hop.start, hop.end), (hop.link,), hop.end, hop.link)).stage_address(1)
-        return probe_over(self.client(hop.start), str(address), medium, hop.link, echo_s)
+        addresses = [self._testbed.host(host).steered_address for host in hosts]
+        return addresses, f"file://{self.folder}/rpc-{self._groups}"
 
     @property
     def process_ids(self) -> tuple[int, ...]:
@@ -187,12 +135,10 @@ class LocalWorkers:
         if dead:
             self._start(dead)
 
-    def close(self) -> None:
-        """End every worker and remove what they shared."""
+    def _leave(self) -> None:
         for running in self._running.values():
             _end(running)
         self._running.clear()
-        self._resources.close()
 
     def kill(self) -> None:
         """End every worker at once, without asking; for a signal handler."""

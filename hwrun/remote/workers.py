@@ -5,34 +5,28 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Self
 
 from msgspec import structs
 
-from hwrun.backends.rpc import RpcEnds, join_group
-from hwrun.backends.tcp import SocketEnds
 from hwrun.errors import HwrunError, PeerGoneError
-from hwrun.models.weights import WeightStore
-from hwrun.records import LinkMeasured, Medium
 from hwrun.remote.fleet import credentials_of, require_sound, start_workers
 from hwrun.remote.lab_file import RPC_PORTS, Lab, LabHost
 from hwrun.remote.testbed import numeric_address
-from hwrun.scratch import scratch_folder
-from hwrun.sweeps.cells import Crossing
 from hwrun.testbed import DataPath
 from hwrun.wire.address import Address
 from hwrun.wire.control import WorkerBusyError, WorkerRefusedError
 from hwrun.wire.sockets import listen
-from hwrun.worker_client import WorkerClient, probe_over
+from hwrun.worker_client import WorkerClient
+from hwrun.workers import SocketWorkers
 
 # A worker that lost its orchestrator needs a moment to notice, and one that systemd restarts a few seconds.
 _DIAL_AGAIN_LIMIT_S = 10.0
 _DIAL_AGAIN_EVERY_S = 0.5
 
 
-class RemoteWorkers:
+class RemoteWorkers(SocketWorkers):
     """The control connections to the workers of a testbed's hosts. Use it as a context manager.
 
     Parameters
@@ -41,34 +35,13 @@ class RemoteWorkers:
     """
 
     def __init__(self, lab: Lab, hosts: tuple[str, ...]) -> None:
+        super().__init__(hosts, credentials_of(lab))
         self._lab = lab
-        self._hosts = tuple(lab.host(name) for name in hosts)
-        self.credentials = credentials_of(lab)
         self._clients: dict[str, WorkerClient] = {}
-        self._group: tuple[tuple[str, int], ...] | None = None
-        self._groups = 0
-        self._resources = contextlib.ExitStack()
 
-    def __enter__(self) -> Self:
-        self._folder = self._resources.enter_context(scratch_folder())
-        self.store = WeightStore(self._folder / "weights")
-        try:
-            for host in self._hosts:
-                self._clients[host.name] = self._dialled(host, waits=False)
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """Names of the hosts."""
-        return tuple(host.name for host in self._hosts)
+    def _reach(self) -> None:
+        for host in self.hosts:
+            self._clients[host] = self._dialled(self._lab.host(host), waits=False)
 
     @property
     def logs(self) -> str:
@@ -92,7 +65,7 @@ class RemoteWorkers:
         ------
         HwrunError : it does not come back.
         """
-        for host in self._hosts:
+        for host in map(self._lab.host, self.hosts):
             client = self._clients.get(host.name)
             if client is not None and client.gone is None:
                 continue
@@ -105,47 +78,24 @@ class RemoteWorkers:
                 require_sound(start_workers(structs.replace(self._lab, hosts=(host,))))
                 self._clients[host.name] = self._dialled(host, waits=True)
 
-    def close(self) -> None:
-        """Leave every worker, which then waits for the next orchestrator."""
+    def _leave(self) -> None:
+        """Each then waits for the next orchestrator."""
         for client in self._clients.values():
             client.close()
         self._clients.clear()
-        self._resources.close()
 
     def kill(self) -> None:
         """Nothing of it outlives this process: a worker ends what it runs for us when the connection ends."""
 
-    def ends(self, path: DataPath) -> SocketEnds | RpcEnds:
-        """A pipeline's ends over that path."""
-        sockets = SocketEnds(self.route(path), self.credentials)
-        if path.backend != "rpc":
-            return sockets
-        self._join_group(path)
-        return RpcEnds(sockets, path.hosts)
-
-    def _join_group(self, path: DataPath) -> None:
-        """Let the path's workers be one RPC group, unless they are it already."""
-        hosts = [self._lab.host(name) for name in dict.fromkeys(path.hosts)]
-        group = tuple((host.name, self.client(host.name).welcome.pid) for host in hosts)
-        if group == self._group:
-            return
-        self._group = None
+    def _meeting(self, path: DataPath, hosts: Sequence[str]) -> tuple[Sequence[str], str]:
+        addresses = [numeric_address(self._lab.host(name)) for name in hosts]
         # A port of its own for each group: what an earlier one met by may still be open.
-        port = hosts[0].rpc_port + self._groups % RPC_PORTS
-        self._groups += 1
-        addresses = [numeric_address(host) for host in hosts]
-        members = [(self.client(host.name), address) for host, address in zip(hosts, addresses, strict=True)]
-        join_group(members, f"tcp://{Address(host=addresses[0], port=port)}")
-        self._group = group
-
-    def probe(self, hop: Crossing, medium: Medium, echo_s: float) -> LinkMeasured:
-        """What the path from one host to another is."""
-        address = self.route(DataPath((hop.start, hop.end), (hop.link,), hop.end, hop.link)).stage_address(1)
-        return probe_over(self.client(hop.start), str(address), medium, hop.link, echo_s)
+        port = self._lab.host(hosts[0]).rpc_port + self._groups % RPC_PORTS
+        return addresses, f"tcp://{Address(host=addresses[0], port=port)}"
 
     def route(self, path: DataPath) -> RemoteRoute:
         """How data take that path."""
-        return RemoteRoute(self._lab, path, Address(path=str(self._folder / "results")))
+        return RemoteRoute(self._lab, path, Address(path=str(self.folder / "results")))
 
     def _dialled(self, host: LabHost, *, waits: bool) -> WorkerClient:
         """The host's worker; one that is busy, or with `waits` one that is not there, is given some time."""

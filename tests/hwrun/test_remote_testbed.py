@@ -172,7 +172,7 @@ def test_workers_join_one_group_and_a_new_one_only_when_others_take_part_or_one_
     (lab.parent / "token").write_bytes(b"a token of sixteen bytes or more")
     workers = RemoteWorkers(read_lab(lab), ("pi-a", "pi-b", "here"))
     members = workers._clients = {name: Member(pid) for pid, name in enumerate(("pi-a", "pi-b", "here"))}
-    monkeypatch.setattr(workers, "_folder", lab.parent, raising=False)
+    monkeypatch.setattr(workers, "folder", lab.parent, raising=False)
 
     def ends(*hosts):
         workers.ends(DataPath(hosts, (None,) * (len(hosts) - 1), hosts[-1], None, "rpc"))
