@@ -62,8 +62,3 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     interfaces: tuple[Interface, ...] = ()
     sysctls: dict[str, str] = {}
     packages: dict[str, str | None] = {}
-
-    @property
-    def is_raspberry_pi(self) -> bool:
-        """Whether it is a Raspberry Pi."""
-        return "Raspberry Pi" in (self.cpu_model or "")

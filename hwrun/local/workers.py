@@ -101,11 +101,6 @@ class LocalWorkers(SocketWorkers):
         addresses = [self._testbed.host(host).steered_address for host in hosts]
         return addresses, f"file://{self.folder}/rpc-{self._groups}"
 
-    @property
-    def process_ids(self) -> tuple[int, ...]:
-        """Process ids of the workers, in the order of the hosts."""
-        return tuple(running.process.pid for running in self._running.values())
-
     def deaths(self) -> str:
         """Which workers have ended though nobody asked them to, and how; empty where none has.
 

@@ -170,10 +170,6 @@ class ClockOffset:
     offset_s: float
     error_s: float
 
-    def to_near_s(self, far_s: float) -> float:
-        """A time of the far clock, on the near one."""
-        return far_s - self.offset_s
-
 
 def clock_offset(exchanges: Sequence[ClockExchange]) -> ClockOffset:
     """The offset by the exchange with the shortest time under way, as NTP takes it (RFC 5905, section 8).

@@ -14,7 +14,7 @@ from paretosim.units import format_number
 
 if TYPE_CHECKING:
     from paretosim.prediction import Prediction
-    from paretosim.uncertainty.sampling import SplitDoubt, Uncertainty
+    from paretosim.uncertainty.sampling import Uncertainty
 
 
 def basis_lines(prediction: Prediction, found: Uncertainty) -> list[Text]:
@@ -111,11 +111,6 @@ def percent(share: float) -> str:
     if 0.995 <= share < 1:
         return ">99%"
     return f"{share:.0%}"
-
-
-def probability_note(split: SplitDoubt) -> str:
-    """For a figure's label: `17 (74%)`."""
-    return f"{split.split} ({percent(split.front_probability)})"
 
 
 def _apart(alike: tuple[int, ...] | None) -> str:
