@@ -150,9 +150,7 @@ class LocalWorkers(SocketWorkers):
                 client = WorkerClient.dial(host.name, self._control_address(host), self.credentials)
             except BaseException:
                 for _, other in started:
-                    if other.poll() is None:
-                        other.kill()
-                    other.wait()
+                    _kill(other)
                 raise
             self._running[host.name] = _Running(process, client)
 
@@ -206,13 +204,18 @@ def _await_ready(name: str, process: subprocess.Popen[Any]) -> None:
 
 def _end(running: _Running) -> None:
     running.client.close()  # started with --once: it ends when its orchestrator leaves
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         running.process.wait(2.0)
-    except subprocess.TimeoutExpired:
-        running.process.kill()
-        running.process.wait()
-    if running.process.stdout is not None:
-        running.process.stdout.close()
+    _kill(running.process)
+
+
+def _kill(process: subprocess.Popen[Any]) -> None:
+    """End it if it has not, and close the pipe of its first line."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 class LocalRoute:

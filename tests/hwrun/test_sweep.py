@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 
 from hwrun import worker_client
 from hwrun.cli import main
-from hwrun.errors import BadUsageError
+from hwrun.errors import BadUsageError, TimedOutError
 from hwrun.local import testbed as local_testbed
 from hwrun.local import workers as local_workers
 from hwrun.local.namespaces import availability
@@ -578,6 +578,16 @@ def test_a_worker_that_is_still_dying_when_its_connection_is_gone_is_told_as_dea
     process = subprocess.Popen(["sh", "-c", "sleep 0.1; kill -9 $$"])
     workers._running = {"B": local_workers._Running(process, SimpleNamespace(gone="Connection reset by peer"))}
     assert workers.deaths() == "worker B was killed by signal 9"
+
+
+def test_workers_that_are_not_ready_in_time_are_ended_and_leave_no_pipe(monkeypatch):
+    monkeypatch.setattr(local_workers, "_START_LIMIT_S", 0.0)
+    with local_testbed.LocalTestbed(shaped=False) as testbed:
+        descriptors = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
+        workers = LocalWorkers(testbed, threads=1, pinned=False, log_folder=None)
+        with pytest.raises(TimedOutError, match="worker A: not ready within 0 s"), workers:
+            pass
+        assert set(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208 - names alone
 
 
 def test_a_killed_orchestrator_takes_its_workers_along_and_its_sweep_is_resumed_without_a_cell_twice(
