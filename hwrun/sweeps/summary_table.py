@@ -21,11 +21,14 @@ _CONDITIONS = ("model", "link", "mode", "backend", "workers", "tcp_state")
 # What goes without saying.
 _USUAL: dict[str, Scalar] = {"backend": "tcp", "workers": "overlapped", "tcp_state": "warm"}
 
+SCHEMA_VERSION = 1  # of what --json prints
+
 
 def show_summary(rows: Sequence[dict[str, Scalar]], folder: Path, *, as_json: bool) -> None:
     """The table (or JSON) on stdout, and where the run is."""
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode({"run": str(folder), "rows": rows}), indent=1))
+        found = {"schema_version": SCHEMA_VERSION, "run": str(folder), "rows": rows}
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=1))
         print()
         return
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, emoji=False, highlight=False)

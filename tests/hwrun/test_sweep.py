@@ -246,7 +246,7 @@ def test_its_json_has_a_row_a_plan_and_mode_and_each_cell_a_line_on_stderr(finis
     folder, out, err = finished
     summary = json.loads(out)
     assert summary["run"] == str(folder)
-    assert len(summary["rows"]) == 6
+    assert (summary["schema_version"], len(summary["rows"])) == (1, 6)
     assert sum(line.startswith("done: mobilenet_v2@toy") for line in err.splitlines()) == 6
 
 

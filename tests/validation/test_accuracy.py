@@ -33,7 +33,7 @@ def test_what_was_fitted_is_not_judged(run: SyntheticRun, capsys: pytest.Capture
     assert _accuracy(run, "--link", SLOW_LINK.name, "--json") == 0
     (found,) = json.loads(capsys.readouterr().out)["backends"]
     assert (found["backend"], found["fitted_cells"], found["judged"]) == ("tcp", 3 * 2 * 2, [])
-    rows = {row["cells_of"]: row["figures"][0] for row in found["rows"]}
+    rows = {row["cells_of"]: row["cells"] for row in found["rows"]}
     assert rows == {"all": 6, FAST.name: 6, "toy": 6, "slow → fast": 6, "mode burst": 3, "mode single": 3}
 
 
@@ -105,7 +105,7 @@ def test_each_backend_has_a_fit_of_its_own(
     cells.write_text(cells.read_text() + again)
     assert _accuracy(made, "--link", SLOW_LINK.name, "--json") == 0
     found = json.loads(capsys.readouterr().out)["backends"]
-    assert [(one["backend"], one["fitted_cells"], one["rows"][0]["figures"][0]) for one in found] == [
+    assert [(one["backend"], one["fitted_cells"], one["rows"][0]["cells"]) for one in found] == [
         ("tcp", 12, 6), ("rpc", 12, 6)
     ]  # fmt: skip
     assert _accuracy(made, "--link", SLOW_LINK.name, "--backend", "rpc", "--json") == 0

@@ -16,7 +16,7 @@ from paretosim.command_line import DONE, FAILED
 from paretosim.errors import BadInputError
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
-from validation.accuracy import Accuracy, accuracy, around_marks, as_markdown, write_into
+from validation.accuracy import COLUMNS, Accuracy, accuracy, around_marks, as_markdown, write_into
 from validation.bars import read_bars
 from validation.commands.calibrate import calibrate
 from validation.fitting.fit import DEFAULT_CONFIDENCE
@@ -91,4 +91,9 @@ def _backends(runs: Sequence[Run], asked: list[Backend] | None) -> list[Backend]
 
 
 def _as_object(found: Accuracy) -> dict[str, Any]:
-    return {**asdict(found), "judged": [{**asdict(one), "passed": one.passed} for one in found.judged]}
+    names = [figure for _, figure, _ in COLUMNS]
+    return {
+        **asdict(found),
+        "rows": [{"cells_of": row.cells_of, **dict(zip(names, row.figures, strict=True))} for row in found.rows],
+        "judged": [{**asdict(one), "passed": one.passed} for one in found.judged],
+    }
