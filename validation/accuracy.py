@@ -76,22 +76,8 @@ def is_fitted(cell: Cell, model: str, links: Sequence[str]) -> bool:
     return Plan.parse(cell.plan).model == model and cell.link_name in links
 
 
-def accuracy(
-    runs: Sequence[Run],
-    store: ProfileStore,
-    backend: Backend,
-    *,
-    model: str,
-    links: Sequence[str],
-    fit: Callable[[Sequence[Run]], Fitted],
-    bars: tuple[Bar, ...] = (),
-) -> Accuracy:
-    """Fit on the backend's cells of `model` over `links`, and judge on every other one of it.
-
-    Parameters
-    ----------
-    fit : makes a calibration of runs.
-    bars : what the figures of what is judged have to reach; those of other backends are left alone.
+def parted(runs: Sequence[Run], backend: Backend, *, model: str, links: Sequence[str]) -> tuple[list[Run], list[Run]]:
+    """The backend's cells that a calibration is fitted on, those of `model` over `links`, and all others.
 
     Raises
     ------
@@ -119,6 +105,32 @@ def accuracy(
             f"accuracy: backend {backend}: got no cell beside those of {model} over {' and '.join(links)}, expected"
             " others to judge; fit on fewer links or give more runs"
         )
+    return seen, unseen
+
+
+def accuracy(
+    runs: Sequence[Run],
+    store: ProfileStore,
+    backend: Backend,
+    *,
+    model: str,
+    links: Sequence[str],
+    fit: Callable[[Sequence[Run]], Fitted],
+    bars: tuple[Bar, ...] = (),
+) -> Accuracy:
+    """Fit on the backend's cells of `model` over `links`, and judge on every other one of it.
+
+    Parameters
+    ----------
+    fit : makes a calibration of runs.
+    bars : what the figures of what is judged have to reach; those of other backends are left alone.
+
+    Raises
+    ------
+    BadInputError : nothing to fit, or nothing left to judge.
+    """
+
+    seen, unseen = parted(runs, backend, model=model, links=links)
     fitted = fit(seen)
     joined = join(unseen, store, {backend: fitted.calibration})
     # Over one backend its own name would be all cells again.
