@@ -13,22 +13,23 @@ except KeyboardInterrupt:  # Ctrl-C while the first modules load, before anythin
     print("paretosim-validate: interrupted", file=sys.stderr)
     sys.exit(130)  # as dispatch would
 
+# In the order in which a reader of --help meets the questions: how wrong, why, and is that good enough.
 SUBCOMMANDS = (
-    Subcommand(
-        "reconstruct",
-        "validation.commands.reconstruct",
-        "fit the rpi4b and rtx4090 profiles to the published stage times, with left-out errors",
-    ),
-    Subcommand("accuracy", "validation.commands.accuracy", "fit on one model and a few links, and judge all else"),
+    Subcommand("report", "validation.commands.report", "join a run with predictions of the same mode and link"),
     Subcommand("calibrate", "validation.commands.calibrate", "fit what devices, messages and a backend cost to runs"),
+    Subcommand("accuracy", "validation.commands.accuracy", "fit on one model and a few links, and judge all else"),
+    Subcommand("gate", "validation.commands.gate", "fail where predictions are worse than a file of bars allows"),
+    Subcommand("reference", "validation.commands.reference", "draw and measure the reference data set, step by step"),
     Subcommand(
         "published",
         "validation.commands.published",
         "hold the paper's tables and claims against predictions from the reconstructed profiles",
     ),
-    Subcommand("gate", "validation.commands.gate", "fail where predictions are worse than a file of bars allows"),
-    Subcommand("reference", "validation.commands.reference", "draw and measure the reference data set, step by step"),
-    Subcommand("report", "validation.commands.report", "join a run with predictions of the same mode and link"),
+    Subcommand(
+        "reconstruct",
+        "validation.commands.reconstruct",
+        "fit the rpi4b and rtx4090 profiles to the published stage times, with left-out errors",
+    ),
 )
 
 

@@ -233,7 +233,11 @@ def _join_condition(
         else:
             predicted = {cuts: own.predict([cuts])[cuts] for cuts, own in of_plan.items()}
     except BadInputError as error:
-        return "refused", str(error), "leave it out; what was measured is in: hwrun export RUN"
+        return (
+            "refused",
+            str(error),
+            "do as the reason says, or leave it out; what was measured is in: hwrun export RUN",
+        )
     one_clock = all(map(conditions.shares_a_clock, manifests))
     transfers_seen = one_clock and condition.mode.name in ("single", "paced")
     notes += _notes(condition, checks, controls, one_clock=one_clock)
