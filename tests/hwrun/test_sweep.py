@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from hwrun import worker_client
 from hwrun.cli import main
 from hwrun.errors import BadUsageError, TimedOutError
+from hwrun.feeding import feed
 from hwrun.local import testbed as local_testbed
 from hwrun.local import workers as local_workers
 from hwrun.local.namespaces import availability
@@ -37,7 +38,7 @@ from hwrun.models.catalogue import build_model
 from hwrun.models.weights import WeightStore
 from hwrun.probing import link_probes
 from hwrun.records import CELLS_NAME, MANIFEST_NAME, append_cell, clock_offset, read_run
-from hwrun.sweeps import sweep
+from hwrun.sweeps import bench, sweep
 from hwrun.wire.address import Address
 from hwrun.wire.sockets import listen
 from hwrun.worker import Worker
@@ -49,18 +50,26 @@ from tests.soak.kills import SWEEP
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 120
-# A sweep whose worker B dies in the third cell: when it is deployed and primed, and none of its batches has been sent.
-IN_THE_THIRD_CELL = """
-import itertools, psutil
+# A sweep whose worker B dies in the third cell: when it is deployed and primed, and none of its batches has been sent;
+# and whose worker A dies between the fourth and the fifth.
+IN_THE_THIRD_CELL_AND_BEFORE_THE_FIFTH = """
+import itertools, os, psutil
 import hwrun.sweeps.bench as bench
 from tests.hwrun.descendants import running
-numbers, feed = itertools.count(1), bench.feed
+feeds, measures, feed, measure = itertools.count(1), itertools.count(1), bench.feed, bench.Bench.measure
+def kill(name):
+    (worker,) = running(name, psutil.Process().children(recursive=True))
+    worker.kill()
+    return worker
 def feed_without_b(*arguments, **options):
-    if next(numbers) == 3:
-        (worker,) = running("worker-B", psutil.Process().children(recursive=True))
-        worker.kill()
+    if next(feeds) == 3:
+        kill("worker-B")
     return feed(*arguments, **options)
-bench.feed = feed_without_b
+def measure_without_a(*arguments):
+    if next(measures) == 5:
+        os.waitid(os.P_PID, kill("worker-A").pid, os.WEXITED | os.WNOWAIT)  # until its last thread has ended
+    return measure(*arguments)
+bench.feed, bench.Bench.measure = feed_without_b, measure_without_a
 """
 # Of a transfer that a probe measures a rate by; what a longer one tells, test_probe.py has.
 BULK_BYTES = 400_000
@@ -497,28 +506,49 @@ def test_a_killed_relay_fails_its_cell_at_once_and_ends_the_sweep_which_is_resum
     folder = tmp_path / "run"
     killed_s = []
 
-    def kill_relay():
-        wait_until(lambda: lines(folder) >= 1, "the first cell")
-        time.sleep(0.5)  # into the next one, which has a second of waiting for its batches
-        (relay,) = relays(psutil.Process())
-        relay.kill()
-        killed_s.append(time.monotonic())
+    def feed_without_relay(*arguments, **changes):
+        if lines(folder) == 1:  # in the second cell, when it is deployed and primed
+            (relay,) = relays(psutil.Process())
+            relay.kill()
+            killed_s.append(time.monotonic())
+        return feed(*arguments, **changes)
 
-    killer = threading.Thread(target=kill_relay)
-    killer.start()
-    code, _, err = swept(*options(profiles, folder, "--link", "far", repeats=10))
-    ended_s = time.monotonic()
-    killer.join()
-    assert ended_s - killed_s[0] < AT_ONCE_S
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "feed", feed_without_relay)
+        code, _, err = swept(*options(profiles, folder, "--link", "far", repeats=10))
+    assert time.monotonic() - killed_s[0] < AT_ONCE_S
     assert code == 1
     assert "the packet relay" in err
     assert f"hwrun sweep --resume {folder}" in err
-    before = read_run(folder).cells
-    assert before[-1].status == "failed"
-    assert {cell.status for cell in before[:-1]} == {"done"}
+    assert [cell.status for cell in read_run(folder).cells] == ["done", "failed"]
     assert left_in(scratch) == []
-    shortened = {cell.cell_id for cell in before}
-    assert len(shortened) == len(before) < 20
+
+
+@pytest.mark.root
+@needs_namespaces
+def test_a_relay_that_is_killed_between_two_cells_fails_none_and_ends_the_sweep(
+    in_this_process, profiles, scratch, tmp_path
+):
+    folder = tmp_path / "run"
+    record = sweep.append_cell
+
+    def record_and_kill(*arguments):
+        record(*arguments)
+        (relay,) = relays(psutil.Process())
+        relay.kill()
+        relay.wait()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "append_cell", record_and_kill)
+        code, _, err = swept(*options(profiles, folder, "--link", "far"))
+    assert code == 1
+    assert "the packet relay" in err
+    assert f"hwrun sweep --resume {folder}" in err
+    assert [cell.status for cell in read_run(folder).cells] == ["done"]
+    assert left_in(scratch) == []
+    code, _, err = swept("--resume", folder)
+    assert code == 0, err
+    assert [cell.status for cell in read_run(folder).cells] == ["done", "done"]
 
 
 def test_a_sweep_of_processes_that_compute_for_real_ends_clean(scratch, tmp_path):
@@ -544,11 +574,12 @@ def test_a_sweep_of_processes_that_compute_for_real_ends_clean(scratch, tmp_path
     assert left_in(scratch) == []
 
 
-def test_a_killed_worker_fails_its_cell_and_the_sweep_goes_on_until_interrupted_and_resumed(
+def test_a_killed_worker_fails_the_cell_it_is_in_if_any_and_the_sweep_goes_on_until_interrupted_and_resumed(
     in_this_process, profiles, scratch, tmp_path
 ):
     folder = tmp_path / "run"
-    with running_sweep(scratch, *options(profiles, folder, repeats=5), first=IN_THE_THIRD_CELL) as (process, children):
+    sweep_options = options(profiles, folder, repeats=5)
+    with running_sweep(scratch, *sweep_options, first=IN_THE_THIRD_CELL_AND_BEFORE_THE_FIFTH) as (process, children):
         wait_until(lambda: lines(folder) >= 1, "the first cell")
         children += psutil.Process(process.pid).children(recursive=True)
         wait_until(lambda: lines(folder) >= 5, "two cells after the one of the worker's death")
@@ -560,7 +591,7 @@ def test_a_killed_worker_fails_its_cell_and_the_sweep_goes_on_until_interrupted_
     assert f"hwrun sweep --resume {folder}" in err
     assert left_in(scratch) == []
     before = read_run(folder).cells
-    assert [cell.status for cell in before[:5]] == ["done", "done", "failed", "done", "done"]
+    assert [cell.status for cell in before[:5]] == ["done", "done", "failed", "done", "done"], before[4].reason
     assert "worker B was killed by signal 9" in before[2].reason
     assert f"failed: {before[2].plan}" in err
     assert {cell.status for cell in before[5:]} <= {"done"}
