@@ -90,7 +90,7 @@ def parted(runs: Sequence[Run], backend: Backend, *, model: str, links: Sequence
                 run,
                 cells=tuple(
                     cell
-                    for cell in run.cells
+                    for cell in run.latest_cells()
                     if Plan.parse(cell.plan).backend == backend and is_fitted(cell, model, links) is fitted
                 ),
             )

@@ -35,14 +35,14 @@ def join_held_out(runs: Sequence[Run], store: ProfileStore, by: HoldOutBy, fit: 
     BadInputError : all cells are alike in what is to be held out.
     UnlikeConditionsError : as in `join`.
     """
-    done = [cell for run in runs for cell in run.cells if cell.status == "done"]
+    done = [cell for run in runs for cell in run.latest_cells() if cell.status == "done"]
     parts = [join([_only(run, lambda cell: cell.status != "done") for run in runs], store)]
     parts += [_of_fold(runs, store, fold, fit) for fold in folds(done, by, seed=seed)]
     return Joined(
         runs=tuple(runs),
         conditions=_merged([condition for part in parts for condition in part.conditions]),
         unjoined=tuple(sorted((entry for part in parts for entry in part.unjoined), key=_order)),
-        superseded=sum(part.superseded for part in parts),
+        superseded=sum(len(run.cells) - len(run.latest_cells()) for run in runs),
     )
 
 
@@ -88,7 +88,7 @@ def _of_fold(runs: Sequence[Run], store: ProfileStore, fold: Fold, fit: Fit) -> 
 
 
 def _only(run: Run, wanted: Callable[[Cell], bool]) -> Run:
-    return msgspec.structs.replace(run, cells=tuple(filter(wanted, run.cells)))
+    return msgspec.structs.replace(run, cells=tuple(filter(wanted, run.latest_cells())))
 
 
 def _of_backend(run: Run, backend: Backend) -> Run:

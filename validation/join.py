@@ -103,8 +103,8 @@ def join(runs: Sequence[Run], store: ProfileStore, calibrations: Mapping[Backend
     found: list[Found] = []
     superseded = 0
     for run in runs:
-        latest, dropped = _latest(run.cells)
-        superseded += dropped
+        latest = run.latest_cells()
+        superseded += len(run.cells) - len(latest)
         found += [(run, cell) for cell in latest]
     unjoined = [_unjoined(entry) for entry in found if entry[1].status != "done"]
     groups: dict[Condition, list[Found]] = {}
@@ -137,16 +137,6 @@ def order_of(condition: Condition) -> tuple[str, str, str, float, float, str]:
     rate_bps, delay_s = (math.inf, 0.0) if link is None else (link.rate_bps, link.one_way_delay_s)
     devices = "+".join(condition.devices)
     return (condition.model, devices, str(condition.mode), -rate_bps, delay_s, str(condition))
-
-
-def _latest(cells: Sequence[Cell]) -> tuple[list[Cell], int]:
-    """Of several attempts at a cell the last that is done, or the last; and how many were left out."""
-    chosen: dict[str, Cell] = {}
-    for cell in cells:
-        known = chosen.get(cell.cell_id)
-        if known is None or cell.status == "done" or known.status != "done":
-            chosen[cell.cell_id] = cell
-    return list(chosen.values()), len(cells) - len(chosen)
 
 
 def _unjoined(

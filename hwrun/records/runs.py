@@ -54,7 +54,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     dropped_lines: int = 0
 
     def latest_cells(self) -> tuple[Cell, ...]:
-        """The last record of each combination: a resumed sweep tries again what was skipped or failed."""
+        """The last record of each combination, which is the one that counts.
+
+        A resumed sweep tries again what was skipped or failed, and what was done is refused by one more record where
+        its link turned out to be another than was asked for.
+        """
         return tuple({cell.cell_id: cell for cell in self.cells}.values())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hwrun.records import append_cell, read_run
 from paretosim.mode import Mode
 from tests.validation.conftest import SLOW_LINK, SyntheticRun
 from validation.accuracy import marks
@@ -35,6 +36,17 @@ def test_what_was_fitted_is_not_judged(run: SyntheticRun, capsys: pytest.Capture
     assert (found["backend"], found["fitted_cells"], found["judged"]) == ("tcp", 3 * 2 * 2, [])
     rows = {row["cells_of"]: row["cells"] for row in found["rows"]}
     assert rows == {"all": 6, FAST.name: 6, "toy": 6, "slow → fast": 6, "mode burst": 3, "mode single": 3}
+
+
+def test_a_cell_that_was_refused_after_it_was_done_is_neither_fitted_nor_judged(
+    run: SyntheticRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for link in (SLOW_LINK.name, FAST.name):
+        cell = next(cell for cell in read_run(run.folder).cells if cell.link_name == link)
+        append_cell(run.folder, msgspec.structs.replace(cell, status="failed", reason="not the link", remedy="resume"))
+    assert _accuracy(run, "--link", SLOW_LINK.name, "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["backends"]
+    assert found["fitted_cells"] == 3 * 2 * 2 - 1
 
 
 def test_the_table_goes_between_its_marks(

@@ -58,6 +58,20 @@ def test_no_cell_is_predicted_by_a_fit_that_saw_it(synthetic: Callable, by: str)
         assert names == {"5mbit,20ms": "without 5mbit", "50mbit,20ms": "without 50mbit"}
 
 
+def test_a_cell_that_was_refused_after_it_was_done_is_in_no_fold(synthetic: Callable) -> None:
+    run = two_links(synthetic)
+    folder = run.write()
+    refused, *_ = read_run(folder).cells
+    append_cell(folder, msgspec.structs.replace(refused, status="failed", reason="not the link", remedy="resume"))
+    fit = Recorder()
+    found = join_held_out([read_run(folder)], run.store, "bandwidth", fit)
+    seen = [cell.cell_id for _, cells in fit.seen for cell in cells]
+    judged = [repeat.cell_id for comparison in found.comparisons for repeat in comparison.repeats]
+    assert refused.cell_id not in seen + judged
+    assert len(judged) == len(read_run(folder).latest_cells()) - 1
+    assert (found.superseded, [entry.reason for entry in found.unjoined]) == (1, ["not the link"])
+
+
 def test_plans_of_one_condition_held_out_apart_still_make_one_front(synthetic: Callable) -> None:
     run = two_links(synthetic)
     found = join_held_out([read_run(run.write())], run.store, "cells", Recorder())

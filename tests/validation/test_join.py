@@ -211,16 +211,20 @@ def test_a_done_cell_without_enough_batches_is_listed_with_the_reason(synthetic:
     assert all("1 completions" in entry.reason for entry in found.unjoined)
 
 
-def test_the_done_attempt_at_a_cell_counts_and_others_are_counted(synthetic: Callable) -> None:
+def test_the_last_record_of_a_cell_counts_and_others_are_counted(synthetic: Callable) -> None:
+    """A sweep refuses what it has done by one more record; measured anew, the cell is done again."""
     run = synthetic(repeats=1)
     folder = run.write()
     cell = read_run(folder).cells[0]
-    append_cell(folder, msgspec.structs.replace(cell, status="failed", subruns=(), reason="later attempt"))
+    append_cell(folder, msgspec.structs.replace(cell, status="failed", reason="not the link", remedy="resume"))
     found = join([read_run(folder)], run.store)
-    assert found.superseded == 1
+    assert (found.superseded, found.missing, len(found.comparisons)) == (1, 0, 5)
+    (refused,) = found.unjoined
+    assert (refused.status, refused.plan, refused.reason) == ("failed", cell.plan, "not the link")
+    append_cell(folder, cell)
+    found = join([read_run(folder)], run.store)
+    assert (found.superseded, found.missing, len(found.comparisons)) == (2, 0, 6)
     assert not found.unjoined
-    assert len(found.comparisons) == 6
-    assert found.missing == 0
 
 
 def test_a_half_written_line_is_counted_and_its_cell_missed(synthetic: Callable) -> None:

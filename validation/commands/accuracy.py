@@ -84,7 +84,7 @@ def _backends(runs: Sequence[Run], asked: list[Backend] | None) -> list[Backend]
     """
     if asked is not None:
         return list(dict.fromkeys(asked))
-    held = {Plan.parse(cell.plan).backend for run in runs for cell in run.cells if cell.status == "done"}
+    held = {Plan.parse(cell.plan).backend for run in runs for cell in run.latest_cells() if cell.status == "done"}
     if not held:
         raise BadInputError("accuracy: the runs hold no done cell; resume the sweep first")
     return [backend for backend in BACKENDS if backend in held]

@@ -115,7 +115,9 @@ def the_backend(runs: Sequence[Run], asked: Backend | None) -> Backend:
     ------
     UnlikeConditionsError : several, and none was asked for.
     """
-    found = sorted({Plan.parse(cell.plan).backend for run in runs for cell in run.cells if cell.status == "done"})
+    found = sorted(
+        {Plan.parse(cell.plan).backend for run in runs for cell in run.latest_cells() if cell.status == "done"}
+    )
     if asked is not None and found and asked not in found:
         raise BadInputError(
             f"--backend: got {asked}, expected {' or '.join(found)}: the runs hold no done cell of another"

@@ -90,7 +90,10 @@ class Observed:
 def cases_of(joined: Joined, wanted: Callable[[Cell], bool] = lambda _: True) -> tuple[Case, ...]:
     """The joined cells that are `wanted`, by the settings that they share."""
     cells = {
-        (run.manifest.run_id, cell.cell_id): cell for run in joined.runs for cell in run.cells if cell.status == "done"
+        (run.manifest.run_id, cell.cell_id): cell
+        for run in joined.runs
+        for cell in run.latest_cells()
+        if cell.status == "done"
     }
     one_clock = all(shares_a_clock(run.manifest) for run in joined.runs)
     cases = []
