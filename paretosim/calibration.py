@@ -128,7 +128,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     batch takes `rpc_round_trips` round trips of `rpc_s` each beside the link's own, and its hop takes no other for
     `rpc_answers` round trips of `rpc_answer_s` each more: a call returns when its answer is there. `intervals` are by a
     parameter's path (`devices.rpi4b.sending.message_s`), lower end first, and hold the true value with probability
-    `interval_level`; `hashes` are of what it was fitted on, by name.
+    `interval_level`; `hashes` are of what it was fitted on, by name. `agreeing` of the `starts` of the fit ended at the
+    same minimum.
     """
 
     schema_version: int
@@ -145,6 +146,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     title: str = ""
     fitted_on: tuple[str, ...] = ()
     hashes: dict[str, str] = {}
+    starts: int | None = None
+    agreeing: int | None = None
     interval_level: float | None = None
     intervals: dict[str, tuple[float, float]] = {}
 
@@ -155,6 +158,11 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         _check_not_negative(
             self, "framing_bytes", "dispatch_s", "rpc_round_trips", "rpc_s", "rpc_answers", "rpc_answer_s"
         )
+        if (self.starts, self.agreeing) != (None, None) and not 1 <= (self.agreeing or 0) <= (self.starts or 0):
+            raise BadInputError(
+                f"agreeing: got {self.agreeing} of {self.starts} starts, expected 1 or more of as many starts or more,"
+                " or neither"
+            )
         if self.intervals and self.interval_level is None:
             raise BadInputError(
                 "interval_level: got none beside intervals, expected how probably they hold the true value, such as 0.9"
@@ -168,6 +176,11 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise BadInputError(
                     f"intervals.{path}: got {low} to {high}, expected one that holds the value, {value}"
                 )
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether most starts of its fit ended elsewhere, so that another fit of the same may well differ."""
+        return self.starts is not None and self.agreeing is not None and 2 * self.agreeing <= self.starts
 
     def of(self, device: str) -> DeviceTerms:
         """The terms of that device: its own, else those of any device, else the defaults."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from validation.assessment import Assessment, BasisScores, ConditionAssessment, fronts_of
+from validation.conditions import WIRELESS
 from validation.scores import ErrorScore
 from validation.wording import count, percent
 
@@ -157,8 +158,45 @@ def cautions(assessment: Assessment) -> list[str]:
         for condition in joined.conditions
         if any(check.flags for check in condition.link_checks)
     )
+    found += _of_calibrations(assessment)
     if missed:
         found.append(f"Links as probed were not what was asked for: {'; '.join(missed)} (see the table of links).")
+    return found
+
+
+def _of_calibrations(assessment: Assessment) -> list[str]:
+    """Fits whose starts disagree, and links that they know nothing of."""
+    used = {
+        cell.inputs.calibration.name: cell.inputs.calibration
+        for cell in assessment.joined.comparisons
+        if cell.inputs.calibration is not None
+    }
+    found = []
+    disputed = [
+        f"{name} ({calibration.agreeing} of {calibration.starts})"
+        for name, calibration in sorted(used.items())
+        if calibration.is_disputed
+    ]
+    if disputed:
+        found.append(
+            f"Most starts of a fit ended elsewhere: {', '.join(disputed)}; what it was fitted on leaves other values"
+            " as likely."
+        )
+    unforeseen = [
+        cell
+        for condition in assessment.joined.conditions
+        if condition.link_origin == "probed"
+        and any(check.media and set(check.media) <= WIRELESS for check in condition.link_checks)
+        for cell in condition.comparisons
+        if (known := cell.inputs.calibration) is not None
+        and all(known.of(device.name).copying_bytes_per_s is None for device in cell.inputs.devices)
+    ]
+    if unforeseen:
+        found.append(
+            f"Of {count(len(unforeseen), 'cell')} over unshaped links within one machine the calibration knows nothing"
+            " of copying, which is all that they are: the link as its own probe found it stands in, so their transfers"
+            " are not foreseen."
+        )
     return found
 
 

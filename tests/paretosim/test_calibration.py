@@ -457,6 +457,9 @@ def test_another_backend_is_refused(toy: Any) -> None:
         ({"rpc_s": float("nan")}, "rpc_s: got nan"),
         ({"interval_level": 0.9, "intervals": {"rpc_s": (2.0, 1.0)}}, r"intervals.rpc_s: got 2.0 to 1.0"),
         ({"name": ""}, "name: got none"),
+        ({"starts": 5, "agreeing": 6}, "agreeing: got 6 of 5 starts, expected 1 or more of as many starts or more"),
+        ({"starts": 5}, "agreeing: got None of 5 starts"),
+        ({"agreeing": 1}, "agreeing: got 1 of None starts"),
     ],
 )
 def test_a_calibration_that_means_nothing_is_refused(fields: dict[str, Any], message: str) -> None:

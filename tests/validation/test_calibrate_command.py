@@ -8,15 +8,18 @@ import lzma
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from hwrun.records import read_run
+from hwrun.records import LinkMeasured, LinkProbe, append_probe, read_run
+from paretosim.calibration import NEUTRAL, Calibration
 from paretosim.cli import main as paretosim
 from paretosim.mode import Mode
 from paretosim.profiles import ProfileStore
 from tests.validation.conftest import DEVICES, SLOW_LINK, SyntheticRun
 from validation.cli import main
 from validation.commands.calibrate import hash_of
+from validation.fitting.text import cautions
 
 MODES = [Mode.named("single"), Mode.named("closed")]
 
@@ -64,6 +67,48 @@ def test_a_compressed_run_has_the_hash_of_its_lines(synthetic: Callable[..., Syn
     (folder / "cells.jsonl.xz").write_bytes(lzma.compress(lines))
     (folder / "cells.jsonl").unlink()
     assert hash_of(read_run(folder)) == before == hashlib.sha256(lines).hexdigest()[:16]
+
+
+def test_the_hash_is_of_what_was_probed_too(synthetic: Callable[..., SyntheticRun]) -> None:
+    folder = synthetic(splits=(1,), repeats=1).write()
+    cells = (folder / "cells.jsonl").read_bytes()
+    measured = LinkMeasured(medium="loopback", rtt_samples_s=(1e-3,), goodput_bps=40e6, probe_bytes=1)
+    probe = LinkProbe(
+        link_name="unshaped", link_asked=None, moment="before", started_utc="", near="A", far="B", measured=measured
+    )
+    append_probe(folder, probe)
+    probes = (folder / "probes.jsonl").read_bytes()
+    assert hash_of(read_run(folder)) == hashlib.sha256(cells + probes).hexdigest()[:16]
+
+
+def test_starts_that_disagree_are_a_caution_and_those_that_agree_are_none() -> None:
+    def said(agreeing: int) -> str:
+        found = cautions(msgspec.structs.replace(NEUTRAL, name="mine", starts=5, agreeing=agreeing))
+        return " ".join(found)
+
+    assert said(1).startswith("only 1 of 5 starts ended at this minimum, so that other values may fit these cells")
+    assert (said(2) != "", said(3), said(5)) == (True, "", "")
+
+
+def test_how_many_starts_agree_is_printed_and_stands_in_the_file(
+    synthetic: Callable[..., SyntheticRun], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    run = synthetic(modes=MODES, links=[SLOW_LINK, None])
+    options = [str(run.write()), "-o", str(tmp_path / "mine.json"), "--profiles", str(run.profiles)]
+    assert main(["calibrate", *options]) == 0
+    found = ProfileStore([run.profiles]).calibration(str(tmp_path / "mine.json"))
+    printed = capsys.readouterr().out
+    assert f"{found.agreeing} of 5 starts agree" in " ".join(printed.split())
+    assert "Caution" not in printed
+    # As if most starts had ended elsewhere.
+    monkeypatch.setattr(Calibration, "is_disputed", True)
+    assert main(["calibrate", *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cautions"][0].endswith(
+        "fit cells of more links, modes or splits as well"
+    )
+    assert main(["calibrate", *options]) == 0
+    assert "\nCaution: only " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,6 +17,7 @@ from paretosim.mode import Mode
 from paretosim.placement.hop_links import HopLinks
 from paretosim.placement.setting import PlacementSetting
 from paretosim.prediction import Setting
+from paretosim.transfer_time import serialisation_s
 from tests.validation.conftest import BATCH, DEVICES, SyntheticRun, write_profiles
 from validation.errors import FitError
 from validation.fitting.fit import Fitted, fit
@@ -26,6 +29,7 @@ SINGLE, CLOSED, PACED = Mode.named("single"), Mode.named("closed"), Mode.named("
 LINKS = ((1e9, 0.0001), (50e6, 0.01), (2e6, 0.05))
 SPLITS = (0, 1, 2, 3, 4, 5)
 NOISE = 0.01
+HIDDEN = "no link here is faster, so that it hides behind their wires"
 ALL_PHASES: tuple[Phase, ...] = ("compute1", "compute2", "dispatch", "leaving", "transfer", "arriving", "result")
 
 
@@ -289,7 +293,62 @@ def test_a_probe_stands_where_every_link_is_slower_than_copying(emulated_setting
     fitted = fit(observed_of(truth, slow, emulated=True), probed)
     copying = _found(fitted, "devices.*.copying_bytes_per_s")
     assert (copying.known, copying.value) == ("probe", pytest.approx(3e9))
-    assert copying.why == "no link here is faster than copying as probed"
+    assert copying.why == HIDDEN
+
+
+@pytest.mark.parametrize("rate_bps", [50e6, 200e6])
+def test_a_wire_is_not_taken_for_copying(emulated_settings: list[Setting], rate_bps: float) -> None:
+    """What messages cost beside the model's terms must not end as the rate of the fastest link, which no faster has."""
+    links = [_link(rate_bps, 0.001), _link(rate_bps / 10, 0.01)]
+    truth = msgspec.structs.replace(
+        HOST, devices={"*": msgspec.structs.replace(HOST.devices["*"], copying_bytes_per_s=3e9)}
+    )
+    settings = [
+        msgspec.structs.replace(emulated_settings[0], link=link, mode=m) for link in links for m in (SINGLE, CLOSED)
+    ]
+    fitted = fit(observed_of(truth, settings, emulated=True))
+    copying = _found(fitted, "devices.*.copying_bytes_per_s")
+    assert (copying.known, copying.value, copying.why) == ("fixed", None, HIDDEN)
+    assert fitted.calibration.devices["*"].copying_bytes_per_s is None
+
+
+@pytest.mark.parametrize(("slower", "known"), [(1.02, "fixed"), (1.2, "fitted")])
+def test_copying_is_found_where_it_is_slower_than_the_wire_by_more_than_a_link_may_be_off(
+    emulated_settings: list[Setting], slower: float, known: str
+) -> None:
+    settings = [setting for setting in emulated_settings if setting.link.rate_bps < 100e6]
+    wire_s = float(serialisation_s(10**9, settings[0].link)) / 1e9
+    truth = msgspec.structs.replace(
+        HOST, devices={"*": msgspec.structs.replace(HOST.devices["*"], copying_bytes_per_s=1 / (slower * wire_s))}
+    )
+    copying = _found(fit(observed_of(truth, settings, emulated=True)), "devices.*.copying_bytes_per_s")
+    assert copying.known == known
+    assert known == "fixed" or copying.value == pytest.approx(1 / (slower * wire_s), rel=0.05)
+
+
+def test_what_is_correlated_and_needed_all_the_same_is_kept_and_said(emulated_settings: list[Setting]) -> None:
+    fast, *_ = emulated_settings
+    settings = [fast, *(setting for setting in emulated_settings[3:5])]  # the others: a full pipeline over two links
+    fitted = fit(observed_of(HOST, settings, emulated=True, noise=0.001, splits=(1, 2)))
+    leaving = _found(fitted, "devices.*.leaving_s")
+    assert (leaving.known, leaving.value) == ("fitted", pytest.approx(1.5e-4, rel=0.02))
+    assert re.fullmatch(r"correlation 0\.99\d with devices\.\*\.overhead_s, kept: fits worse without", leaving.why)
+
+
+def test_one_wild_observation_hardly_moves_a_parameter(emulated_settings: list[Setting]) -> None:
+    sane = observed_of(HOST, emulated_settings[:1], emulated=True, phases=("dispatch", "arriving"))
+    first, *others = sane.observations
+    assert first.point.phase == "dispatch"
+    wild = Observed(sane.cases, (replace(first, seconds=20 * first.seconds), *others))
+    without, with_it = (_found(fit(observed), "dispatch_s") for observed in (sane, wild))
+    # Least squares of the logarithms would move by ln 20 over 18 observations of it, which is 18 %.
+    assert with_it.value == pytest.approx(without.value, rel=0.005)
+    assert with_it.interval == pytest.approx(without.interval, rel=0.02)
+
+
+def test_starts_that_agree_are_counted_in_the_file(host_fitted: Fitted) -> None:
+    calibration = host_fitted.calibration
+    assert (calibration.agreeing, calibration.starts) == (host_fitted.agreeing, 5)
 
 
 def test_too_little_is_refused(emulated_settings: list[Setting]) -> None:

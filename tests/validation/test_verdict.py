@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
 from hwrun.records import append_cell, read_run
+from paretosim.calibration import Calibration, DeviceTerms
+from tests.validation.conftest import SLOW_LINK, SyntheticRun
 from validation.assessment import assess
 from validation.join import join
 from validation.report.origin_tables import doubt_table
@@ -104,3 +107,29 @@ def test_small_errors_are_no_doubts(synthetic: Callable, latency: float) -> None
     run = synthetic(factors=factors(latency))
     run.write()
     assert doubt_table(assess(join([read_run(run.folder)], run.store), 0.02)).rows == ()
+
+
+def cautions_with(run: SyntheticRun, **fields: Any) -> str:
+    calibration = Calibration(schema_version=2, name="desk", backend="tcp", **fields)
+    joined = join([read_run(run.folder)], run.store, {"tcp": calibration})
+    return " ".join(verdict(assess(joined, 0.02)).cautions)
+
+
+def test_a_fit_whose_starts_disagree_is_a_doubt(synthetic: Callable) -> None:
+    run = synthetic(splits=(1, 2))
+    run.write()
+    said = "Most starts of a fit ended elsewhere: desk (1 of 5)"
+    assert said in cautions_with(run, starts=5, agreeing=1)
+    for fields in ({"starts": 5, "agreeing": 3}, {}):
+        assert "Most starts" not in cautions_with(run, **fields)
+
+
+def test_an_unshaped_link_that_no_fit_could_foresee_is_a_doubt(synthetic: Callable) -> None:
+    run = synthetic(splits=(1, 2), links=(SLOW_LINK, None))
+    run.write()
+    said = "Of 2 cells over unshaped links within one machine the calibration knows nothing of copying"
+    assert said in cautions_with(run)
+    assert said not in cautions_with(run, devices={"*": DeviceTerms(copying_bytes_per_s=3e9)})
+    shaped = synthetic("shaped", splits=(1, 2))
+    shaped.write()
+    assert "knows nothing of copying" not in cautions_with(shaped)

@@ -25,7 +25,7 @@ from validation.errors import MissingExtraError
 from validation.fitting.fit import DEFAULT_CONFIDENCE, Fitted, fit
 from validation.fitting.observations import cases_of, observe
 from validation.fitting.probed import probed_copying
-from validation.fitting.text import show
+from validation.fitting.text import cautions, show
 from validation.join import join
 from validation.scores import Scores, score
 
@@ -169,6 +169,7 @@ def _as_object(fitted: Fitted, calibration: Calibration, scores: tuple[Scores | 
         "phases": [asdict(phase) for phase in fitted.phases],
         "starts": fitted.starts,
         "agreeing": fitted.agreeing,
+        "cautions": cautions(calibration),
         "bootstrap_of": fitted.drawn,
         "probed": None if fitted.probed is None else asdict(fitted.probed),
         "fitted_cells": {"before": None if before is None else asdict(before), "after": asdict(after)},

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from paretosim.calibration import NEUTRAL, SCHEMA_VERSION, Backend, Calibration
+from paretosim.calibration import ANY_DEVICE, NEUTRAL, SCHEMA_VERSION, Backend, Calibration
+from paretosim.link import Link
+from paretosim.prediction import Setting
+from paretosim.transfer_time import serialisation_s
+from validation.conditions import LINK_TOLERANCE
 from validation.errors import FitError
 from validation.fitting.intervals import DrawnLevel, intervals
 from validation.fitting.least_squares import (
@@ -34,11 +38,14 @@ DEFAULT_CONFIDENCE = 0.9
 _FEWEST_OBSERVATIONS = 4
 # A fit is worse without a parameter if its cost is so much higher, in units of squared chance: far beyond chance.
 _WORSE, _WORSE_BY = 1.2, 10.0
+# So large a message is all rate.
+_LARGE_BYTES = 10**9
+_COPYING = ".copying_bytes_per_s"
 
 
 @dataclass(frozen=True)
 class FittedParameter:
-    """A parameter as it stands in the file, how it is known, and in words why where it was not fitted.
+    """A parameter as it stands in the file, how it is known, and in words why where that is in doubt.
 
     `interval` is None where nothing was drawn, or where it has no finite end.
     """
@@ -102,12 +109,12 @@ def fit(
     parameters = parameters_of(observed)
     known = {
         parameter.path: parameter.default
-        if probed is None or not parameter.path.endswith(".copying_bytes_per_s")
+        if probed is None or not parameter.path.endswith(_COPYING)
         else probed.per_byte_s
         for parameter in parameters
     }
     search = _Search(observed, base, parameters, known)
-    free, fixed, optimum = search.reduced(np.random.default_rng(seed))
+    free, fixed, optimum, kept = search.reduced(np.random.default_rng(seed))
     problem = search.problem(free)
     found = intervals(problem, optimum, observed.observations, confidence=confidence, seed=seed)
     values = dict(known)
@@ -119,10 +126,14 @@ def fit(
             continue
         place = [p.path for p in free].index(parameter.path)
         ends = (float(found.low[place]) * parameter.scale, float(found.high[place]) * parameter.scale)
-        listed.append(_fitted(parameter, values[parameter.path], ends))
+        found_so = _fitted(parameter, values[parameter.path], ends)
+        why = "; ".join(filter(None, (found_so.why, kept.get(parameter.path))))
+        listed.append(replace(found_so, why=why))
     calibration = with_values(base, parameters, _whole(values))
     calibration = msgspec.structs.replace(
         calibration,
+        starts=optimum.starts,
+        agreeing=optimum.agreeing,
         interval_level=confidence,
         intervals={p.path: p.interval for p in listed if p.interval is not None and p.value is not None},
     )
@@ -150,6 +161,7 @@ class _Search:
         self._measured_s = np.array([o.seconds for o in observed.observations])
         self._spread = _spreads(observed)
         self._fastest = _fastest_s_per_byte(observed)
+        self._wires = _fastest_wires_s_per_byte(observed)
 
     def problem(self, free: Sequence[Parameter]) -> Problem:
         def predict(scaled: Array) -> Array:
@@ -171,25 +183,38 @@ class _Search:
         found = []
         for parameter in free:
             size = self._known[parameter.path] / parameter.scale or 1.0
-            if parameter.path.endswith(".copying_bytes_per_s") and self._fastest:
+            if parameter.path.endswith(_COPYING) and self._fastest:
                 size = self._fastest / parameter.scale
             found.append(size)
         return np.array(found)
 
-    def _unfelt_copying(self) -> list[str]:
-        """Copying that was probed and that no observation feels: a fit could only push it against the links' rates."""
+    def _untold(
+        self, free: Sequence[Parameter], problem: Problem, optimum: Optimum, told: Collection[str]
+    ) -> Unidentified | None:
+        """What an optimum shows not to be told apart."""
+        hidden = self._hidden_copying(free, optimum)
+        return unidentified(problem, optimum.log_slopes, _places(free, told)) if hidden is None else hidden
 
-        def predicted(values: Mapping[str, float]) -> Array:
-            return self._times(with_values(self._base, self._parameters, values))
+    def _hidden_copying(self, free: Sequence[Parameter], optimum: Optimum) -> Unidentified | None:
+        """Copying that is no slower than the fastest wire, by more than links may be off.
 
-        probed = [path for path, value in self._known.items() if path.endswith(".copying_bytes_per_s") and value]
-        known = predicted(self._known)
-        return [path for path in probed if np.allclose(predicted({**self._known, path: 0.0}), known, rtol=1e-9)]
+        It goes on beside the wire, so that only a transfer that it holds up says what it takes. Any other leaves a fit
+        to push it against the links' own rates, as part of what a message costs, and then every faster link would be
+        predicted to be as slow.
+        """
+        for place, (parameter, scaled) in enumerate(zip(free, optimum.values.tolist(), strict=True)):
+            if parameter.path.endswith(_COPYING) and _snapped(scaled, parameter):
+                wire_s = self._wires[parameter.path.removeprefix("devices.").removesuffix(_COPYING)]
+                if scaled * parameter.scale <= (1 + LINK_TOLERANCE) * wire_s:
+                    return Unidentified(place, "no link here is faster, so that it hides behind their wires")
+        return None
 
-    def reduced(self, random: np.random.Generator) -> tuple[list[Parameter], dict[str, str], Optimum]:
-        """The parameters that are told apart, why each other one is not, and the optimum over the former."""
+    def reduced(self, random: np.random.Generator) -> tuple[list[Parameter], dict[str, str], Optimum, dict[str, str]]:
+        """The parameters that are told apart, why each other one is not, the optimum over the former, and in doubt why.
+
+        The doubts are those of parameters that are correlated with another and told apart all the same.
+        """
         fixed = {parameter.path: MADE_SO[parameter.path] for parameter in self._parameters if parameter.path in MADE_SO}
-        fixed |= dict.fromkeys(self._unfelt_copying(), "no link here is faster than copying as probed")
         free = [parameter for parameter in self._parameters if parameter.path not in fixed]
         told: set[str] = set()  # correlated, and told apart all the same
         while True:
@@ -200,12 +225,12 @@ class _Search:
             found = unidentified(problem, log_slopes(problem, start))
             if found is None:
                 optimum = minimise(problem, [start])
-                found = unidentified(problem, optimum.log_slopes, _places(free, told))
+                found = self._untold(free, problem, optimum, told)
             if found is None:
                 optimum = minimise(problem, [optimum.values, *_random_starts(free, start, random)])
-                found = unidentified(problem, optimum.log_slopes, _places(free, told))
+                found = self._untold(free, problem, optimum, told)
                 if found is None:
-                    return free, fixed, optimum
+                    return free, fixed, optimum, _kept(free, told, problem, optimum)
             if found.correlated and self._is_needed(free, found.place, optimum):
                 told.add(free[found.place].path)
                 continue
@@ -231,6 +256,18 @@ def _reason(free: Sequence[Parameter], found: Unidentified) -> str:
     return f"{found.reason}{f' with {with_what}' if with_what else ''}"
 
 
+def _kept(free: Sequence[Parameter], told: Collection[str], problem: Problem, optimum: Optimum) -> dict[str, str]:
+    """With what, and how much, each parameter is correlated that is told apart all the same."""
+    kept = {}
+    places = _places(free, told)
+    for place in places:
+        others = [other for other in places if other != place]
+        found = unidentified(problem, optimum.log_slopes, others)
+        if found is not None:
+            kept[free[place].path] = f"{_reason(free, found)}, kept: fits worse without"
+    return kept
+
+
 def _random_starts(free: Sequence[Parameter], start: Array, random: np.random.Generator) -> list[Array]:
     """From a tenth of the first start to ten times it; factors that are near 1 stay there."""
     factors = [[1.0 if p.default else 10 ** random.uniform(-1, 1) for p in free] for _ in range(STARTS - 1)]
@@ -245,6 +282,20 @@ def _fastest_s_per_byte(observed: Observed) -> float:
         if observation.point.phase == "transfer" and (size := _payload_bytes(observed, observation.point)) > 0
     ]
     return min(found, default=0.0)
+
+
+def _fastest_wires_s_per_byte(observed: Observed) -> dict[str, float]:
+    """What a byte takes over the fastest link that each device has here, by the name that its terms stand under."""
+    found: dict[str, float] = {}
+    for case in observed.cases:
+        setting = case.setting
+        links: Sequence[Link] = (
+            [setting.link] if isinstance(setting, Setting) else [setting.links.every, *setting.links.own.values()]
+        )
+        own = min(float(serialisation_s(_LARGE_BYTES, link)) / _LARGE_BYTES for link in links)
+        for name in {ANY_DEVICE if case.emulated else device.name for device in setting.devices}:
+            found[name] = min(own, found.get(name, own))
+    return found
 
 
 def _payload_bytes(observed: Observed, point: Point) -> int:
@@ -292,7 +343,7 @@ def _snapped(scaled: float, parameter: Parameter) -> float:
 
 
 def _fixed(parameter: Parameter, value: float, probed: Probed | None, why: str) -> FittedParameter:
-    if probed is not None and parameter.path.endswith(".copying_bytes_per_s"):
+    if probed is not None and parameter.path.endswith(_COPYING):
         ends = (1 / probed.high, 1 / probed.low)
         return FittedParameter(parameter.path, parameter.unit, 1 / value, ends, "probe", why)
     return FittedParameter(parameter.path, parameter.unit, parameter.written(value), None, "fixed", why)

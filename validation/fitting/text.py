@@ -23,6 +23,18 @@ def show(fitted: Fitted, scores: tuple[Scores | None, Scores], calibration: Cali
     for table in (_parameters(fitted, calibration.interval_level or 0.0), _phases(fitted), _errors(*scores)):
         print_table(console, table, elsewhere="--json")
     console.print()
+    for caution in cautions(calibration):
+        console.print(f"Caution: {caution}", soft_wrap=not console.is_terminal)
+
+
+def cautions(calibration: Calibration) -> tuple[str, ...]:
+    """What keeps the fit from being the one that these cells ask for."""
+    if not calibration.is_disputed:
+        return ()
+    return (
+        f"only {calibration.agreeing} of {calibration.starts} starts ended at this minimum, so that other values may"
+        " fit these cells as well and predict others differently; fit cells of more links, modes or splits as well",
+    )
 
 
 def _parameters(fitted: Fitted, level: float) -> Table:
