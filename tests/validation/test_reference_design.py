@@ -22,7 +22,7 @@ from validation.assessment import assess
 from validation.cli import main
 from validation.compaction import compact
 from validation.join import join
-from validation.reference_design import EMULATED, MODELS, Sweep, draw, total_s
+from validation.reference_design import COMPUTED, EMULATED, MODELS, Design, Sweep, draw, total_s
 from validation.report.as_json import as_json
 
 
@@ -162,18 +162,40 @@ def test_a_sweep_of_another_design_is_not_taken_for_this_one(
 REFERENCE = Path(__file__).parents[2] / "validation" / "reference"
 
 
-def test_the_kept_data_set_holds_every_cell_that_is_drawn_measured_and_marked_as_emulated(
-    drawn: Callable[[int], tuple[Sweep, ...]],
+# What the cells of the computed set were predicted by: this machine's cores, as they were right before.
+PROFILED = REFERENCE / "computed-profiles"
+
+
+@pytest.mark.parametrize("design", [EMULATED, COMPUTED], ids=lambda design: design.name)
+def test_the_kept_data_set_holds_every_cell_that_is_drawn_measured_and_marked_as_emulated_or_not(
+    design: Design, store: ProfileStore, drawn: Callable[[int], tuple[Sweep, ...]]
 ) -> None:
-    sweeps = drawn(0)
-    assert {path.name for path in REFERENCE.iterdir() if path.is_dir()} == {sweep.name for sweep in sweeps}
+    sweeps = drawn(0) if design is EMULATED else draw(design, store, seed=0)
+    kept = {path.name for path in REFERENCE.glob(f"{design.name}-*") if path != PROFILED}
+    assert kept == {sweep.name for sweep in sweeps}
     for sweep in sweeps:
         run = read_run(REFERENCE / sweep.name)
         cells = run.latest_cells()
         assert len(cells) == sweep.cells == run.manifest.cells_planned
         plans = {msgspec.structs.replace(Plan.parse(cell.plan), window=None) for cell in cells}
         assert plans == set(sweep.plans)
-        assert all(cell.status == "done" and cell.emulated for cell in cells)
+        assert all(cell.status == "done" for cell in cells)
+        assert {cell.emulated for cell in cells} == {design.speed is not None}
         assert all(cell.output_check is not None and cell.output_check.bitwise_equal for cell in cells)
         assert run.dropped_lines == 0
-        assert sweep.differences(run.manifest, EMULATED, seed=0) == ()
+        assert sweep.differences(run.manifest, design, seed=0) == ()
+
+
+def test_the_computed_set_is_predicted_by_the_profiles_kept_beside_it(store: ProfileStore) -> None:
+    runs = [read_run(REFERENCE / sweep.name) for sweep in draw(COMPUTED, store, seed=0)]
+    joined = join(runs, ProfileStore([PROFILED]))
+    assert joined.conditions
+    assert not joined.unjoined
+
+
+def test_a_computed_design_names_the_cores_and_is_drawn_without_their_profiles(store: ProfileStore) -> None:
+    for sweep in draw(COMPUTED, store, seed=0):
+        assert sweep.devices == COMPUTED.measured_as
+        assert "core0" not in store.names("devices")
+        assert all("@core0[" in str(plan) and "+core1[" in str(plan) for plan in sweep.plans)
+        assert "--emulate" not in sweep.options(COMPUTED, seed=0)
