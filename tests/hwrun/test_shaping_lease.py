@@ -362,7 +362,7 @@ class TestCommand:
         [
             ([], "--bw, --delay, --loss: got none"),
             (["--bw", "5mbps"], "megabytes"),
-            (["--bw", "5mbit", "--delay", "10ms"], "netem does the rest"),
+            (["--bw", "5mbit", "--delay", "10ms"], "got a delay of 10ms, expected a rate alone"),
             (["--bw", "5mbit", "--jitter", "10ms"], "--jitter: got no --delay with it"),
             (["--bw", "5mbit", "--interface", "eth7"], "expected one of lo, eth0"),
             (["--bw", "5mbit", "--lease", "0s"], "lease: got 0.0 s"),
