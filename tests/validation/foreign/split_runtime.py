@@ -1,7 +1,8 @@
 """A stand-alone split runtime of two processes, as a student would write one: pickle, one blocking thread a side.
 
-The first process has all batches from the start. For each it computes (waits), pickles, and writes length and bytes to
-a socket, blocking. The second reads, unpickles and computes (waits). Imports the standard library alone.
+The first process has all batches from the start. For each it computes (waits), pickles floats, and writes the length
+and then the bytes to a socket, blocking. The second collects chunks (`data += chunk`), unpickles and computes (waits).
+Sockets are as they come, but for what `settings` say of their buffers. Imports the standard library alone.
 
     python split_runtime.py run '{"batches": 8, …}'      how long it takes, as JSON
     python split_runtime.py probe '{…}'                  what its messages, buffers and link cost, each measured alone
@@ -9,7 +10,9 @@ a socket, blocking. The second reads, unpickles and computes (waits). Imports th
 
 from __future__ import annotations
 
+import array
 import fcntl
+import io
 import json
 import pickle
 import random
@@ -20,23 +23,22 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 
 LENGTH = struct.Struct(">Q")
-# TCP does not pace its first ten segments, which would be whole messages here: they are these, of a byte each.
+CHUNK = 4096
+# The link is TCP's pacing, which lets ten segments pass at once. They are these, of a byte each, or a burst would be as
+# much earlier: half a message on a slow link.
 GREETINGS = 16
 # As on Ethernet. The loopback's own are 64 kB, of which TCP paces whole pairs: bursts of half a message.
 SEGMENT = 1448
+FILLING_S = 0.5
 SIOCOUTQ = 0x5411  # linux/sockios.h: bytes written that the other side has not acknowledged
 SO_MAX_PACING_RATE = 47  # asm-generic/socket.h: TCP itself then sends no faster, whatever the interface is
 
 
-def payload(settings: dict) -> bytes:
-    return random.Random(0).randbytes(settings["payload_bytes"])
-
-
-def encoded(data: bytes) -> bytes:
-    # The oldest binary protocol turns bytes into text: slow and half as large again, but it works everywhere.
-    return pickle.dumps(data, protocol=2)
+def activation(settings: dict) -> array.array:
+    return array.array("f", random.Random(0).randbytes(settings["payload_bytes"]))
 
 
 def compute(seconds: float) -> None:
@@ -48,73 +50,86 @@ def compute(seconds: float) -> None:
         pass
 
 
-def read_exactly(stream: socket.socket, count: int) -> bytes:
-    data = bytearray()
+def read_exactly(receive: Callable[[int], bytes], count: int) -> bytes:
+    data = b""
     while len(data) < count:
-        chunk = stream.recv(min(65536, count - len(data)))
+        chunk = receive(min(CHUNK, count - len(data)))
         if not chunk:
             raise ConnectionError("the other side has gone")
-        data += chunk
-    return bytes(data)
+        data += chunk  # copies what there is, every time
+    return data
 
 
-def read_message(stream: socket.socket) -> bytes:
-    return read_exactly(stream, *LENGTH.unpack(read_exactly(stream, LENGTH.size)))
+def read_message(receive: Callable[[int], bytes]) -> bytes:
+    return read_exactly(receive, *LENGTH.unpack(read_exactly(receive, LENGTH.size)))
+
+
+def write_message(stream: socket.socket, message: bytes) -> None:
+    stream.sendall(LENGTH.pack(len(message)))
+    stream.sendall(message)
 
 
 def second(settings: dict, port: int) -> None:
     """The second process: what it does is said by `settings`."""
     stream = socket.socket()
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, settings["receive_buffer"])  # before connecting, or never
+    if settings["receive_buffer"] is not None:  # before connecting, or never
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, settings["receive_buffer"])
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
     stream.connect(("127.0.0.1", port))
-    read_exactly(stream, GREETINGS)
+    read_exactly(stream.recv, GREETINGS)
     stream.sendall(b".")
-    if settings["job"] == "buffers":
-        time.sleep(settings["wait_s"])
-        held = struct.unpack("i", fcntl.ioctl(stream.fileno(), termios.FIONREAD, b"\0" * 4))[0]
-        stream.sendall(LENGTH.pack(held))
-        return
     done = []
     for _ in range(settings["batches"]):
-        message = read_message(stream)
-        if settings["job"] == "run":
-            pickle.loads(message)
+        if settings["job"] == "rate":
+            stream.recv(settings["message_bytes"], socket.MSG_WAITALL)
+        else:
+            pickle.loads(read_message(stream.recv))
             compute(settings["second_s"])
         done.append(time.monotonic())
-    answer = json.dumps(done).encode()
-    stream.sendall(LENGTH.pack(len(answer)) + answer)
+    if settings["job"] == "buffers":
+        time.sleep(settings["second_s"] + FILLING_S)
+        held = struct.unpack("i", fcntl.ioctl(stream.fileno(), termios.FIONREAD, b"\0" * 4))[0]
+        write_message(stream, LENGTH.pack(held))
+        sys.stdin.read()  # closed with bytes unread, the connection would be reset and the answer lost
+        return
+    write_message(stream, json.dumps(done).encode())
 
 
 def connected(settings: dict) -> tuple[socket.socket, subprocess.Popen]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings["send_buffer"])
+        if settings["send_buffer"] is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings["send_buffer"])
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
         port = listener.getsockname()[1]
-        child = subprocess.Popen([sys.executable, __file__, "second", json.dumps(settings), str(port)])
+        child = subprocess.Popen(
+            [sys.executable, __file__, "second", json.dumps(settings), str(port)], stdin=subprocess.PIPE
+        )
         listener.settimeout(30)
         stream, _ = listener.accept()
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stream.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, int(settings["rate_bps"] / 8))
     for _ in range(GREETINGS):
         stream.send(b".")
         time.sleep(0.001)
-    read_exactly(stream, 1)
+    read_exactly(stream.recv, 1)
     return stream, child
 
 
-def run(settings: dict) -> dict:
-    data = payload(settings)
-    stream, child = connected({**settings, "job": "run"})
-    started = []
-    begin = time.monotonic()
+def send_all(settings: dict, stream: socket.socket) -> list[float]:
+    """What the first process does; when it began each batch."""
+    data, started = activation(settings), []
     for _ in range(settings["batches"]):
         started.append(time.monotonic())
         compute(settings["first_s"])
-        message = encoded(data)
-        stream.sendall(LENGTH.pack(len(message)) + message)
-    done = json.loads(read_message(stream))
-    child.wait(30)
+        write_message(stream, pickle.dumps(data))
+    return started
+
+
+def run(settings: dict) -> dict:
+    stream, child = connected({**settings, "job": "run"})
+    begin = time.monotonic()
+    started = send_all(settings, stream)
+    done = json.loads(read_message(stream.recv))
+    child.communicate(timeout=30)
     return {
         "makespan_s": done[-1] - begin,
         "latency_s": statistics.fmean(end - begin for end in done),
@@ -123,43 +138,58 @@ def run(settings: dict) -> dict:
 
 
 def probe(settings: dict) -> dict:
-    """Each thing alone: what pickling takes either way, how much sockets hold, how fast the link is."""
-    data = payload(settings)
+    """Each thing alone: what writing and reading take of the hosts, how fast the link is, how much sockets hold."""
+    data = activation(settings)
     dumped, loaded = [], []
     for _ in range(7):
         before = time.perf_counter()
-        message = encoded(data)
+        message = pickle.dumps(data)
         between = time.perf_counter()
-        pickle.loads(message)
+        pickle.loads(read_exactly(io.BytesIO(message).read, len(message)))
         dumped.append(between - before)
         loaded.append(time.perf_counter() - between)
-    stream, child = connected({**settings, "job": "buffers", "wait_s": 0.6})
+    message_bytes = LENGTH.size + len(message)
+    return {
+        "message_bytes": message_bytes,
+        "dumps_s": statistics.median(dumped),
+        "loads_s": statistics.median(loaded),
+        "rate_bps": rate_bps({**settings, "job": "rate", "message_bytes": message_bytes}, message),
+        **buffers({**settings, "job": "buffers", "batches": settings["batches"] // 2}),
+    }
+
+
+def rate_bps(settings: dict, message: bytes) -> float:
+    """Of messages that are read at once, as many as of a run: each alone comes up to 30 % early or late."""
+    stream, child = connected(settings)
+    for _ in range(settings["batches"]):
+        write_message(stream, message)
+    done = json.loads(read_message(stream.recv))
+    child.communicate(timeout=30)
+    return 8 * (settings["batches"] - 1) * settings["message_bytes"] / (done[-1] - done[0])
+
+
+def buffers(settings: dict) -> dict:
+    """Those of sockets that have carried some batches, since kernels let them grow.
+
+    The sender's is what the system says. The receiver's is what it holds when nothing is read.
+    """
+    stream, child = connected(settings)
+    send_all(settings, stream)
+    written = stream.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    while struct.unpack("i", fcntl.ioctl(stream.fileno(), SIOCOUTQ, b"\0" * 4))[0]:
+        time.sleep(0.001)
     stream.setblocking(False)
-    end = time.monotonic() + 0.4
+    end = time.monotonic() + settings["second_s"] + FILLING_S
     block = b"x" * 65536
     while time.monotonic() < end:
         try:
             stream.send(block)
         except BlockingIOError:
             time.sleep(0.01)
-    waiting = struct.unpack("i", fcntl.ioctl(stream.fileno(), SIOCOUTQ, b"\0" * 4))[0]
     stream.setblocking(True)
-    (held,) = LENGTH.unpack(read_exactly(stream, LENGTH.size))
-    child.wait(30)
-    count = 4
-    stream, child = connected({**settings, "job": "rate", "batches": count})
-    for _ in range(count):
-        stream.sendall(LENGTH.pack(len(message)) + message)
-    done = json.loads(read_message(stream))
-    child.wait(30)
-    return {
-        "message_bytes": LENGTH.size + len(message),
-        "dumps_s": statistics.median(dumped),
-        "loads_s": statistics.median(loaded),
-        "send_buffer_bytes": waiting,
-        "receive_buffer_bytes": held,
-        "rate_bps": 8 * (count - 1) * (LENGTH.size + len(message)) / (done[-1] - done[0]),
-    }
+    (held,) = LENGTH.unpack(read_message(stream.recv))
+    child.communicate(timeout=30)
+    return {"send_buffer_bytes": written, "receive_buffer_bytes": held}
 
 
 def main() -> None:
