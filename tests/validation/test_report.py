@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -348,6 +349,45 @@ def test_the_page_is_whole_self_contained_and_has_a_figure_a_front(synthetic: Ca
     text = " ".join(page.text)
     for words in ("emulated ×2 stages", "slow: reconstructed", "link as probed", "Known limits", "How to recompute"):
         assert words in text
+
+
+def test_parity_has_bands_of_five_and_ten_percent_about_its_diagonal(synthetic: Callable) -> None:
+    run = synthetic(factors=off(1.1))
+    report(run)
+    page = (run.folder / "report" / "index.html").read_text()
+    charts = re.findall(r'<svg class="chart"[^>]*aria-label="Predicted against measured [^"]*".*?</svg>', page, re.S)
+    assert len(charts) == 3
+    for chart in charts:
+        bands = [
+            [tuple(map(float, corner.split(","))) for corner in corners.split()]
+            for style in ("band wide", "band")
+            for corners in re.findall(f'<polygon class="{style}" points="([^"]*)"', chart)
+        ]
+        assert len(bands) == 2
+        # Corners go along the lower edge and back along the upper one, so that the first faces the last; on a
+        # logarithmic scale, ±10 % is as wide as ln(1.1 / 0.9) over its length, and anywhere twice what ±5 % is.
+        wide, narrow = (abs(band[0][1] - band[-1][1]) for band in bands)
+        assert wide == pytest.approx(2 * narrow, rel=0.1)
+
+
+def test_where_a_report_comes_from_has_sysctls_and_hashes_of_what_was_fitted(
+    synthetic: Callable, tmp_path: Path
+) -> None:
+    calibration = Calibration(
+        schema_version=2,
+        name="lab",
+        backend="tcp",
+        fitted_on=("monday", "friday"),
+        hashes={"monday": "0a1b", "friday": "2c3d"},
+    )
+    write_profile(tmp_path / "lab.json", calibration)
+    run = synthetic(manifest_changes={"sysctls": {"net.ipv4.tcp_rmem": "4096 131072 6291456"}})
+    assert report(run, "--calibration", str(tmp_path / "lab.json")) == 0
+    page = " ".join(Page((run.folder / "report" / "index.html").read_text()).text)
+    for said in (page, (run.folder / "report" / "report.md").read_text().replace("\\", "")):
+        assert "monday 0a1b, friday 2c3d" in said
+        assert "sysctl: net.ipv4.tcp_rmem" in said
+        assert "4096 131072 6291456" in said
 
 
 def test_strings_of_a_run_are_never_markup(synthetic: Callable) -> None:

@@ -55,6 +55,20 @@ def test_a_wrong_recommendation_and_its_order_are_counted(synthetic: Callable) -
     assert "Of pairs of splits that the measurements tell apart, 4 of 30 are in the wrong order" in order
 
 
+def test_pairs_in_the_wrong_order_are_known_failures_with_their_numbers(synthetic: Callable) -> None:
+    run = synthetic(factors=lambda split, repeat: factors(3.0 if split == 5 else 1.0)(split, repeat))
+    run.write()
+    rows = [row for row in doubt_table(assess(join([read_run(run.folder)], run.store), 0.02)).rows if row[0] == "order"]
+    predicted = run.prediction(run.modes[0], run.links[0])
+    five_s, four_s = predicted.row(5).latency_s, predicted.row(4).latency_s
+    said = (
+        f"latency of split 5 was measured larger than of 4 ({3 * five_s:.4g} and {four_s:.4g}) and predicted smaller"
+        f" ({five_s:.4g} and {four_s:.4g})"
+    )
+    assert len(rows) == 4
+    assert said in [row[2] for row in rows]
+
+
 def test_the_condition_that_is_furthest_off_is_named(synthetic: Callable) -> None:
     run = synthetic(links=(synthetic().links[0], None), factors=factors(1.25))
     run.write()
