@@ -15,6 +15,7 @@ from validation.comparing import Comparison
 from validation.fronts import FrontAgreement, front_agreement
 from validation.join import Joined, JoinedCondition
 from validation.order import Inversion, RankAgreement, rank_agreement
+from validation.phase_errors import PhaseError, phase_errors
 from validation.resampling import DEFAULT_RESAMPLING, Draws, Level, Resampling, draw
 from validation.scores import ErrorScore, Scores, score
 
@@ -77,13 +78,14 @@ class Assessment:
     """Some runs. `bases` holds those that some cell has, what was predicted unseen first.
 
     `held_out` says what was left out of fits in turn, and `folds` are then the scores of each of those parts.
-    `draws` says what intervals are over, and `ablation` is of the cells of the first basis.
+    `draws` says what intervals are over, `ablation` is of the cells of the first basis, and `phases` of all cells.
     """
 
     joined: Joined
     bases: tuple[BasisScores, ...]
     conditions: tuple[ConditionAssessment, ...]
     ablation: tuple[Ablation, ...]
+    phases: tuple[PhaseError, ...]
     draws: Level
     resampling: Resampling
     tolerance: float
@@ -129,7 +131,8 @@ def assess(
     ----------
     tolerance : of the tolerant front scores.
     held_out : what was left out of the fits in turn, where `joined` holds predictions by several.
-    ablated : whether to predict all cells again without each term, which takes longer than all else.
+    ablated : whether to predict all cells again, phase by phase and without each term, which takes longer than the
+        rest.
     """
     cells = joined.comparisons
     draws = draw([[repeat.run_id for repeat in cell.repeats] for cell in cells], resampling)
@@ -158,6 +161,7 @@ def assess(
         bases=tuple(bases),
         conditions=tuple(conditions),
         ablation=ablate([cell for cell in cells if basis_of(cell) == bases[0].basis]) if bases and ablated else (),
+        phases=phase_errors(joined) if ablated else (),
         draws=draws.level,
         resampling=resampling,
         tolerance=tolerance,

@@ -13,6 +13,7 @@ from validation.assessment import Assessment, BasisScores, ConditionAssessment, 
 from validation.comparing import Comparison
 from validation.fronts import FrontAgreement
 from validation.measured import Quantity, Repeat
+from validation.phase_errors import summaries
 from validation.report import notes
 from validation.verdict import verdict
 
@@ -39,6 +40,7 @@ def as_json(assessment: Assessment) -> bytes:
         "bootstrap": {**asdict(assessment.resampling), "over": assessment.draws},
         "bases": [_basis(basis) for basis in assessment.bases],
         "folds": [asdict(fold) for fold in assessment.folds],
+        "phases": [asdict(summary) for summary in summaries(assessment.phases)],
         "ablation": [asdict(entry) for entry in assessment.ablation],
         "conditions": [_condition(condition) for condition in assessment.conditions],
         "unjoined": [asdict(entry) for entry in joined.unjoined],

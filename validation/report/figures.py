@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from validation.assessment import Assessment, BasisScores, ConditionAssessment, basis_of
 from validation.comparing import Comparison
 from validation.conditions import MEMORY
+from validation.fitting.observations import PHASES
 from validation.measured import Quantity
 from validation.report.charts import SHAPES, Panel, Scale, Shape, scale_over
 from validation.scores import ErrorScore
@@ -181,6 +182,59 @@ def residual_figure(assessment: Assessment, identifier: str) -> Figure:
         " missing. Transfer phases are those over shaped links, where there are any: over an unshaped one they last a"
         " fraction of a millisecond.",
     )  # fmt: skip
+
+
+# Phases that figures above have already: of them it is relative errors that matter.
+_SHOWN_ABOVE = ("transfer", "period")
+
+
+def phase_figure(assessment: Assessment, identifier: str) -> Figure:
+    """Errors of each phase of a batch's way, in time, against the bytes that are sent; a chart a phase."""
+    series = _Series(assessment)
+    charts = []
+    for phase in PHASES:
+        found = [error for error in assessment.phases if error.phase == phase]
+        if not found or phase in _SHOWN_ABOVE:
+            continue
+        unit_s, unit = _small_unit(abs(error.error_s) for error in found)
+        # As in the figure above, a bar has room as far as the largest error.
+        reach_s = max(abs(error.error_s) for error in found)
+        noises_s = [(error.high_s - error.low_s) / 2 for error in found]
+        ends_s = [
+            error.error_s + side * min(noise_s, reach_s)
+            for error, noise_s in zip(found, noises_s, strict=True)
+            for side in (-1, 1)
+        ]
+        panel = Panel(
+            scale_over([error.cell.activation_bytes / 1e6 for error in found]),
+            scale_over([end_s / unit_s for end_s in ends_s], whole=True),
+            x_label="sent a batch, MB", y_label=f"error of {phase}, {unit}", size=(330.0, 230.0),
+        )  # fmt: skip
+        panel.rule(y=0.0)
+        for error, noise_s in zip(found, noises_s, strict=True):
+            x, y = error.cell.activation_bytes / 1e6, error.error_s
+            ends = ((y - noise_s) / unit_s, (y + noise_s) / unit_s)
+            panel.bar((x, x), ends, f"spread {series.style(error.cell)}")
+        for error in found:
+            panel.point(
+                error.cell.activation_bytes / 1e6, error.error_s / unit_s, shape=series.shape(error.cell),
+                style=f"hollow {series.style(error.cell)}", size=3.5,
+                title=f"{_name(error.cell)}: {phase} {duration(error.measured_s)}, predicted"
+                f" {duration(error.predicted_s)}",
+            )  # fmt: skip
+        charts.append(panel.svg(f"Error of phase {phase} against bytes sent", f"{identifier}-{phase}"))
+    return Figure(
+        tuple(charts), series.legend,
+        "Predicted less measured, of each plan's median over its repeats; bars are half the range over them. A level"
+        " off zero is a cost that the model lacks, a slope one of bytes. Taken of modes in which no batch waits for"
+        " another; transfers and how often a batch leaves (throughput) are above.",
+    )  # fmt: skip
+
+
+def _small_unit(values_s: Iterable[float]) -> tuple[float, str]:
+    """The unit that suits the largest of them, which may be far below a millisecond."""
+    largest_s = max(values_s)
+    return (1e-6, "µs") if largest_s < 1e-3 else _unit([largest_s])
 
 
 def ablation_figure(assessment: Assessment, identifier: str) -> Figure:

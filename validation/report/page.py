@@ -116,6 +116,11 @@ def _findings(assessment: Assessment) -> Iterable[str]:
     yield _folded("Scores of every condition", False, [scores])
     yield _heading("residuals")
     yield _figure(figures.residual_figure(assessment, "residuals"), "charts four")
+    phases = score_tables.phase_error_table(assessment)
+    if phases.rows:
+        yield "<h3>Phase by phase</h3>"
+        yield _figure(figures.phase_figure(assessment, "phases"), "charts four")
+        yield _table(phases)
     yield _heading("terms")
     yield _figure(figures.ablation_figure(assessment, "ablation"))
     yield _table(score_tables.ablation_table(assessment))

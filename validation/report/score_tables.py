@@ -8,10 +8,11 @@ from dataclasses import replace
 from validation.assessment import Assessment, ConditionAssessment, fronts_of
 from validation.fronts import FrontAgreement, Regret
 from validation.order import RankAgreement
+from validation.phase_errors import summaries
 from validation.report.labels import Labels
 from validation.report.tables import Column, Table
 from validation.scores import ErrorScore, Scores
-from validation.wording import NONE, count, percent, percent_range, signed
+from validation.wording import NONE, count, duration, percent, percent_range, signed
 
 ALL_CELLS = "all"
 _OF = Column("cells of", words=True)
@@ -113,6 +114,26 @@ def ablation_table(assessment: Assessment) -> Table:
         tuple(rows),
         tuple(notes),
     )
+
+
+def phase_error_table(assessment: Assessment) -> Table:
+    """How far each phase of a batch's way is off, in time, beside what its repeats differ by."""
+    return Table(
+        "Phases, predicted less measured",
+        (
+            Column("phase", words=True), Column("plans"), Column("measured"), Column("error"), Column("size of error"),
+            Column("half the range over repeats"),
+        ),
+        tuple(
+            (
+                found.phase, str(found.cells), duration(found.measured_s), duration(found.error_s),
+                duration(found.error_size_s), duration(found.noise_s),
+            )
+            for found in summaries(assessment.phases)
+        ),
+        ("Medians over plans and conditions, of which each is the median over its repeats.",),
+        "What each phase is: docs/calibration.md.",
+    )  # fmt: skip
 
 
 def _mape(with_term: Scores | None, without_term: Scores | None, name: str) -> tuple[str, str]:

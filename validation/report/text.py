@@ -29,6 +29,7 @@ def tables_of(assessment: Assessment) -> Iterator[Table]:
     yield score_tables.front_table(assessment)
     yield score_tables.order_table(assessment)
     yield score_tables.simpler_table(assessment)
+    yield score_tables.phase_error_table(assessment)
     yield score_tables.ablation_table(assessment)
     for found in assessment.conditions:
         yield cell_tables.cell_table(found)
