@@ -121,16 +121,6 @@ def _score(quantity: str, score: str) -> Callable[[Report], float | None]:
     return of
 
 
-def _bias_size(quantity: str) -> Callable[[Report], float | None]:
-    """How far the median error is from none, whichever side: noise of many cells leaves it where it is, a term not."""
-
-    def of(report: Report) -> float | None:
-        bias = _score(quantity, "bias")(report)
-        return None if bias is None else abs(bias)
-
-    return of
-
-
 def _noise_floor(quantity: str) -> Callable[[Report], float | None]:
     def of(report: Report) -> float | None:
         found = _headline(report).get(quantity)
@@ -207,7 +197,7 @@ def _rest_mape(report: Report) -> float | None:
 
 def _rest_bias(report: Report) -> float | None:
     errors = _rest_errors(report)
-    return abs(statistics.median(errors)) if errors else None
+    return statistics.median(errors) if errors else None
 
 
 def _fronts(report: Report) -> list[Mapping[str, Any]]:
@@ -247,15 +237,14 @@ FIGURES: dict[str, Callable[[Report], float | None]] = {
     **{
         f"{quantity}_{name}": _score(quantity, score)
         for quantity in _QUANTITIES
-        for name, score in (("mape", "mape"), ("p90", "p90"), ("within_10_percent", "within"))
+        for name, score in (("mape", "mape"), ("p90", "p90"), ("bias", "bias"), ("within_10_percent", "within"))
     },
-    **{f"{quantity}_bias_size": _bias_size(quantity) for quantity in _QUANTITIES},
     **{f"{quantity}_noise_floor": _noise_floor(quantity) for quantity in _QUANTITIES},
     **{f"{quantity}_mape_beyond_noise": _beyond_noise(quantity) for quantity in _QUANTITIES},
     **{f"{quantity}_worst_condition": _worst(quantity) for quantity in ("latency", "throughput")},
     **{f"{quantity}_of_additive": _of_additive(quantity) for quantity in ("latency", "throughput")},
     "rest_mape": _rest_mape,
-    "rest_bias_size": _rest_bias,
+    "rest_bias": _rest_bias,
     "stages_of_latency": _stages_of_latency,
     "inversions": _inversions,
     "decision_hypervolume": _least_hypervolume,
