@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.fitting.least_squares import Optimum, Problem, bounded_step, soft_l1_weights
+from validation.fitting.least_squares import Optimum, Problem
 from validation.fitting.observations import Observation
 
 Array = NDArray[np.float64]
@@ -55,8 +55,8 @@ def intervals(
         move = np.zeros(len(optimum.values))
         for _ in range(2):
             residuals = here + jacobian @ move
-            weights = np.sqrt(counts) * soft_l1_weights(residuals)
-            move = bounded_step(jacobian, here, weights, least, most)
+            weights = np.sqrt(counts) * _soft_l1_weights(residuals)
+            move = _bounded_step(jacobian, here, weights, least, most)
         moves[resample] = move
     fewest = min(len(members) for members in groups)
     widened = np.sqrt(fewest / (fewest - 1)) if fewest > 1 else 1.0
@@ -68,6 +68,24 @@ def intervals(
         np.clip(optimum.values + np.maximum(high, 0), problem.least, problem.most),
         level,
     )
+
+
+def _soft_l1_weights(residuals: Array) -> Array:
+    """Square roots of the weights with which least squares has soft L1's slope."""
+    return np.asarray((1 + residuals**2) ** -0.25)
+
+
+def _bounded_step(jacobian: Array, residuals: Array, weights: Array, least: Array, most: Array) -> Array:
+    """The step within `least` … `most` that brings the weighted linear residuals lowest."""
+    from scipy.optimize import lsq_linear
+
+    weighted, target = jacobian * weights[:, np.newaxis], -residuals * weights
+    step = np.asarray(np.linalg.lstsq(weighted, target)[0], dtype=np.float64)
+    if (step < least).any() or (step > most).any():
+        # What has an end of no width cannot be a bound of the linear problem.
+        bounds = (np.minimum(least, -1e-12), np.maximum(most, 1e-12))
+        step = np.asarray(lsq_linear(weighted, target, bounds=bounds).x, dtype=np.float64)
+    return step
 
 
 def _blocks(

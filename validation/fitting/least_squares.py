@@ -25,7 +25,7 @@ MOST_CORRELATED = 0.95
 STARTS = 5
 # Of the cost: a step that gains no more is the last one.
 _PRECISION = 1e-6
-_MOST_STEPS = 40
+_MOST_STEPS = 200
 # Starts agree where their costs differ by less than this: far below any interval.
 _AGREEING, _TOLERANCE = 1.001, 1e-9
 # Of the largest singular value: below it a combination of columns is rounding.
@@ -89,55 +89,26 @@ def minimise(problem: Problem, starts: Sequence[Array]) -> Optimum:
 
 
 def _descend(problem: Problem, start: Array) -> tuple[Array, float]:
-    """Gauss and Newton's steps within the bounds, soft L1 as weights, each halved until it lowers the cost.
+    """The minimum that a start leads to, and its cost.
 
-    Predicted times are all but linear in the parameters, so a step of the linear problem with its bounds is nearly the
-    whole way. (An interior method creeps towards a bound, and half of all costs of a host may well be nothing.)
+    Steps are scaled by the Jacobian's columns: half of all costs of a host may well be nothing, and towards those
+    bounds scipy's interior method otherwise creeps.
     """
-    values = start
-    residuals = problem.residuals(values)
-    cost = soft_l1(residuals)
-    for _ in range(_MOST_STEPS):
-        jacobian = log_slopes(problem, values)[problem.place] / problem.spread[:, np.newaxis]
-        step = bounded_step(
-            jacobian, residuals, soft_l1_weights(residuals), problem.least - values, problem.most - values
-        )
-        for share in (1.0, 0.5, 0.25, 0.0625):
-            tried = np.clip(values + share * step, problem.least, problem.most)
-            tried_residuals = problem.residuals(tried)
-            tried_cost = soft_l1(tried_residuals)
-            if tried_cost < cost:
-                break
-        else:
-            return values, cost
-        gained = cost - tried_cost
-        values, residuals, cost = tried, tried_residuals, tried_cost
-        if gained <= _PRECISION * cost:
-            return values, cost
-    return values, cost
+    from scipy.optimize import least_squares
 
-
-def soft_l1(residuals: Array) -> float:
-    """Σ √(1 + r²) − 1: squares of small residuals, sizes of large ones."""
-    return float((np.sqrt(1 + residuals**2) - 1).sum())
-
-
-def soft_l1_weights(residuals: Array) -> Array:
-    """Square roots of the weights with which least squares has soft L1's slope."""
-    return np.asarray((1 + residuals**2) ** -0.25)
-
-
-def bounded_step(jacobian: Array, residuals: Array, weights: Array, least: Array, most: Array) -> Array:
-    """The step within `least` … `most` that brings the weighted linear residuals lowest."""
-    from scipy.optimize import lsq_linear
-
-    weighted, target = jacobian * weights[:, np.newaxis], -residuals * weights
-    step = np.asarray(np.linalg.lstsq(weighted, target)[0], dtype=np.float64)
-    if (step < least).any() or (step > most).any():
-        # What has an end of no width cannot be a bound of the linear problem.
-        bounds = (np.minimum(least, -1e-12), np.maximum(most, 1e-12))
-        step = np.asarray(lsq_linear(weighted, target, bounds=bounds).x, dtype=np.float64)
-    return step
+    found = least_squares(
+        problem.residuals,
+        start,
+        jac=lambda values: log_slopes(problem, values)[problem.place] / problem.spread[:, np.newaxis],
+        bounds=(problem.least, problem.most),
+        loss="soft_l1",
+        x_scale="jac",
+        ftol=_PRECISION,
+        xtol=_PRECISION**2,
+        gtol=_PRECISION**2,
+        max_nfev=_MOST_STEPS,
+    )
+    return np.asarray(found.x, dtype=np.float64), float(found.cost)
 
 
 def log_slopes(problem: Problem, values: Array) -> Array:
