@@ -5,8 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from paretosim.calibration import Calibration
 from paretosim.profiles import ProfileStore
 from paretosim.units import format_bytes, format_duration, format_rate
+
+# More runs than this would make the row of a calibration longer than all else.
+_MOST_NAMED = 3
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -66,7 +70,7 @@ def run(arguments: Namespace) -> int:
             name,
             calibration.backend,
             ", ".join(calibration.active_terms()) or "none",
-            ", ".join(calibration.fitted_on) or "not said",
+            _fitted_on(calibration),
             calibration.title,
         )
     for table in tables:
@@ -75,9 +79,13 @@ def run(arguments: Namespace) -> int:
         table.title_style = "bold"
         console.print(table)
         console.print()
-    if not store.names("calibrations"):
-        print("None is shipped: python -m validation calibrate RUN -o DIR/calibrations/NAME.json fits one to a sweep.")
     return 0
+
+
+def _fitted_on(calibration: Calibration) -> str:
+    """The runs by name; of many, how many: the file names all of them."""
+    runs = calibration.fitted_on
+    return f"{len(runs)} runs" if len(runs) > _MOST_NAMED else ", ".join(runs) or "not said"
 
 
 def _print_json(store: ProfileStore) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from paretosim.calibration import NEUTRAL, Calibration, DeviceTerms, MessageCost
 from paretosim.link import Link
@@ -21,6 +22,7 @@ from paretosim.transfer_time import serialisation_s
 from tests.validation.conftest import BATCH, DEVICES, SyntheticRun, write_profiles
 from validation.errors import FitError
 from validation.fitting.fit import Fitted, fit
+from validation.fitting.least_squares import Problem, minimise
 from validation.fitting.observations import Case, Observation, Observed, Phase, Point
 from validation.fitting.phase_times import PhaseTimes
 from validation.fitting.probed import Probed
@@ -349,6 +351,21 @@ def test_one_wild_observation_hardly_moves_a_parameter(emulated_settings: list[S
 def test_starts_that_agree_are_counted_in_the_file(host_fitted: Fitted) -> None:
     calibration = host_fitted.calibration
     assert (calibration.agreeing, calibration.starts) == (host_fitted.agreeing, 5)
+
+
+def test_a_start_at_which_nothing_is_predicted_leads_nowhere_and_others_do() -> None:
+    def predict(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(values < 5, values + 1, np.inf)
+
+    problem = Problem(
+        predict=predict, place=np.array([0, 0]), measured_s=np.array([3.0, 3.0]), spread=np.array([0.1, 0.1]),
+        least=np.array([0.0]), most=np.array([10.0]),
+    )  # fmt: skip
+    found = minimise(problem, [np.array([6.0]), np.array([1.0])])
+    assert found.values == pytest.approx([2.0], rel=1e-4)
+    assert (found.agreeing, found.starts) == (1, 2)
+    with pytest.raises(FitError, match="no start led anywhere"):
+        minimise(problem, [np.array([6.0])])
 
 
 def test_too_little_is_refused(emulated_settings: list[Setting]) -> None:

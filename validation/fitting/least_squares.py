@@ -80,7 +80,7 @@ def minimise(problem: Problem, starts: Sequence[Array]) -> Optimum:
     FitError : none of them led anywhere.
     """
     found = [_descend(problem, np.clip(start, problem.least, problem.most)) for start in starts]
-    costs = [cost if np.isfinite(cost) else np.inf for _, cost in found]
+    costs = [cost for _, cost in found]
     if not np.isfinite(min(costs)):
         raise FitError("fit: no start led anywhere; the runs may be of unlike conditions, or hold too few cells")
     values, cost = found[int(np.argmin(costs))]
@@ -89,17 +89,23 @@ def minimise(problem: Problem, starts: Sequence[Array]) -> Optimum:
 
 
 def _descend(problem: Problem, start: Array) -> tuple[Array, float]:
-    """The minimum that a start leads to, and its cost.
+    """The minimum that a start leads to, and its cost; infinite where no time is predicted there at all.
 
     Steps are scaled by the Jacobian's columns: half of all costs of a host may well be nothing, and towards those
     bounds scipy's interior method otherwise creeps.
     """
     from scipy.optimize import least_squares
 
+    if not np.isfinite(problem.residuals(start)).all():
+        return start, np.inf
+
+    def slopes(values: Array) -> Array:
+        return np.asarray(log_slopes(problem, values)[problem.place] / problem.spread[:, np.newaxis])
+
     found = least_squares(
         problem.residuals,
         start,
-        jac=lambda values: log_slopes(problem, values)[problem.place] / problem.spread[:, np.newaxis],
+        jac=slopes,
         bounds=(problem.least, problem.most),
         loss="soft_l1",
         x_scale="jac",
