@@ -22,7 +22,11 @@ INSTALL = "apt-get install user-mode-linux busybox-static iproute2 ethtool"
 # What a script prints before each JSON object that it hands over.
 MARK = "RESULT "
 
+# What its first process says before anything else.
+BEGUN = "the guest has begun"
+
 INIT = """#!/bin/sh
+echo {begun}
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sysfs /sys
 busybox mount -t tmpfs tmpfs /run
@@ -37,6 +41,10 @@ busybox poweroff -f
 
 class GuestFailedError(Exception):
     """The script did not come to its end; the message holds what the guest printed last."""
+
+
+class GuestUnusableError(GuestFailedError):
+    """On this host's processor the kernel cannot run a single process: its first one died before it said a word."""
 
 
 def missing_programs() -> list[str]:
@@ -54,11 +62,14 @@ def run_in_guest(script: Path, folder: Path, *, limit_s: float, memory: str = "2
 
     Raises
     ------
+    GuestUnusableError : this kernel runs nothing on this host.
     GuestFailedError : it does not end in time, or fails.
     """
     init = folder / "init"
     init.write_text(
-        INIT.format(path=ROOT, modules=" ".join(WANTED), folder=MODULES, python=sys.executable, script=script)
+        INIT.format(
+            begun=BEGUN, path=ROOT, modules=" ".join(WANTED), folder=MODULES, python=sys.executable, script=script
+        )
     )
     init.chmod(0o755)
     kernel = subprocess.Popen(
@@ -78,6 +89,8 @@ def run_in_guest(script: Path, folder: Path, *, limit_s: float, memory: str = "2
     for line in console.splitlines():
         if MARK in line:
             results |= json.loads(line.partition(MARK)[2])
+    if "Attempted to kill init" in console and BEGUN not in console:
+        raise GuestUnusableError(f"the guest's first process died at its start:\n{console[-4000:]}")
     if "kernel" not in results:
         raise GuestFailedError(f"the guest did not come to its end:\n{console[-4000:]}")
     return results
