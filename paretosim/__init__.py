@@ -13,7 +13,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "paretosim.setting_words": ("split_setting",),
     "paretosim.predicting": ("predict_splits",),
-    "paretosim.prediction": ("Baseline", "Prediction", "Recommended", "Row", "Setting", "predict"),
+    "paretosim.prediction": ("Baseline", "Prediction", "Recommended", "Row", "predict"),
+    "paretosim.setting": ("Setting",),
     "paretosim.uncertainty.sampling": ("Doubts", "Uncertainty", "uncertainty_of"),
     "paretosim.side_by_side.panels": ("SideBySide", "paper_figure", "predict_side_by_side"),
     "paretosim.decision.space": ("Choice", "DecisionSpace", "across", "explore"),
@@ -58,10 +59,11 @@ if TYPE_CHECKING:
     from paretosim.placement.setting import PlacementSetting
     from paretosim.plan import Plan
     from paretosim.predicting import predict_splits
-    from paretosim.prediction import Baseline, Prediction, Recommended, Row, Setting, predict
+    from paretosim.prediction import Baseline, Prediction, Recommended, Row, predict
     from paretosim.profiles import ProfileStore
     from paretosim.rates.link_arrays import LinkArrays, predict_links
     from paretosim.rates.rate_map import Range, RateMap, rate_map
+    from paretosim.setting import Setting
     from paretosim.setting_words import split_setting
     from paretosim.side_by_side.panels import SideBySide, paper_figure, predict_side_by_side
     from paretosim.simulation.link_trace import LinkTrace

@@ -20,7 +20,7 @@ from paretosim.transfer_time import serialisation_s, stall_s
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
     from numpy.typing import NDArray
 
-    from paretosim.prediction import Setting
+    from paretosim.setting import Setting
 
     Array = NDArray[np.float64]
 

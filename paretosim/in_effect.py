@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
     from numpy.typing import NDArray
 
     from paretosim.device import Device
-    from paretosim.prediction import Setting
 
     Array = NDArray[np.float64]
 
@@ -42,6 +41,13 @@ class Termed(Protocol):
     def without(self) -> tuple[Term, ...]: ...
     @property
     def control_delay_s(self) -> float: ...
+
+
+class OverOneLink(Termed, Protocol):
+    """A setting whose devices are joined by one link."""
+
+    @property
+    def link(self) -> Link: ...
 
 
 def terms_in_effect(setting: Termed) -> Calibration:
@@ -80,7 +86,7 @@ def check_calibration(setting: Termed) -> None:
             )
 
 
-def link_in_effect(setting: Setting) -> tuple[Link, TcpState]:
+def link_in_effect(setting: OverOneLink) -> tuple[Link, TcpState]:
     """The setting's link and state of connection, less what is switched off (but for the delay itself)."""
     return less_terms(setting.link, setting.without), tcp_state_in_effect(setting)
 

@@ -9,83 +9,20 @@ import msgspec
 import numpy as np
 
 from paretosim import pareto, pipeline
-from paretosim.block import Model
-from paretosim.calibration import Backend, Calibration, Term
-from paretosim.chain import Hop, Sink, Source, Splits, splits_of, stage_times_s
+from paretosim.chain import Hop, splits_of, stage_times_s
 from paretosim.device import Device
 from paretosim.errors import BadInputError
 from paretosim.hop_terms import HopTerms, hop_terms, hops_of_setting
-from paretosim.in_effect import Termed, check_calibration, control_s
-from paretosim.link import Link
+from paretosim.in_effect import Termed, control_s
 from paretosim.memory import all_stages_memory_bytes
 from paretosim.mode import Mode
-from paretosim.operation import Operation
+from paretosim.setting import Setting
 from paretosim.stage_terms import lone_s, services_in_order, stage_terms
 from paretosim.tabular import Tabular, fields_of, flat
-from paretosim.timing import Kind, Timing
-from paretosim.transfer_time import TcpState
+from paretosim.timing import Kind
 
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
     from numpy.typing import NDArray
-
-# Far above any real batch, and low enough that the bytes of one stay exact in 64 bits.
-MAX_BATCH = 2**20
-
-
-class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a prediction over two devices depends on.
-
-    `speed` divides all stage times, as `hwrun --speed` does. `control_delay_s` is how long a dispatch takes to
-    reach stage 1. `frame_rate_per_s` is that of a camera feeding the pipeline: a batch has to fill first. `without`
-    names terms that are switched off, of the calibration or of the link.
-    """
-
-    model: Model
-    devices: tuple[Device, Device]
-    timings: tuple[Timing, Timing]
-    link: Link
-    batch: int = 8
-    mode: Mode = Mode(name="paced")
-    operation: Operation = Operation()
-    splits: Splits = "all"
-    source: Source = "stage1"
-    sink: Sink = "last"
-    tcp_state: TcpState = "warm"
-    speed: float = 1.0
-    control_delay_s: float = 0.0
-    max_latency_s: float | None = None
-    min_throughput_per_s: float | None = None
-    frame_rate_per_s: float | None = None
-    backend: Backend = "tcp"
-    calibration: Calibration | None = None
-    without: tuple[Term, ...] = ()
-
-    def __post_init__(self) -> None:
-        for device, timing in zip(self.devices, self.timings, strict=True):
-            timing.check_belongs(self.model, device.name)
-        if not 1 <= self.batch <= MAX_BATCH:
-            raise BadInputError(f"batch: got {self.batch}, expected 1 to {MAX_BATCH} images")
-        if not 0 < self.speed < float("inf"):
-            raise BadInputError(f"speed: got {self.speed}, expected a finite number above zero")
-        if not 0 <= self.control_delay_s < float("inf"):
-            raise BadInputError(f"control_delay_s: got {self.control_delay_s}, expected a finite time of 0 or more")
-        for field in ("max_latency_s", "min_throughput_per_s", "frame_rate_per_s"):
-            value = getattr(self, field)
-            if value is not None and not 0 < value < float("inf"):
-                raise BadInputError(f"{field}: got {value}, expected a finite number above zero, or none")
-        self.link.check_predictable()
-        self.operation.check(self.mode)
-        check_calibration(self)
-
-    @property
-    def has_closed_form(self) -> bool:
-        """Whether objectives are those of L₀ and t* alone (docs/model.md, "Pipeline")."""
-        return self.operation.is_plain and self.mode.name != "open"
-
-    @property
-    def filling_s(self) -> float:
-        """How long the first image of a batch waits for the last one from a camera; 0 without one."""
-        return 0.0 if self.frame_rate_per_s is None else (self.batch - 1) / self.frame_rate_per_s
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):

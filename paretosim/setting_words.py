@@ -18,8 +18,8 @@ from paretosim.errors import BadInputError
 from paretosim.link import Link, parse_link, shaped
 from paretosim.mode import ArrivalProcess, Arrivals, Mode, ModeName
 from paretosim.operation import Operation
-from paretosim.prediction import Setting
 from paretosim.profiles import ProfileStore, read_timing_csv
+from paretosim.setting import Setting
 from paretosim.timing import Timing
 from paretosim.transfer_time import TcpState
 from paretosim.units import parse_duration_s, parse_rate_bps

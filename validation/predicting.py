@@ -17,7 +17,8 @@ from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.operation import Operation
 from paretosim.plan import Plan, Stage
-from paretosim.prediction import Prediction, Row, Setting, predict
+from paretosim.prediction import Prediction, Row, predict
+from paretosim.setting import Setting
 from paretosim.timing import BatchTiming, BlockTiming, Kind, Timing
 from paretosim.transfer_time import TcpState
 

@@ -21,8 +21,9 @@ from paretosim.errors import BadInputError
 from paretosim.link import HEADER_BYTES_SHAPED, Link, parse_link
 from paretosim.mode import Mode
 from paretosim.plan import Plan
-from paretosim.prediction import Prediction, Setting, predict
+from paretosim.prediction import Prediction, predict
 from paretosim.profiles import ProfileStore
+from paretosim.setting import Setting
 
 UNSHAPED = "unshaped"
 MODELS = ("mobilenet_v2", "resnet18", "inception_v3", "resnet50", "alexnet", "vgg16")

@@ -10,7 +10,7 @@ from paretosim.calibration import BACKENDS
 from paretosim.commands.options import timing_files
 from paretosim.errors import BadInputError
 from paretosim.mode import DEFAULT_BURST_BATCHES, DEFAULT_WINDOW, MODE_NAMES, ModeName
-from paretosim.prediction import Setting
+from paretosim.setting import Setting
 from paretosim.setting_words import DEFAULT_LINK, as_option, split_setting
 
 # Options whose values are arguments of `split_setting` of the same name.

@@ -22,7 +22,8 @@ from paretosim.hop_terms import HOSTS_OF_HOP, hops_of_setting, link_of_hop
 from paretosim.in_effect import terms_in_effect
 from paretosim.objectives import DEFAULT_OBJECTIVES, Figures, Objective, costs_of, objectives_named
 from paretosim.pipeline import significant
-from paretosim.prediction import Baseline, Prediction, Row, Setting, predict
+from paretosim.prediction import Baseline, Prediction, Row, predict
+from paretosim.setting import Setting
 from paretosim.stage_terms import lone_s
 from paretosim.tabular import Tabular, fields_of, flat
 from paretosim.transfer_time import wire_bytes

@@ -21,8 +21,9 @@ from paretosim.hop_terms import HopTerms, copied_s, hop_terms, hops_of_setting, 
 from paretosim.in_effect import control_s, holds_several, link_in_effect, terms_in_effect
 from paretosim.line import Line, line_of
 from paretosim.mode import Arrivals
-from paretosim.prediction import Prediction, Row, Setting
+from paretosim.prediction import Prediction, Row
 from paretosim.queueing import intervals_s
+from paretosim.setting import Setting
 from paretosim.stage_terms import StageTerms, stage_terms
 from paretosim.transfer_time import segments, slow_start_rounds
 

@@ -20,7 +20,7 @@ from paretosim.memory import all_stages_memory_bytes
 from paretosim.mode import Mode
 from paretosim.placement.hop_links import HopLinks
 from paretosim.placement.limits import Forbid, Pin
-from paretosim.prediction import MAX_BATCH
+from paretosim.setting import MAX_BATCH
 from paretosim.timing import Timing
 from paretosim.transfer_time import TcpState
 

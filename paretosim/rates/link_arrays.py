@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from paretosim.errors import BadInputError
 from paretosim.link import shaped
-from paretosim.prediction import Setting
 from paretosim.rates.link_response import link_response
 from paretosim.rates.link_sweep import sweep
+from paretosim.setting import Setting
 
 
 class LinkArrays(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,7 +35,7 @@ from paretosim.in_effect import control_s, holds_several, link_in_effect, terms_
 from paretosim.link import Link
 from paretosim.memory import all_stages_memory_bytes
 from paretosim.mode import Mode
-from paretosim.prediction import Setting
+from paretosim.setting import Setting
 from paretosim.stage_terms import hops_beside, stage_terms
 from paretosim.transfer_time import TcpState, segments, slow_start_rounds
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from paretosim import pareto
 from paretosim.errors import BadInputError
-from paretosim.prediction import Setting
 from paretosim.rates.break_even import (
     BreakEven,
     Intervals,
@@ -22,6 +21,7 @@ from paretosim.rates.break_even import (
 )
 from paretosim.rates.link_response import LinkResponse, link_response
 from paretosim.rates.link_sweep import sweep
+from paretosim.setting import Setting
 
 # A step is less than a column of a terminal or a point of a figure, and the whole takes milliseconds.
 KNEE_SAMPLES = 401

@@ -14,9 +14,10 @@ from paretosim.in_effect import Termed, terms_in_effect
 from paretosim.link import Link
 from paretosim.mode import Arrivals
 from paretosim.operation import Operation
-from paretosim.prediction import Baseline, Prediction, Row, Setting
+from paretosim.prediction import Baseline, Prediction, Row
 from paretosim.profiles import identity
 from paretosim.resolution import indistinguishable
+from paretosim.setting import Setting
 from paretosim.show.verdict import verdict
 from paretosim.tabular import fields_of
 

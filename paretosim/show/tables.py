@@ -12,8 +12,9 @@ from rich.text import Text
 from paretosim.calibration import ANY_DEVICE
 from paretosim.device import Device
 from paretosim.in_effect import Termed, terms_in_effect
-from paretosim.prediction import Baseline, Prediction, Row, Setting
+from paretosim.prediction import Baseline, Prediction, Row
 from paretosim.profiles import identity
+from paretosim.setting import Setting
 from paretosim.show.columns import NAMES, Column, aligned, fitting_named, too_narrow
 from paretosim.show.scatter import scatter
 from paretosim.show.verdict import split_runs, verdict

@@ -15,8 +15,9 @@ import msgspec
 from paretosim.device import Device
 from paretosim.errors import BadInputError
 from paretosim.link import Link
-from paretosim.prediction import Prediction, Setting, predict
+from paretosim.prediction import Prediction, predict
 from paretosim.profiles import ProfileStore
+from paretosim.setting import Setting
 from paretosim.setting_words import DEFAULT_DEVICES, Spelling, as_argument, split_setting
 from paretosim.tabular import Tabular
 

@@ -18,9 +18,9 @@ from paretosim.in_effect import control_s, holds_several, terms_in_effect
 from paretosim.line import line_of
 from paretosim.link import Link
 from paretosim.mode import MAX_BATCHES, Arrivals
-from paretosim.prediction import Setting
 from paretosim.queueing import arrival_times_s
 from paretosim.recursion import Passage
+from paretosim.setting import Setting
 from paretosim.simulation.link_trace import LinkTrace
 from paretosim.simulation.slow_start import RememberingConnection
 from paretosim.stage_terms import contention_s, hops_beside, stage_terms

@@ -21,7 +21,7 @@ from paretosim.pipeline import in_mode, significant
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from paretosim.prediction import Setting
+    from paretosim.setting import Setting
 
     Array = NDArray[np.float64]
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from paretosim.calibration import Calibration
     from paretosim.link import Link
-    from paretosim.prediction import Prediction, Setting
+    from paretosim.prediction import Prediction
+    from paretosim.setting import Setting
 
     Array = NDArray[np.float64]
     Objective = Literal["latency", "throughput"]

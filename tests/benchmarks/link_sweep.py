@@ -17,10 +17,10 @@ from paretosim.calibration import SCHEMA_VERSION as CALIBRATION_SCHEMA
 from paretosim.device import Device
 from paretosim.link import shaped
 from paretosim.mode import MODE_NAMES, Mode
-from paretosim.prediction import Setting
 from paretosim.profiles import ProfileStore
 from paretosim.rates.break_even import break_even
 from paretosim.rates.link_response import link_response
+from paretosim.setting import Setting
 from paretosim.transfer_time import TcpState
 from tests.benchmarks.link_sweep_child import PLAIN_SAMPLE
 from tests.benchmarks.ratio import Ratio

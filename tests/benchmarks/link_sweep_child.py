@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from paretosim.link import shaped
-from paretosim.prediction import Setting
 from paretosim.profiles import ProfileStore
 from paretosim.rates.link_response import LinkResponse, link_response
 from paretosim.rates.link_sweep import CHUNK_LINKS, Sweep, sweep
+from paretosim.setting import Setting
 from paretosim.transfer_time import TcpState
 
 MODEL, DEVICE = "vgg16", "rpi4b"

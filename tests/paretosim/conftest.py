@@ -11,8 +11,8 @@ import pytest
 from paretosim.block import Block, Model, TensorShape
 from paretosim.device import Device
 from paretosim.link import Link
-from paretosim.prediction import Setting
 from paretosim.profiles import write_profile
+from paretosim.setting import Setting
 from paretosim.timing import BatchTiming, BlockTiming, Timing, TimingError
 
 

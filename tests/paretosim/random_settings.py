@@ -11,7 +11,7 @@ from paretosim.calibration import SCHEMA_VERSION, Calibration, DeviceTerms, Mess
 from paretosim.link import Link
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
-from paretosim.prediction import Setting
+from paretosim.setting import Setting
 
 PLACES: tuple[dict[str, Any], ...] = ({}, {"sink": "first"}, {"source": "sink"})
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from paretosim.errors import BadInputError
 from paretosim.link import shaped
 from paretosim.mode import MODE_NAMES, Mode
-from paretosim.prediction import Setting, predict
+from paretosim.prediction import predict
 from paretosim.profiles import ProfileStore
 from paretosim.rates.break_even import BreakEven, break_even, robust_choices
 from paretosim.rates.link_response import LinkResponse, link_response
 from paretosim.rates.link_sweep import Sweep, sweep
+from paretosim.setting import Setting
 
 MODELS = ("alexnet", "inception_v3", "mobilenet_v2", "resnet18", "resnet50", "vgg16")
 DEPLOYMENTS = (("rpi4b", "rpi4b"), ("rpi4b", "rtx4090"))

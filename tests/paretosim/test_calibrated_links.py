@@ -13,12 +13,13 @@ from paretosim.calibration import CALIBRATION_TERMS, Calibration, DeviceTerms
 from paretosim.chain import stage_times_s
 from paretosim.link import shaped
 from paretosim.mode import MODE_NAMES, Mode
-from paretosim.prediction import Setting, predict
+from paretosim.prediction import predict
 from paretosim.profiles import ProfileStore
 from paretosim.rates.break_even import BreakEven, best_places, break_even, robust_choices
 from paretosim.rates.link_arrays import predict_links
 from paretosim.rates.link_response import LinkResponse, link_response
 from paretosim.rates.link_sweep import sweep
+from paretosim.setting import Setting
 from paretosim.timing import Timing
 from tests.paretosim.random_settings import random_calibration, random_setting
 

@@ -13,11 +13,11 @@ from paretosim.calibration import Calibration, DeviceTerms
 from paretosim.link import shaped
 from paretosim.mode import MODE_NAMES, Mode
 from paretosim.pareto import is_nondominated
-from paretosim.prediction import Setting
 from paretosim.profiles import ProfileStore
 from paretosim.rates.contenders import are_no_worse, contenders
 from paretosim.rates.link_response import LinkResponse, link_response
 from paretosim.rates.link_sweep import sweep
+from paretosim.setting import Setting
 from tests.paretosim.random_settings import random_calibration, random_setting
 
 SETTINGS = 400

@@ -22,8 +22,9 @@ from paretosim.link import shaped
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
 from paretosim.predicting import predict_splits
-from paretosim.prediction import Setting, predict
+from paretosim.prediction import predict
 from paretosim.profiles import write_profile
+from paretosim.setting import Setting
 from paretosim.timing import BatchTiming, BlockTiming
 
 OUTPUTS = (50, 10)

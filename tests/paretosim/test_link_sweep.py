@@ -14,12 +14,13 @@ from paretosim.errors import BadInputError
 from paretosim.link import shaped
 from paretosim.mode import MODE_NAMES, Mode
 from paretosim.pareto import are_nondominated, is_nondominated
-from paretosim.prediction import Setting, predict
+from paretosim.prediction import predict
 from paretosim.profiles import ProfileStore
 from paretosim.rates import link_sweep
 from paretosim.rates.link_arrays import predict_links
 from paretosim.rates.link_response import link_response
 from paretosim.rates.link_sweep import sweep
+from paretosim.setting import Setting
 
 # `predict` gives 12 significant digits: half a unit of the last one, relative to a first digit of 1.
 ROUNDED = 6e-12

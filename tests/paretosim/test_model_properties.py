@@ -17,7 +17,8 @@ from paretosim.calibration import Calibration, DeviceTerms, MessageCost, Relay
 from paretosim.in_effect import holds_several
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
-from paretosim.prediction import Prediction, Setting, predict
+from paretosim.prediction import Prediction, predict
+from paretosim.setting import Setting
 from paretosim.timing import Timing
 from tests.paretosim.random_settings import random_link, random_operated, random_setting
 

@@ -31,8 +31,9 @@ from paretosim.errors import BadInputError, UnlikeConditionsError
 from paretosim.mode import Mode
 from paretosim.objectives import OBJECTIVES, Objective, contrast, costs_of, objectives_named
 from paretosim.pareto import is_nondominated
-from paretosim.prediction import Setting, predict
+from paretosim.prediction import predict
 from paretosim.profiles import ProfileStore, identity, read_profile, write_profile
+from paretosim.setting import Setting
 from paretosim.setting_words import split_setting
 from paretosim.timing import BatchTiming, BlockTiming
 

@@ -25,8 +25,9 @@ from paretosim.placement.limits import Forbid, Pin
 from paretosim.placement.placing import place, predict_plans
 from paretosim.placement.rows import PlacementRow
 from paretosim.placement.setting import PlacementSetting
-from paretosim.prediction import Setting, predict
+from paretosim.prediction import predict
 from paretosim.profiles import ProfileStore
+from paretosim.setting import Setting
 from paretosim.timing import BatchTiming, BlockTiming, Timing
 
 STORE = ProfileStore()

@@ -14,7 +14,8 @@ from paretosim.placement.placing import place
 from paretosim.placement.resolution import indistinguishable
 from paretosim.placement.setting import PlacementSetting
 from paretosim.placement.verdict import placement_verdict
-from paretosim.prediction import Setting, predict
+from paretosim.prediction import predict
+from paretosim.setting import Setting
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from paretosim.errors import BadInputError
 from paretosim.link import Link, shaped
 from paretosim.mode import MODE_NAMES, Mode
-from paretosim.prediction import Prediction, Setting, predict
+from paretosim.prediction import Prediction, predict
 from paretosim.profiles import ProfileStore
+from paretosim.setting import Setting
 
 MODELS = {"mobilenet_v2": 21, "resnet18": 14, "inception_v3": 22, "resnet50": 22, "alexnet": 21, "vgg16": 39}
 DEPLOYMENTS = [("rpi4b", "rpi4b"), ("rpi4b", "rtx4090")]

@@ -12,8 +12,9 @@ import pytest
 
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
-from paretosim.prediction import Prediction, Row, Setting, predict
+from paretosim.prediction import Prediction, Row, predict
 from paretosim.queueing import arrival_times_s
+from paretosim.setting import Setting
 from tests.paretosim import event_lines as events
 from tests.paretosim.random_settings import random_calibration, random_setting
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from paretosim.errors import BadInputError
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
-from paretosim.prediction import Prediction, Setting, predict
+from paretosim.prediction import Prediction, predict
 from paretosim.rates.link_response import link_response
+from paretosim.setting import Setting
 from paretosim.show.prediction_json import as_object
 
 Command = Callable[..., tuple[int, str, str]]

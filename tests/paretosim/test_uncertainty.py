@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from paretosim.errors import BadInputError
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
-from paretosim.prediction import Prediction, Setting, predict
+from paretosim.prediction import Prediction, predict
+from paretosim.setting import Setting
 from paretosim.show.verdict import verdict
 from paretosim.timing import BatchTiming, BlockTiming, Timing
 from paretosim.uncertainty.block_error import NORMAL_MEDIAN_DEVIATION, ErrorModel, drawn_block_times_s

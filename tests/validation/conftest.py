@@ -27,8 +27,9 @@ from paretosim.device import Device
 from paretosim.link import HEADER_BYTES_SHAPED, MSS_BYTES, Link
 from paretosim.mode import Mode
 from paretosim.plan import Plan
-from paretosim.prediction import Prediction, Row, Setting, predict
+from paretosim.prediction import Prediction, Row, predict
 from paretosim.profiles import ProfileStore, identity, write_profile
+from paretosim.setting import Setting
 from paretosim.timing import BatchTiming, BlockTiming, Timing, TimingError
 from paretosim.transfer_time import TcpState
 

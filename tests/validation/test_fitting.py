@@ -17,7 +17,7 @@ from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.placement.hop_links import HopLinks
 from paretosim.placement.setting import PlacementSetting
-from paretosim.prediction import Setting
+from paretosim.setting import Setting
 from paretosim.transfer_time import serialisation_s
 from tests.validation.conftest import BATCH, DEVICES, SyntheticRun, write_profiles
 from validation.errors import FitError

@@ -22,7 +22,8 @@ from paretosim.device import Device
 from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.operation import Operation
-from paretosim.prediction import Row, Setting, predict
+from paretosim.prediction import Row, predict
+from paretosim.setting import Setting
 from paretosim.timing import BatchTiming, BlockTiming, Timing
 
 pytestmark = pytest.mark.timed

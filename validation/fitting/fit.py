@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from paretosim.calibration import ANY_DEVICE, NEUTRAL, SCHEMA_VERSION, Backend, Calibration
 from paretosim.link import Link
-from paretosim.prediction import Setting
+from paretosim.setting import Setting
 from paretosim.transfer_time import serialisation_s
 from validation.conditions import LINK_TOLERANCE
 from validation.errors import FitError

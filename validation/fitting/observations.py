@@ -19,7 +19,7 @@ from hwrun.records import BatchRecord, Cell
 from paretosim.operation import Operation
 from paretosim.placement.setting import PlacementSetting
 from paretosim.plan import Plan
-from paretosim.prediction import Setting
+from paretosim.setting import Setting
 from validation.comparing import Comparison
 from validation.conditions import shares_a_clock
 from validation.join import Joined

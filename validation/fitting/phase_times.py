@@ -20,7 +20,8 @@ from paretosim.placement.placing import predict_plans
 from paretosim.placement.rows import PlacementRow
 from paretosim.placement.setting import PlacementSetting
 from paretosim.plan import Plan, Stage
-from paretosim.prediction import Setting, objectives_of
+from paretosim.prediction import objectives_of
+from paretosim.setting import Setting
 from paretosim.stage_terms import StageTerms, stage_terms
 from validation.fitting.observations import Observed, Phase, Point
 from validation.predicting import Cuts

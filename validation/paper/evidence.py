@@ -17,7 +17,8 @@ from paretosim.calibration import Calibration
 from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.operation import Clock, Operation
-from paretosim.prediction import Prediction, Row, Setting, predict
+from paretosim.prediction import Prediction, Row, predict
+from paretosim.setting import Setting
 from paretosim.timing import BatchTiming, BlockTiming, Timing
 from validation.device_law import Floats
 from validation.left_out import StageFit
