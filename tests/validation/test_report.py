@@ -134,12 +134,25 @@ def test_a_manifest_of_another_schema_is_refused(synthetic: Callable, capsys: py
     assert "schema_version: got 99, expected 1" in capsys.readouterr().err
 
 
-def test_an_output_that_cannot_be_written_is_refused(
+def test_an_output_that_takes_no_files_is_refused_before_anything_is_computed(
     synthetic: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "taken").write_text("a file")
-    assert report(synthetic(), "-o", str(tmp_path / "taken" / "report")) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    for folder in (tmp_path / "taken", tmp_path / "taken" / "report"):
+        assert report(synthetic(), "-o", str(folder)) == 2
+        captured = capsys.readouterr()
+        assert f"-o: {folder} takes no files" in captured.err
+        assert captured.out == ""
+
+
+def test_a_report_that_cannot_be_written_in_the_end_is_shown_and_fails(
+    synthetic: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "index.html").mkdir()
+    assert report(synthetic(), "-o", str(tmp_path)) == 2
+    captured = capsys.readouterr()
+    assert f"-o: {tmp_path} cannot be written: Is a directory" in captured.err
+    assert "Predictions are off by" in captured.out
 
 
 def test_a_report_replaces_an_earlier_one_whole(synthetic: Callable, tmp_path: Path) -> None:
@@ -197,7 +210,7 @@ def test_what_could_not_be_written_fails_although_the_reader_of_stdout_leaves(
     synthetic: Callable, tmp_path: Path
 ) -> None:
     run = synthetic(splits=(1, 3))
-    (tmp_path / "taken").write_text("a file")
+    (tmp_path / "taken" / "index.html").mkdir(parents=True)
     command = [sys.executable, "-m", "validation", "report", str(run.write()), "--profiles", str(run.profiles)]
     command += ["-o", str(tmp_path / "taken")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

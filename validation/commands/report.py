@@ -18,7 +18,7 @@ from paretosim.calibration import Backend, Calibration
 from paretosim.command_line import DONE, FAILED
 from paretosim.errors import BadInputError
 from paretosim.profiles import ProfileStore
-from paretosim.whole_file import write_whole
+from paretosim.whole_file import require_writable, write_whole
 from validation.assessment import Assessment, assess
 from validation.fronts import DEFAULT_TOLERANCE
 from validation.held_out import join_held_out
@@ -84,6 +84,7 @@ def run(arguments: Namespace) -> int:
     output = _output_directory(arguments)
     store = ProfileStore(arguments.profiles)
     runs = [read_run(folder) for folder in arguments.runs]
+    require_writable(output)  # before predictions and fits, which may take minutes
     if arguments.hold_out is None:
         joined = join(runs, store, calibrations_of(arguments.calibration, store))
     else:
