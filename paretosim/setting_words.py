@@ -112,7 +112,7 @@ def split_setting(
     model, devices : names of profiles, or values; two devices.
     link : name of a preset, or RATE,DELAY such as `5mbit,200ms`, or a value; `ethernet-1g` unless given.
     bw, delay, rtt, control_delay, max_latency : as tc writes them, such as `5mbit` and `200ms`. A number without a
-        unit is refused: tc would read 200 as microseconds.
+        unit is refused: by tc's version, 200 would be microseconds or nanoseconds.
     min_throughput, fps : images per second.
     rate, arrivals : batches per second in mode `open`, and how they come, `deterministic` unless given.
     operation : workers, buffers, a finite run, the clock.

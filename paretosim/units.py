@@ -1,8 +1,9 @@
 """Units at the edge: what `tc` reads, with tc's meaning, to SI and back for display.
 
-`tc` (iproute2, tc(8) "PARAMETERS") reads a bare rate as bits per second and a bare time as
-microseconds, takes SI (`mbit`) and IEC (`mibit`) prefixes, and reads `mbps` as mega*bytes* per second.
-That last reading surprises nearly everybody, so every `…bps` spelling is refused with both meanings named.
+`tc` (iproute2, tc(8) "PARAMETERS") reads a bare rate as bits per second, takes SI (`mbit`) and IEC (`mibit`)
+prefixes, and reads `mbps` as mega*bytes* per second. That last reading surprises nearly everybody, so every `…bps`
+spelling is refused with both meanings named. So is a bare time, which the manual says is in microseconds and which
+netem, since its times have 64 bits, takes as nanoseconds (`get_time` and `get_time64` in tc's source).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ _PREFIXES |= {"ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30, "ti": 2.0**40}
 _BITS_PER_S = {f"{prefix}bit": factor for prefix, factor in _PREFIXES.items()} | {"": 1.0}
 _BYTES_PER_S = {f"{prefix}bps": factor for prefix, factor in _PREFIXES.items()}
 _SECONDS = {
-    "": 1e-6,
     **dict.fromkeys(("s", "sec", "secs"), 1.0),
     **dict.fromkeys(("ms", "msec", "msecs"), 1e-3),
     **dict.fromkeys(("us", "usec", "usecs"), 1e-6),
@@ -89,16 +89,23 @@ def parse_rate_bps(text: str, what: str = "rate") -> float:
 
 
 def parse_duration_s(text: str, what: str = "time") -> float:
-    """Seconds of a time written as tc reads it: `200ms`, `100us`, `1.5s`; a bare number is microseconds.
+    """Seconds of a time written as tc reads it: `200ms`, `100us`, `1.5s`, and 0 with or without a unit.
 
     Raises
     ------
-    BadInputError : not a number with a known unit, negative or not finite.
+    BadInputError : not a number with a known unit, negative or not finite, or a bare number other than 0.
 
     >>> parse_duration_s("200ms")
     0.2
     """
     number, unit = _split(text, what, "200ms")
+    if not unit and number == 0:
+        return 0.0
+    if not unit:
+        raise BadInputError(
+            f"{what}: got {_shown(text)}, expected a unit: tc reads a bare number as microseconds or as nanoseconds, by"
+            f" its version, and most people as seconds or milliseconds; write {number:g}s, {number:g}ms or {number:g}us"
+        )
     if unit not in _SECONDS:
         raise BadInputError(f"{what}: got {_shown(text)}, expected a unit of {_listing(_SECONDS)}, such as 200ms")
     # Dividing by the exact power of ten keeps 200ms == 0.2, which multiplying by 1e-3 does not promise.

@@ -132,6 +132,7 @@ def test_no_time_for_the_sweep_of_sizes_is_said(two_workers, token_file):
         (["unix:/nowhere"], "expected HOST:PORT"),
         (["nonsense"], "expected HOST:PORT"),
         (["--pings", "1"], "--pings: got 1, expected 5 or more"),
+        (["--echo-time", "1"], "--echo-time: got '1', expected a unit"),
         (["--echo-time", "1000s"], "--echo-time: got 1000s, expected 0s to 120s"),
         (["--link", "5mibt,0s"], "5mibt"),
     ],

@@ -73,6 +73,7 @@ def test_modes_take_their_parameters():
         (["--queue-depth", "65"], "--queue-depth: got 65, at most 64"),
         (["--threads", "100000"], "--threads: got 100000, at most .* cores"),
         (["--max-cell-time", ""], "--max-cell-time"),
+        (["--max-cell-time", "20"], "--max-cell-time: got '20', expected a unit"),
         (["--tcp-state", "cold"], "give --mode single, and no other"),
         (["--tcp-state", "cold", "--mode", "single", "--sink", "first"], "leave --source and --sink at their defaults"),
         (["--plan", "alexnet@a[0:5]+b[5:20]/b8/w-/tcp/f32"], "ends at block 20, expected 21"),

@@ -30,10 +30,10 @@ def test_rates_are_read_as_tc_reads_them(text: str, rate_bps: float) -> None:
     ("text", "duration_s"),
     [
         ("200ms", 0.2), ("100us", 1e-4), ("1.5s", 1.5), ("2sec", 2), ("2secs", 2), ("7msec", 0.007), ("7msecs", 0.007),
-        ("3usec", 3e-6), ("3usecs", 3e-6), ("40ns", 4e-8), ("100", 1e-4), ("0", 0), ("0ms", 0), ("200MS", 0.2),
+        ("3usec", 3e-6), ("3usecs", 3e-6), ("40ns", 4e-8), ("0", 0), ("0.0", 0), ("0ms", 0), ("200MS", 0.2),
     ],
 )  # fmt: skip
-def test_times_are_read_as_tc_reads_them_a_bare_number_in_microseconds(text: str, duration_s: float) -> None:
+def test_times_are_read_as_tc_reads_them(text: str, duration_s: float) -> None:
     assert parse_duration_s(text) == duration_s
 
 
@@ -72,6 +72,17 @@ def test_bps_is_refused_and_both_readings_are_named(text: str, said: str) -> Non
     with pytest.raises(BadInputError) as refusal:
         parse_rate_bps(text, "--bw")
     assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["1", "0.5", "200", "1e-3"])
+def test_a_time_without_a_unit_is_refused_and_its_readings_are_named(text: str) -> None:
+    with pytest.raises(BadInputError) as refusal:
+        parse_duration_s(text, "--delay")
+    number = f"{float(text):g}"
+    assert str(refusal.value) == (
+        f"--delay: got '{text}', expected a unit: tc reads a bare number as microseconds or as nanoseconds, by its"
+        f" version, and most people as seconds or milliseconds; write {number}s, {number}ms or {number}us"
+    )
 
 
 def test_refusals_say_why_and_list_the_units() -> None:
