@@ -12,7 +12,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from hwrun.errors import BadUsageError
@@ -38,9 +37,7 @@ class MemoryTestbed:
         self.exchange: MemoryExchange = MemoryExchange()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         return
 
     def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False) -> None:

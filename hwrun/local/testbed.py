@@ -16,7 +16,6 @@ import platform
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from hwrun.errors import BadUsageError, HwrunError, NotPermittedError
@@ -144,9 +143,7 @@ class LocalTestbed:
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -11,7 +11,6 @@ import ipaddress
 import platform
 import socket
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Self
 
 from hwrun.errors import BadUsageError, HwrunError
@@ -44,9 +43,7 @@ class RemoteTestbed:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing of it was made here: workers end what they shape with their sessions."""
 
     def reach(self, client: Callable[[str], WorkerClient] | None) -> None:
