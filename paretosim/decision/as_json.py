@@ -13,7 +13,7 @@ from paretosim.energy import unknown_networks
 from paretosim.objectives import costs_of
 from paretosim.profiles import identity
 from paretosim.show.prediction_json import as_object as prediction_object
-from paretosim.show.prediction_json import csv_lines
+from paretosim.show.result_json import csv_lines
 
 SCHEMA_VERSION = 1
 # Of a prediction: what is one thing at one batch and window, and is replaced here.

@@ -9,7 +9,8 @@ import msgspec
 from paretosim.explanation.explaining import Explanation
 from paretosim.explanation.text import sentences
 from paretosim.prediction import Prediction
-from paretosim.show.prediction_json import calibration_object, row_object, setting_identity
+from paretosim.show.prediction_json import row_object, setting_identity
+from paretosim.show.result_json import calibration_object
 
 SCHEMA_VERSION = 1
 

@@ -12,7 +12,16 @@ from paretosim.placement.resolution import indistinguishable
 from paretosim.placement.rows import PlacementRow
 from paretosim.placement.verdict import placement_verdict
 from paretosim.profiles import identity
-from paretosim.show.prediction_json import calibration_object, csv_lines, link_object, terms_identity, versions
+from paretosim.show.result_json import (
+    basis_fields,
+    constraint_fields,
+    csv_lines,
+    ends_fields,
+    link_object,
+    load_fields,
+    terms_identity,
+    versions,
+)
 from paretosim.tabular import fields_of, flat_rows
 
 SCHEMA_VERSION = 1
@@ -33,15 +42,8 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
         recommended.setdefault(objective.name, None if best is None else str(best.plan))
     return {
         "schema_version": SCHEMA_VERSION,
-        "model": setting.model.name,
-        "mode": setting.mode.name,
-        "batch": setting.batch,
-        "backend": setting.backend,
-        "window": setting.mode.window,
-        "burst_batches": setting.mode.batches,
-        "source": setting.source,
-        "sink": setting.sink,
-        "tcp_state": setting.tcp_state,
+        **load_fields(setting),
+        **ends_fields(setting),
         "objectives": [objective.name for objective in placement.objectives],
         **({"network_power_unknown": unknown_networks(setting.devices)} if asks_energy else {}),
         "order": setting.order,
@@ -50,13 +52,7 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
         "own_links": [
             {"from": one + 1, "to": two + 1, **link_object(link)} for (one, two), link in setting.links.own.items()
         ],
-        "devices": [device.name for device in setting.devices],
-        "timing_kinds": list(placement.timing_kinds),
-        "profile_error": placement.profile_error,
-        "profile_errors": [msgspec.to_builtins(timing.error) for timing in setting.timings],
-        "calibration": calibration_object(setting),
-        **({"without": list(setting.without)} if setting.without else {}),
-        "control_delay_s": setting.control_delay_s,
+        **basis_fields(placement),
         "constraints": {
             "max_devices": setting.max_devices,
             "pins": [
@@ -70,9 +66,7 @@ def placement_as_object(placement: Placement) -> dict[str, Any]:
                 }
                 for forbid in setting.forbids
             ],
-            "max_latency_s": setting.max_latency_s,
-            "min_throughput_per_s": setting.min_throughput_per_s,
-            "frame_rate_per_s": setting.frame_rate_per_s,
+            **constraint_fields(setting),
         },
         "versions": versions(),
         "identity": _identity(placement),

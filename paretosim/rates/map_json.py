@@ -10,7 +10,7 @@ import numpy as np
 from paretosim.profiles import identity
 from paretosim.rates.break_even import Intervals
 from paretosim.rates.rate_map import QUESTIONS, RateMap
-from paretosim.show.prediction_json import calibration_object, terms_identity, versions
+from paretosim.show.result_json import calibration_object, terms_identity, versions
 
 SCHEMA_VERSION = 1
 # Of the picture's grid, every so manieth rate and delay: enough to redraw it, without hundreds of kilobytes.

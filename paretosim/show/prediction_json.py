@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from paretosim import __version__
-from paretosim.in_effect import Termed, terms_in_effect
-from paretosim.link import Link
 from paretosim.mode import Arrivals
 from paretosim.operation import Operation
 from paretosim.prediction import Baseline, Prediction, Row
 from paretosim.profiles import identity
 from paretosim.resolution import indistinguishable
 from paretosim.setting import Setting
+from paretosim.show.result_json import (
+    basis_fields,
+    constraint_fields,
+    csv_lines,
+    ends_fields,
+    link_object,
+    load_fields,
+    terms_identity,
+    versions,
+)
 from paretosim.show.verdict import verdict
 from paretosim.tabular import fields_of
 
 SCHEMA_VERSION = 1
-_LINK_FIELDS = (
-    "name", "rate_bps", "one_way_delay_s", "return_rate_bps", "return_delay_s", "header_bytes", "mss_bytes",
-    "wmax_bytes",
-)  # fmt: skip
 
 
 def as_json(prediction: Prediction) -> bytes:
@@ -39,31 +39,14 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
     recommended = prediction.recommended
     return {
         "schema_version": SCHEMA_VERSION,
-        "model": setting.model.name,
-        "mode": setting.mode.name,
-        "batch": setting.batch,
-        "backend": setting.backend,
-        "window": setting.mode.window,
-        "burst_batches": setting.mode.batches,
+        **load_fields(setting),
         **operation_object(setting),
-        "source": setting.source,
-        "sink": setting.sink,
-        "tcp_state": setting.tcp_state,
+        **ends_fields(setting),
         "splits": setting.splits,
         "links": [link_object(setting.link)],
         "hops": list(prediction.hops),
-        "devices": [device.name for device in setting.devices],
-        "timing_kinds": list(prediction.timing_kinds),
-        "profile_error": prediction.profile_error,
-        "profile_errors": [msgspec.to_builtins(timing.error) for timing in setting.timings],
-        "calibration": calibration_object(setting),
-        **({"without": list(setting.without)} if setting.without else {}),
-        "control_delay_s": setting.control_delay_s,
-        "constraints": {
-            "max_latency_s": setting.max_latency_s,
-            "min_throughput_per_s": setting.min_throughput_per_s,
-            "frame_rate_per_s": setting.frame_rate_per_s,
-        },
+        **basis_fields(prediction),
+        "constraints": constraint_fields(setting),
         "versions": versions(),
         "identity": setting_identity(prediction),
         "seed": setting.operation.seed if setting.operation.draws(setting.mode) else None,
@@ -83,16 +66,6 @@ def as_object(prediction: Prediction) -> dict[str, Any]:
             for objective in ("latency", "throughput")
         },
     }
-
-
-def link_object(link: Link) -> dict[str, Any]:
-    """What of a link a prediction goes by."""
-    return {field: getattr(link, field) for field in _LINK_FIELDS}
-
-
-def versions() -> dict[str, str]:
-    """Of what computed it."""
-    return {"paretosim": __version__, "numpy": np.__version__, "python": platform.python_version()}
 
 
 def operation_object(setting: Setting) -> dict[str, Any]:
@@ -127,30 +100,6 @@ def setting_identity(prediction: Prediction) -> str:
     return identity(setting.model, *setting.devices, *setting.timings, setting.link, *operated, parameters.decode())
 
 
-def terms_identity(setting: Termed) -> list[msgspec.Struct | str]:
-    """What a hash of inputs takes in of backend, calibration and terms that are off; nothing at the defaults."""
-    found: list[msgspec.Struct | str] = [] if setting.backend == "tcp" else [f"backend {setting.backend}"]
-    if setting.calibration is not None:
-        found.append(setting.calibration)
-    if setting.without:
-        found.append(f"without {' '.join(sorted(setting.without))}")
-    return found
-
-
-def calibration_object(setting: Termed) -> dict[str, Any] | None:
-    """Name and hash of the calibration, and the terms of it that say something; None without one."""
-    calibration = setting.calibration
-    if calibration is None:
-        return None
-    return {
-        "name": calibration.name,
-        "hash": identity(calibration),
-        "backend": calibration.backend,
-        "terms": list(terms_in_effect(setting).active_terms()),
-        "fitted_on": list(calibration.fitted_on),
-    }
-
-
 def row_object(row: Row) -> dict[str, Any]:
     """One split as a plain dictionary; `latency_from_start_s` in `burst` and percentiles in `open` only."""
     return fields_of(row)
@@ -160,18 +109,6 @@ def as_csv(prediction: Prediction) -> str:
     """One line per split; per-stage and per-link lists become numbered columns."""
     lines = csv_lines(prediction.records())
     return "\n".join(lines) + "\n"
-
-
-def csv_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A heading and one line per row; all rows have the same names."""
-    assert len({tuple(row) for row in rows}) == 1
-    cells = ([_cell(value) for value in row.values()] for row in rows)
-    return [",".join(map(_cell, rows[0])), *map(",".join, cells)]
-
-
-def _cell(value: object) -> str:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
 
 
 def _baseline(baseline: Baseline) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from paretosim.show.prediction_json import as_object as prediction_object
-from paretosim.show.prediction_json import csv_lines
+from paretosim.show.result_json import csv_lines
 from paretosim.side_by_side.panels import SideBySide
 from paretosim.side_by_side.verdict import front_verdict, is_one_point
 

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from paretosim.show.prediction_json import calibration_object, operation_object
+from paretosim.show.prediction_json import operation_object
+from paretosim.show.result_json import calibration_object
 from paretosim.simulation.simulating import Simulation
 
 SCHEMA_VERSION = 1

@@ -8,7 +8,8 @@ import msgspec
 
 from paretosim.prediction import Prediction
 from paretosim.profiles import identity
-from paretosim.show.prediction_json import as_object, csv_lines, setting_identity
+from paretosim.show.prediction_json import as_object, setting_identity
+from paretosim.show.result_json import csv_lines
 from paretosim.show.verdict import verdict
 from paretosim.tabular import fields_of
 from paretosim.uncertainty.sampling import Uncertainty
