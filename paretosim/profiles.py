@@ -19,6 +19,7 @@ from paretosim.block import Model
 from paretosim.calibration import Calibration, check_schema_version
 from paretosim.device import Device
 from paretosim.errors import BadInputError, ProfileError, UnknownNameError
+from paretosim.indented_json import indented_json
 from paretosim.link import Link
 from paretosim.timing import BatchTiming, BlockTiming, Timing
 from paretosim.whole_file import write_whole
@@ -231,7 +232,7 @@ def write_profile(path: Path, value: msgspec.Struct) -> None:
     ------
     ProfileError : it cannot be written there.
     """
-    raw = msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
+    raw = indented_json(value)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda unfinished: unfinished.write_bytes(raw))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from hwrun.doctor.checks import Finding, Purpose, findings
 from hwrun.doctor.facts import HostFacts
 from hwrun.errors import HwrunError
 from paretosim.command_line import DONE, FAILED
+from paretosim.indented_json import indented_json
 
 if TYPE_CHECKING:
     from hwrun.remote.lab_file import Lab, LabHost
@@ -55,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     diagnoses = _this_host() if arguments.testbed is None else _hosts_of(arguments.testbed)
     if arguments.json:
         shown = {"schema_version": SCHEMA_VERSION, "sound": _sound(diagnoses), "hosts": diagnoses}
-        print(msgspec.json.format(msgspec.json.encode(shown), indent=1).decode())
+        sys.stdout.write(indented_json(shown).decode())
     else:
         print("\n".join(line for diagnosis in diagnoses for line in described(diagnosis)))
     return DONE if _sound(diagnoses) else FAILED

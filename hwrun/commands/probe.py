@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from hwrun.commands.credential_options import add_credential_options, credentials_of
 from hwrun.errors import BadUsageError
 from hwrun.machine.steady import restart_if_unsteady
@@ -25,6 +23,7 @@ from hwrun.wire.admission import Credentials, dial_peer
 from hwrun.wire.authentication import Purpose
 from hwrun.wire.connection import Connection
 from paretosim.command_line import DONE
+from paretosim.indented_json import indented_json
 from paretosim.link import Link
 from paretosim.profiles import ProfileStore
 from paretosim.units import parse_duration_s
@@ -98,8 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
             show_probe(probing.near, probing.far, probing.link, probing.measured)
     if arguments.json:
         document = [probe_document(one.near, one.far, one.link, one.measured) for one in found]
-        raw = msgspec.json.format(msgspec.json.encode({"schema_version": 1, "probes": document}), indent=1)
-        sys.stdout.buffer.write(raw + b"\n")
+        sys.stdout.buffer.write(indented_json({"schema_version": 1, "probes": document}))
     return DONE
 
 

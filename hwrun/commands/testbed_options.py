@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from hwrun.remote.fleet import HostReport, problems_of
 from paretosim.command_line import DONE, FAILED
+from paretosim.indented_json import indented_json
 from paretosim.units import format_duration
 
 
@@ -25,7 +24,7 @@ def show_reports(reports: Sequence[HostReport], *, as_json: bool = False) -> int
     """One line a host on stdout, its problems on stderr; the exit code."""
     problems = problems_of(reports)
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode({"schema_version": 1, "hosts": reports}), indent=1).decode())
+        sys.stdout.write(indented_json({"schema_version": 1, "hosts": reports}).decode())
     else:
         for report in reports:
             print(f"{report.host}: {_described(report)}")

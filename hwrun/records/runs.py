@@ -16,6 +16,7 @@ import msgspec
 from hwrun.errors import RecordError
 from hwrun.records.cells import SCHEMA_VERSION, Cell, ComputeDevice
 from hwrun.records.links import LinkProbe, Scalar
+from paretosim.indented_json import indented_json
 from paretosim.whole_file import write_whole
 
 
@@ -71,7 +72,7 @@ COMPRESSED_SUFFIX = ".xz"
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`, whole or not at all."""
-    raw = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+    raw = indented_json(manifest)
     write_whole(folder / MANIFEST_NAME, lambda unfinished: unfinished.write_bytes(raw))
 
 

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from hwrun.records import Scalar
+from paretosim.indented_json import indented_json
 from paretosim.units import format_duration
 
 # Width of the table where stdout is no terminal: wide enough for its widest row.
@@ -28,8 +28,7 @@ def show_summary(rows: Sequence[dict[str, Scalar]], folder: Path, *, as_json: bo
     """The table (or JSON) on stdout, and where the run is."""
     if as_json:
         found = {"schema_version": SCHEMA_VERSION, "run": str(folder), "rows": rows}
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=1))
-        print()
+        sys.stdout.buffer.write(indented_json(found))
         return
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, emoji=False, highlight=False)
     for line in _shared(rows):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from paretosim.calibration import Calibration
+from paretosim.indented_json import indented_json
 from paretosim.profiles import ProfileStore
 from paretosim.units import format_bytes, format_duration, format_rate
 
@@ -89,8 +91,6 @@ def _fitted_on(calibration: Calibration) -> str:
 
 
 def _print_json(store: ProfileStore) -> None:
-    import msgspec
-
     devices = store.names("devices")
     found = {
         "models": store.names("models"),
@@ -103,4 +103,4 @@ def _print_json(store: ProfileStore) -> None:
         "links": store.names("links"),
         "calibrations": store.names("calibrations"),
     }
-    print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+    sys.stdout.write(indented_json(found).decode())

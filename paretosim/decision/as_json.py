@@ -10,6 +10,7 @@ from paretosim.decision.hypervolume import hypervolume
 from paretosim.decision.space import Alone, Choice, DecisionSpace
 from paretosim.decision.verdict import decision_verdict
 from paretosim.energy import unknown_networks
+from paretosim.indented_json import indented_json
 from paretosim.objectives import costs_of
 from paretosim.profiles import identity
 from paretosim.show.prediction_json import as_object as prediction_object
@@ -22,7 +23,7 @@ _REPLACED = ("batch", "window", "identity", "timing_kinds", "baselines", "rows",
 
 def as_json(space: DecisionSpace) -> bytes:
     """One JSON object, indented, with a final newline."""
-    return msgspec.json.format(msgspec.json.encode(as_object(space)), indent=1) + b"\n"
+    return indented_json(as_object(space))
 
 
 def as_object(space: DecisionSpace) -> dict[str, Any]:

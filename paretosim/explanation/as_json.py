@@ -8,6 +8,7 @@ import msgspec
 
 from paretosim.explanation.explaining import Explanation
 from paretosim.explanation.text import sentences
+from paretosim.indented_json import indented_json
 from paretosim.prediction import Prediction
 from paretosim.show.prediction_json import row_object, setting_identity
 from paretosim.show.result_json import calibration_object
@@ -17,7 +18,7 @@ SCHEMA_VERSION = 1
 
 def as_json(prediction: Prediction, explanation: Explanation) -> bytes:
     """The explanation as one JSON object, indented, with a final newline."""
-    return msgspec.json.format(msgspec.json.encode(as_object(prediction, explanation)), indent=1) + b"\n"
+    return indented_json(as_object(prediction, explanation))
 
 
 def as_object(prediction: Prediction, explanation: Explanation) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from paretosim.energy import unknown_networks
+from paretosim.indented_json import indented_json
 from paretosim.placement.placing import Best, Placement
 from paretosim.placement.resolution import indistinguishable
 from paretosim.placement.rows import PlacementRow
@@ -29,7 +30,7 @@ SCHEMA_VERSION = 1
 
 def placement_as_json(placement: Placement) -> bytes:
     """The front as one JSON object, indented, with a final newline."""
-    return msgspec.json.format(msgspec.json.encode(placement_as_object(placement)), indent=1) + b"\n"
+    return indented_json(placement_as_object(placement))
 
 
 def placement_as_object(placement: Placement) -> dict[str, Any]:

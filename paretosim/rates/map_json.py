@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from paretosim.indented_json import indented_json
 from paretosim.profiles import identity
 from paretosim.rates.break_even import Intervals
 from paretosim.rates.rate_map import QUESTIONS, RateMap
@@ -19,7 +20,7 @@ _EVERY = 4
 
 def as_json(found: RateMap) -> bytes:
     """The map as one JSON object, indented, with a final newline."""
-    return msgspec.json.format(msgspec.json.encode(as_object(found)), indent=1) + b"\n"
+    return indented_json(as_object(found))
 
 
 def as_object(found: RateMap) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from paretosim.indented_json import indented_json
 from paretosim.mode import Arrivals
 from paretosim.operation import Operation
 from paretosim.prediction import Baseline, Prediction, Row
@@ -30,7 +31,7 @@ SCHEMA_VERSION = 1
 
 def as_json(prediction: Prediction) -> bytes:
     """The prediction as one JSON object, indented, with a final newline."""
-    return msgspec.json.format(msgspec.json.encode(as_object(prediction)), indent=1) + b"\n"
+    return indented_json(as_object(prediction))
 
 
 def as_object(prediction: Prediction) -> dict[str, Any]:

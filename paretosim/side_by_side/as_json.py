@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
+from paretosim.indented_json import indented_json
 from paretosim.show.prediction_json import as_object as prediction_object
 from paretosim.show.result_json import csv_lines
 from paretosim.side_by_side.panels import SideBySide
@@ -16,7 +15,7 @@ SCHEMA_VERSION = 1
 
 def as_json(found: SideBySide) -> bytes:
     """One JSON object, indented, with a final newline."""
-    return msgspec.json.format(msgspec.json.encode(as_object(found)), indent=1) + b"\n"
+    return indented_json(as_object(found))
 
 
 def as_object(found: SideBySide) -> dict[str, Any]:

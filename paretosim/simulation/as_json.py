@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from paretosim.indented_json import indented_json
 from paretosim.show.prediction_json import operation_object
 from paretosim.show.result_json import calibration_object
 from paretosim.simulation.simulating import Simulation
@@ -16,7 +17,7 @@ SCHEMA_VERSION = 1
 
 def as_json(simulation: Simulation) -> bytes:
     """The simulation as one JSON object, indented, with a final newline."""
-    return msgspec.json.format(msgspec.json.encode(as_object(simulation)), indent=1) + b"\n"
+    return indented_json(as_object(simulation))
 
 
 def as_object(simulation: Simulation) -> dict[str, Any]:

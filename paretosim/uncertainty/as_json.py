@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from paretosim.indented_json import indented_json
 from paretosim.prediction import Prediction
 from paretosim.profiles import identity
 from paretosim.show.prediction_json import as_object, setting_identity
@@ -18,7 +19,7 @@ from paretosim.uncertainty.text import doubt_sentences
 
 def as_json(prediction: Prediction, found: Uncertainty) -> bytes:
     """The object of `paretosim predict --json` with intervals and probabilities, indented, with a final newline."""
-    return msgspec.json.format(msgspec.json.encode(uncertain_object(prediction, found)), indent=1) + b"\n"
+    return indented_json(uncertain_object(prediction, found))
 
 
 def uncertain_object(prediction: Prediction, found: Uncertainty) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def test_the_examples_of_the_document_hold() -> None:
         "rates.link_arrays",
         "side_by_side.panels",
         "tabular",
+        "indented_json",
         "show.axis_scale",
         "show.verdict",
     ],

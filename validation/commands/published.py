@@ -6,11 +6,10 @@ import argparse
 import importlib.util
 import sys
 
-import msgspec
-
 from paretosim.calibration import Calibration
 from paretosim.command_line import DONE
 from paretosim.errors import BadInputError
+from paretosim.indented_json import indented_json
 from paretosim.profiles import ProfileStore, shipped_directory
 from validation.errors import MissingExtraError
 from validation.paper.backends import assumed_rpc, compare_backends, judge_backends
@@ -45,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     evidence = evidence_of(store)
     found = judge(evidence, rpc)
     if arguments.json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(as_json(found)), indent=1).decode() + "\n")
+        sys.stdout.write(indented_json(as_json(found)).decode())
     elif arguments.markdown:
         sys.stdout.write(as_markdown(found))
     else:

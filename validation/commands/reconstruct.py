@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from paretosim.command_line import DONE
+from paretosim.indented_json import indented_json
 from paretosim.profiles import ProfileStore, shipped_directory, write_profile
 from paretosim.whole_file import require_writable
 from validation.errors import MissingExtraError
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     reconstruction = reconstruct(models, rows)
     paths = _write(reconstruction, arguments.output) if not arguments.dry_run else []
     if arguments.json:
-        print(msgspec.json.format(msgspec.json.encode(as_json(reconstruction, rows, paths)), indent=1).decode())
+        sys.stdout.write(indented_json(as_json(reconstruction, rows, paths)).decode())
     else:
         _show(reconstruction, rows, paths)
     return DONE

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import msgspec
-
 from paretosim import __version__
+from paretosim.indented_json import indented_json
 from paretosim.profiles import identity
 from validation.assessment import Assessment, BasisScores, ConditionAssessment, basis_of
 from validation.comparing import Comparison
@@ -50,7 +49,7 @@ def as_json(assessment: Assessment) -> bytes:
         "runs": [{"manifest": run.manifest, "dropped_lines": run.dropped_lines} for run in joined.runs],
         "limits": notes.limits(assessment),
     }
-    return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
+    return indented_json(report)
 
 
 def _basis(found: BasisScores) -> dict[str, Any]:
