@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from hwrun.commands.network_options import add_network_options, network_of
 from hwrun.errors import BadUsageError, HwrunError
@@ -15,7 +15,7 @@ from hwrun.machine import steady
 from hwrun.machine.clock_state import held_back
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
 from hwrun.models.model_source import build_whole, input_for
-from hwrun.records.links import Scalar
+from hwrun.records import ComputeDevice, Scalar
 from paretosim.block import Model
 from paretosim.command_line import DONE, FAILED
 from paretosim.device import Device
@@ -25,8 +25,13 @@ from paretosim.units import format_duration
 from paretosim.whole_file import require_writable
 
 if TYPE_CHECKING:
+    import torch
+
+    from hwrun.machine.compute_device import Runtime
     from hwrun.models.block_timing import Measured
     from hwrun.models.cut import BlockChain
+
+_APPLE_GPU = "Apple GPU"  # torch says no more of it
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--device-name", required=True, metavar="NAME", help="what predictions will call this device")
     add("--model", nargs="+", metavar="NAME", help=f"{', '.join(MODEL_NAMES)}, or all (default)")
-    add("--device", choices=("cpu", "cuda"), default="cpu", help="what computes (default: cpu)")
+    add("--device", choices=get_args(ComputeDevice), default="cpu", help="what computes (default: cpu)")
     add("--batch", default="8", metavar="N,…", help="images a batch, one size or several such as 1,4,8 (default: 8)")
     add("--repeats", type=int, default=20, metavar="N", help="passes that are kept (default: 20)")
     add("--warmup", type=int, default=3, metavar="N", help="passes before those (default: 3)")
@@ -64,13 +69,15 @@ def run(arguments: argparse.Namespace) -> int:
     steady.restart_if_unsteady(arguments.threads)
     if arguments.cores is not None:
         steady.pin_to_cores(steady.parse_cores(arguments.cores))
-    _prepare_torch(arguments.threads, arguments.device)
+    from hwrun.machine.compute_device import runtime_of  # torch loads from here on, in an environment that is steady
 
+    _fix_threads(arguments.threads)
+    runtime = runtime_of(arguments.device)
     device_path = arguments.output / "devices" / f"{arguments.device_name}.json"
     device = _describe_device(arguments)  # before a model takes memory
     refused = []
     for name in names:
-        timing, objections, summaries = _profile(name, references[name], batches, arguments)
+        timing, objections, summaries = _profile(name, references[name], batches, runtime, arguments)
         print("\n".join(summaries))
         if objections and not arguments.force:
             print(f"{name}: not kept: {'; '.join(objections)}", file=sys.stderr)
@@ -144,34 +151,30 @@ def _batch_sizes(text: str) -> list[int]:
     return sorted(sizes)
 
 
-def _prepare_torch(threads: int, device: str) -> None:
+def _fix_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise HwrunError(
-            f"--device cuda: torch {torch.__version__} finds no CUDA device; install a CUDA build and its driver,"
-            " or use --device cpu"
-        )
 
 
 def _profile(
-    name: str, reference: str, batches: list[int], arguments: argparse.Namespace
+    name: str, reference: str, batches: list[int], runtime: Runtime | None, arguments: argparse.Namespace
 ) -> tuple[Timing, list[str], list[str]]:
     """A model's timing, what speaks against keeping it, and a line that sums it up for each batch size."""
-    from hwrun.models.block_timing import CpuStopwatch, CudaStopwatch, measure_blocks, objections
+    from hwrun.models.block_timing import CpuStopwatch, EventStopwatch, measure_blocks, objections
 
-    chain = _chain(name, reference, arguments)
+    device = "cpu" if runtime is None else runtime.device
+    chain = _chain(name, reference, device, arguments)
     before = steady.conditions(arguments.threads)
     steal_before_s = steady.steal_s()
     measured = [
         measure_blocks(
             chain,
-            (input_for(reference, batch, 0).to(arguments.device),),
+            (input_for(reference, batch, 0).to(device),),
             repeats=arguments.repeats,
             warmup=arguments.warmup,
-            stopwatch=CudaStopwatch() if arguments.device == "cuda" else CpuStopwatch(),
+            stopwatch=CpuStopwatch() if runtime is None else EventStopwatch(runtime),
             progress=_progress_of(f"{name}, batch {batch}"),
         )
         for batch in batches
@@ -227,7 +230,7 @@ def _profile(
     return timing, against, summaries
 
 
-def _chain(name: str, reference: str, arguments: argparse.Namespace) -> BlockChain:
+def _chain(name: str, reference: str, device: str | torch.device, arguments: argparse.Namespace) -> BlockChain:
     """The model's chain on the device that computes.
 
     Raises
@@ -236,7 +239,7 @@ def _chain(name: str, reference: str, arguments: argparse.Namespace) -> BlockCha
     """
     # The user named it with --module or --torchvision.
     module, chain = build_whole(reference, seed=0, allowed=(reference.partition("?")[0],))
-    module.to(arguments.device)
+    module.to(device)
     if reference != name:
         path = arguments.output / "models" / f"{name}.json"
         if (listed := tuple(block.name for block in read_profile(path, Model).blocks)) != chain.names:
@@ -257,8 +260,8 @@ def _summary(name: str, measured: Measured, worst_spread: float) -> str:
 
 
 def _accelerator_conditions(device: str) -> dict[str, Scalar]:
-    if device == "cpu":
-        return {"accelerator": None}
+    if device != "cuda":
+        return {"accelerator": None if device == "cpu" else _APPLE_GPU}
     import torch
 
     return {
@@ -275,15 +278,17 @@ def _describe_device(arguments: argparse.Namespace) -> Device:
 
     conditions = steady.conditions(arguments.threads)
     cores = len(steady.usable_cores())
+    accelerator: str | None
     if arguments.device == "cuda":
         accelerator = torch.cuda.get_device_name()
         free_bytes, memory_bytes = torch.cuda.mem_get_info()
         sources = {"memory_bytes": "the accelerator's, as its driver says"}
     else:
-        accelerator = None
+        accelerator = None if arguments.device == "cpu" else _APPLE_GPU
         memory = psutil.virtual_memory()
         free_bytes, memory_bytes = memory.available, memory.total
-        sources = {"memory_bytes": "main memory, as the system says"}
+        shared = ", which the accelerator computes in too" if accelerator else ""
+        sources = {"memory_bytes": f"main memory{shared}, as the system says"}
     title = arguments.title or f"{cores} core{'s' if cores > 1 else ''} of {conditions['cpu_model'] or 'unknown CPU'}"
     return Device(
         schema_version=1,

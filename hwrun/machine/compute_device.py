@@ -3,13 +3,14 @@
 On an accelerator a batch is copied into pinned memory and from there to the device, computed, and copied back into
 pinned memory that the network then sends from. Launching returns before the work is done, so a time means something
 only after synchronising: the compute phase that a record has begins before the first copy and ends when the device says
-that all is done. Events on the device tell its parts apart.
+that all is done. Events tell its parts apart: the device's own, or where those cannot be relied on, synchronised ones.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args
 
@@ -20,7 +21,7 @@ from hwrun.records import ComputeDevice
 
 
 class Event(Protocol):
-    """A moment on a device's own clock, as torch.cuda.Event is."""
+    """A moment in a device's work, as torch.cuda.Event is."""
 
     def record(self) -> None:
         """Note when the device gets here."""
@@ -51,6 +52,30 @@ class DeviceTimes:
     copy_in_s: float
     compute_s: float
     copy_out_s: float
+
+
+class SynchronizedEvent:
+    """A moment at which the device had done all that was launched before, on this host's clock.
+
+    Parameters
+    ----------
+    synchronize : waits for that.
+    clock_s : seconds that never go back.
+    """
+
+    def __init__(self, synchronize: Callable[[], None], clock_s: Callable[[], float] = time.perf_counter) -> None:
+        self._synchronize = synchronize
+        self._clock_s = clock_s
+        self._at_s = float("nan")
+
+    def record(self) -> None:
+        """Wait until the device gets here, and note when."""
+        self._synchronize()
+        self._at_s = self._clock_s()
+
+    def elapsed_time(self, end_event: SynchronizedEvent) -> float:
+        """Milliseconds from this moment to another of the same kind."""
+        return (end_event._at_s - self._at_s) * 1e3
 
 
 class Accelerator:
@@ -127,8 +152,9 @@ class _Mps:
         self.device = torch.device("mps")
 
     def event(self) -> Event:
-        event: Event = torch.mps.event.Event(enable_timing=True)
-        return event
+        # By torch's version, its own events can wait without end, or come in another order than they were recorded in
+        # (github.com/pytorch/pytorch/pull/196395).
+        return SynchronizedEvent(self.synchronize)
 
     def synchronize(self) -> None:
         torch.mps.synchronize()
@@ -138,8 +164,8 @@ class _Mps:
         return torch.empty_like(tensor, device="cpu", memory_format=torch.preserve_format)
 
 
-def accelerator(name: ComputeDevice, held: int) -> Accelerator | None:
-    """The accelerator of that name, None for the processor itself.
+def runtime_of(name: ComputeDevice) -> Runtime | None:
+    """What is asked of the accelerator of that name, None for the processor itself.
 
     Raises
     ------
@@ -148,7 +174,18 @@ def accelerator(name: ComputeDevice, held: int) -> Accelerator | None:
     require_device(name)
     if name == "cpu":
         return None
-    return Accelerator(_Cuda() if name == "cuda" else _Mps(), held)
+    return _Cuda() if name == "cuda" else _Mps()
+
+
+def accelerator(name: ComputeDevice, held: int) -> Accelerator | None:
+    """The accelerator of that name, None for the processor itself.
+
+    Raises
+    ------
+    HwrunError : this host, or this torch, has none of the kind.
+    """
+    runtime = runtime_of(name)
+    return None if runtime is None else Accelerator(runtime, held)
 
 
 def require_device(name: ComputeDevice) -> None:

@@ -13,10 +13,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
+from hwrun.machine.compute_device import Event, Runtime
 from hwrun.models.cut import BlockChain
 from paretosim.timing import BatchTiming, BlockTiming, SpanTiming
 
@@ -61,29 +62,24 @@ class CpuStopwatch:
         return [(later - earlier) / 1e9 for earlier, later in itertools.pairwise(marks)]
 
 
-class CudaStopwatch:
-    """Records events in the stream of an accelerator, whose work is only queued when a call returns.
+class EventStopwatch:
+    """Records events of an accelerator, whose work is only queued when a call returns."""
 
-    Parameters
-    ----------
-    accelerator : what offers `Event` and `synchronize`: `torch.cuda`, or a stand-in for tests.
-    """
-
-    def __init__(self, accelerator: Any = torch.cuda) -> None:
-        self._accelerator = accelerator
-        self._events: list[Any] = []
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._events: list[Event] = []
 
     def mark(self) -> None:
-        """Note the present point of the stream."""
+        """Note the present point of the device's work."""
         if not self._events:
-            self._accelerator.synchronize()  # work queued before the first mark is not part of the first interval
-        event = self._accelerator.Event(enable_timing=True)
+            self._runtime.synchronize()  # work queued before the first mark is not part of the first interval
+        event = self._runtime.event()
         event.record()
         self._events.append(event)
 
     def intervals_s(self) -> list[float]:
         """Seconds between successive marks since the last call, once the work is done; forgets them."""
-        self._accelerator.synchronize()
+        self._runtime.synchronize()
         events, self._events = self._events, []
         return [a.elapsed_time(b) / 1e3 for a, b in itertools.pairwise(events)]
 

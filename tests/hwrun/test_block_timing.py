@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import fx
 
 from hwrun.cli import main
+from hwrun.machine.steady import steady_environment
 from hwrun.models.block_timing import (
     CpuStopwatch,
-    CudaStopwatch,
+    EventStopwatch,
     Measured,
     measure_blocks,
     measured_spans,
@@ -27,6 +28,7 @@ from hwrun.models.cut import BlockChain, TracedBlock
 from paretosim.device import Device
 from paretosim.profiles import ProfileStore, read_profile
 from paretosim.timing import Timing
+from tests.hwrun.test_compute_device import FakeRuntime
 
 
 class Ticking(torch.nn.Module):
@@ -93,36 +95,15 @@ def test_warm_up_passes_are_not_kept() -> None:
     assert max(itertools.chain(*found.blocks_s, *found.spans_s.values())) < 1e-5
 
 
-def test_an_accelerator_is_timed_by_its_own_events_after_its_work_is_done() -> None:
-    log: list[str] = []
-
-    class Event:
-        made = 0
-
-        def __init__(self, enable_timing: bool) -> None:
-            assert enable_timing
-            Event.made += 1
-            self.at_ms = 10.0 * Event.made**2
-
-        def record(self) -> None:
-            log.append("record")
-
-        def elapsed_time(self, end: Event) -> float:
-            assert log[-1] == "synchronize"
-            return end.at_ms - self.at_ms
-
-    class Accelerator:
-        def __init__(self) -> None:
-            self.Event = Event
-
-        def synchronize(self) -> None:
-            log.append("synchronize")
-
-    stopwatch = CudaStopwatch(Accelerator())
-    for _ in range(3):
-        stopwatch.mark()
-    assert stopwatch.intervals_s() == pytest.approx([0.03, 0.05])
-    assert log == ["synchronize", "record", "record", "record", "synchronize"]
+def test_an_accelerator_is_timed_by_events_after_its_work_is_done() -> None:
+    runtime = FakeRuntime((30.0, 50.0))
+    stopwatch = EventStopwatch(runtime)
+    for expected in ([0.03, 0.05], [0.03, 0.05]):
+        before = runtime.synchronized
+        for _ in range(3):
+            stopwatch.mark()
+        assert runtime.synchronized == before + 1, "what was queued before the first mark is in the first interval"
+        assert stopwatch.intervals_s() == pytest.approx(expected)
     assert stopwatch.intervals_s() == []
 
 
@@ -222,6 +203,45 @@ def test_profile_writes_what_the_predictor_reads(tmp_path: Path) -> None:
     device = read_profile(tmp_path / "devices/mine.json", Device)
     assert (device.cores, device.idle_power_w) == (1, None)
     assert device.sources["busy_power_w"] == "not measured"
+
+
+# As on a Mac, but that its accelerator is this processor: each mark waits for what was launched before it.
+APPLE_GPU = """
+import sys, torch
+from hwrun.cli import main
+from hwrun.machine import compute_device
+waits = []
+compute_device.require_device = lambda name: None
+torch.mps.synchronize = lambda: waits.append(len(waits))
+class ThisProcessor(compute_device._Mps):
+    def __init__(self):
+        self.device = torch.device("cpu")
+compute_device._Mps = ThisProcessor
+code = main(sys.argv[1:])
+print("waits:", len(waits))
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+def test_profile_times_an_apple_gpu_and_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", APPLE_GPU, "profile", "--device-name", "mac", "--model", "mobilenet_v2", "--force"]
+    command += ["--device", "mps", "--batch", "1", "--repeats", "2", "--warmup", "0", "-o", str(tmp_path)]
+    environ = {**os.environ, **steady_environment(1)}
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stderr
+    # Of each pass over the blocks, and of each of five spans: before the first mark, at every mark, and at the end.
+    assert result.stdout.endswith(f"waits: {2 * (1 + 22 + 1 + 5 * (1 + 2 + 1))}\n")
+    assert read_profile(tmp_path / "devices/mac.json", Device).accelerator == "Apple GPU"
+    assert ProfileStore([tmp_path]).timing("mac", "mobilenet_v2").conditions["accelerator"] == "Apple GPU"
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an Apple GPU")
+def test_profile_on_an_accelerator_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    result = profile(tmp_path, "--device", "mps")
+    assert result.returncode == 1
+    assert "--device mps: torch finds no Apple GPU" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hwrun.errors import HwrunError
-from hwrun.machine.compute_device import Accelerator, accelerator
+from hwrun.machine.compute_device import Accelerator, SynchronizedEvent, accelerator
 from hwrun.stages.runner import ActivationCache, StageRunner
 
 
@@ -39,6 +39,8 @@ class FakeRuntime:
 
     def synchronize(self) -> None:
         self.synchronized += 1
+        if not self.launched:
+            return
         now_ms = 0.0
         for event, step_ms in zip(self.launched, (0.0, *self.steps_ms), strict=True):
             now_ms += step_ms
@@ -92,6 +94,21 @@ def test_a_stage_on_an_accelerator_has_its_parts_within_its_compute_phase() -> N
     assert result.device_times.compute_s == pytest.approx(0.002)
     assert not result.holds_inputs
     assert result.compute_start_s <= result.compute_end_s
+
+
+def test_a_synchronised_event_is_when_the_device_had_done_what_was_launched_before() -> None:
+    launched_s, clock_s = [0.25, 0.5], [0.0]
+
+    def synchronize() -> None:
+        while launched_s:
+            clock_s[0] += launched_s.pop()
+
+    began, ended = (SynchronizedEvent(synchronize, lambda: clock_s[0]) for _ in range(2))
+    began.record()
+    assert launched_s == []
+    launched_s.append(0.03125)
+    ended.record()
+    assert began.elapsed_time(ended) == 31.25
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
