@@ -62,12 +62,8 @@ def wait_percentile(load: float, share: float) -> float:
     return high
 
 
-def wait_share(load: float, wait: float) -> float:
-    """Share of the arrivals that wait no longer than `wait` services."""
-    return _within(load, wait, np.cumsum(_in_system(load, math.floor(wait) + 2)))
-
-
 def _within(load: float, wait: float, cumulative: Array) -> float:
+    """Share of the arrivals that wait no longer than `wait` services; `cumulative` of the number in the system."""
     services = math.floor(wait) + 1
     counts = np.arange(services)
     since = load * (services - wait)

@@ -268,7 +268,7 @@ def _link_checks(condition: Condition, cells: Sequence[Cell]) -> tuple[LinkCheck
 
 
 def _probe(cell: Cell, hop: int) -> LinkMeasured | None:
-    found = (cell.link_measured, *cell.later_links_measured)
+    found = cell.links_measured
     return found[hop] if hop < len(found) else None
 
 

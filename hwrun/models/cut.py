@@ -119,11 +119,6 @@ class BlockChain:
             )
         return tuple(tensors[node] for node in self._output.all_input_nodes)
 
-    def live_count(self, cut: int) -> int:
-        """Number of tensors that cross that cut."""
-        self._check_cuts(cut, cut)
-        return len(self._live(cut))
-
     def stage(self, first: int, last: int) -> torch.nn.Module:
         """Blocks [first, last) as one module: forward(*live tensors at first) -> tuple of live tensors at last.
 

@@ -27,11 +27,6 @@ class RememberingConnection:
         self._window_segments = min(float(INITIAL_WINDOW_SEGMENTS), self._full_segments)
         self._quiet_since_s: float | None = None
 
-    @property
-    def window_segments(self) -> float:
-        """The window as the last message left it."""
-        return self._window_segments
-
     def stall_s(self, start_s: float, segments: float, segment_s: float, rtt_s: float) -> float:
         """Seconds that a message of that many segments stands still that starts then; each takes `segment_s`."""
         window = self._window_after_idle(start_s, rtt_s)

@@ -81,7 +81,7 @@ def test_both_halves_of_every_cut_give_the_whole_output_bit_for_bit(
     chain = network.chain(module)
     assert chain.how == "torch.fx symbolic trace"
     assert len(chain) >= 8
-    assert sum(chain.live_count(cut) > 1 for cut in range(len(chain) + 1)) == several
+    assert sum(len(chain.carried(cut)) > 1 for cut in range(len(chain) + 1)) == several
     x = network.sample_input(batch)
     assert check_whole(chain, module, x) == 0
     assert cuts_that_differ(chain, x) == []
@@ -119,7 +119,7 @@ def test_numbers_read_from_shapes_are_computed_again_and_weights_are_not_sent() 
     assert kinds == {0, 1}  # behind the permutation, the batch is the second dimension
     user = next(i for i, name in enumerate(chain.names) if "mix" in name)
     assert "bias" in named_tensors(chain.stage(user, user + 1))
-    assert {chain.live_count(cut) for cut in range(len(chain) + 1)} == {1}
+    assert {len(chain.carried(cut)) for cut in range(len(chain) + 1)} == {1}
 
 
 def test_the_batch_may_be_several_places_of_its_dimension() -> None:
@@ -225,7 +225,7 @@ def test_no_cut_carries_more_tensors_than_a_frame_holds() -> None:
 
     module = Many()
     chain = chain_of(module, (4,))
-    assert max(chain.live_count(cut) for cut in range(len(chain) + 1)) == MAX_TENSORS
+    assert max(len(chain.carried(cut)) for cut in range(len(chain) + 1)) == MAX_TENSORS
     assert_every_cut_composes(chain, module, torch.randn(1, 4))
 
 
