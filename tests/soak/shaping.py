@@ -52,10 +52,10 @@ def torment(kills: int, seed: int) -> collections.Counter[str]:
     killed: collections.Counter[str] = collections.Counter()
     near, _ = two_hosts()
     options = ["--bw", "5mbit", "--limiter", "htb", "--peer", f"{FAR}:7071", "--lease", "0.5s"]
+    command = [sys.executable, "-m", "hwrun.cli", "shape", *options]
     with near.entered():
         while killed.total() < kills:
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            owner = subprocess.Popen([sys.executable, "-m", "hwrun.cli", "shape", *options], **quiet)  # type: ignore[call-overload]
+            owner = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             time.sleep(choose.uniform(*_MOMENTS_S))
             victim = choose.choice(["owner", "keeper", "owner told", "keeper told", "owner stopped"])
             keeper = keeper_of("eth0")

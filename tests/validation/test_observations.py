@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from hwrun.records import BatchRecord, Cell, Phases, read_run
-from paretosim.calibration import ANY_DEVICE, DeviceTerms
+from paretosim.calibration import ANY_DEVICE, Backend, Calibration, DeviceTerms
 from paretosim.mode import Mode
 from tests.validation.conftest import CONTROL_S, SLOW_LINK, SyntheticRun
 from validation.commands.calibrate import uncalibrated
@@ -100,6 +100,7 @@ def test_within_one_machine_the_wire_is_no_slower_than_copying(synthetic: Callab
     copying = msgspec.structs.replace(
         uncalibrated("tcp"), devices={ANY_DEVICE: DeviceTerms(copying_bytes_per_s=1e9)}
     )  # fmt: skip
-    for calibrations, rate_bps in (({}, 40e6), ({"tcp": copying}, 8e9)):
-        rates = [c.inputs.links[0].rate_bps for c in join(runs, run.store, calibrations).conditions]  # type: ignore[arg-type]
+    known: list[tuple[dict[Backend, Calibration], float]] = [({}, 40e6), ({"tcp": copying}, 8e9)]
+    for calibrations, rate_bps in known:
+        rates = [c.inputs.links[0].rate_bps for c in join(runs, run.store, calibrations).conditions]
         assert rates == [rate_bps, SLOW_LINK.rate_bps]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 from validation.join import Unjoined
 from validation.report.origin_tables import unjoined_overview, unjoined_table
 
@@ -23,9 +21,8 @@ def skipped(split: int, seconds: float, repeat: int = 0, model: str = "vgg16") -
 
 def test_reasons_that_differ_in_their_numbers_alone_are_one_row_of_an_overview() -> None:
     entries = [skipped(1, 128.2), skipped(1, 128.2, repeat=1), skipped(5, 37.5), skipped(2, 33.0, model="alexnet")]
-    assessment = SimpleNamespace(joined=SimpleNamespace(unjoined=entries))
-    assert len(unjoined_table(assessment).rows) == 3  # type: ignore[arg-type]  # only what is left out is asked of it
-    (row,) = unjoined_overview(assessment).rows  # type: ignore[arg-type]
+    assert len(unjoined_table(entries).rows) == 3
+    (row,) = unjoined_overview(entries).rows
     status, cells, models, links, reason, remedy = row
     assert (status, cells, models, links) == ("skipped", "4", "vgg16, alexnet", "100mbit,20ms")
     assert reason == "such as: its bytes take 128.2s, more than --max-cell-time 20s"
@@ -37,5 +34,5 @@ def test_a_reason_of_its_own_is_a_row_of_its_own_and_said_as_it_is() -> None:
         skipped(1, 128.2),
         Unjoined("r", skipped(2, 1).plan, "paced", "unshaped", 0, "failed", "no disk", "free"),
     ]
-    rows = unjoined_overview(SimpleNamespace(joined=SimpleNamespace(unjoined=entries))).rows  # type: ignore[arg-type]
+    rows = unjoined_overview(entries).rows
     assert [row[4] for row in rows] == ["its bytes take 128.2s, more than --max-cell-time 20s", "no disk"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from paretosim.plan import Plan
 from paretosim.profiles import identity
@@ -17,10 +17,10 @@ from validation.wording import NONE, percent
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
-def unjoined_table(assessment: Assessment) -> Table:
+def unjoined_table(unjoined: Sequence[Unjoined]) -> Table:
     """Cells that are not compared, with reason and remedy; those of one model, link and reason in one row."""
     groups: dict[tuple[str, ...], list[Unjoined]] = {}
-    for entry in assessment.joined.unjoined:
+    for entry in unjoined:
         plan = Plan.parse(entry.plan)
         devices = " → ".join(stage.device for stage in plan.stages)
         about = (plan.model, devices, plan.backend, entry.link_name)
@@ -42,10 +42,10 @@ def unjoined_table(assessment: Assessment) -> Table:
     return Table("Cells not compared", columns, tuple(rows))
 
 
-def unjoined_overview(assessment: Assessment) -> Table:
+def unjoined_overview(unjoined: Sequence[Unjoined]) -> Table:
     """Cells that are not compared, those in one row whose reasons differ in their numbers alone."""
     groups: dict[tuple[str, ...], list[Unjoined]] = {}
-    for entry in assessment.joined.unjoined:
+    for entry in unjoined:
         key = (entry.status, *(_NUMBER.sub("#", text) for text in (entry.reason, entry.remedy)))
         groups.setdefault(key, []).append(entry)
     rows = []

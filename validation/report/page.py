@@ -224,7 +224,7 @@ def _condition(found: ConditionAssessment, is_open: bool) -> str:
 
 def _failures(assessment: Assessment) -> Iterable[str]:
     yield _heading("failures")
-    unjoined, doubts = origin_tables.unjoined_table(assessment), origin_tables.doubt_table(assessment)
+    unjoined, doubts = origin_tables.unjoined_table(assessment.joined.unjoined), origin_tables.doubt_table(assessment)
     yield _table(unjoined) if unjoined.rows else "<p>No cell was left out: every recorded one is compared above.</p>"
     if doubts.rows:
         yield _folded(f"{doubts.title} ({len(doubts.rows)})", len(doubts.rows) <= 12, [doubts])

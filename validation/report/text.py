@@ -35,7 +35,7 @@ def tables_of(assessment: Assessment) -> Iterator[Table]:
         yield cell_tables.cell_table(found)
         yield cell_tables.phase_table(found)
     yield cell_tables.link_table(assessment)
-    yield origin_tables.unjoined_table(assessment)
+    yield origin_tables.unjoined_table(assessment.joined.unjoined)
     yield origin_tables.doubt_table(assessment)
     yield origin_tables.calibration_table(assessment)
     yield origin_tables.provenance_table(assessment)
@@ -61,13 +61,13 @@ def show(assessment: Assessment, console: Console) -> None:
             console.print()
             print_aside(console, *shared, cells[0].key)
         print_table(console, score_tables.front_table(assessment), elsewhere=WRITTEN)
-    left_out = origin_tables.unjoined_table(assessment)
+    left_out = origin_tables.unjoined_table(assessment.joined.unjoined)
     few_left_out = len(left_out.rows) <= MOST_LEFT_OUT_PRINTED
     for table in (
         score_tables.overall(score_tables.score_table(assessment)),
         score_tables.simpler_table(assessment),
         score_tables.ablation_table(assessment),
-        left_out if few_left_out else origin_tables.unjoined_overview(assessment),
+        left_out if few_left_out else origin_tables.unjoined_overview(assessment.joined.unjoined),
     ):
         print_table(console, table, elsewhere=WRITTEN)
     console.print()
