@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,10 +13,9 @@ from paretosim.chain import Hop, splits_of, stage_times_s
 from paretosim.device import Device
 from paretosim.errors import BadInputError
 from paretosim.hop_terms import HopTerms, hop_terms, hops_of_setting
-from paretosim.in_effect import Termed, control_s
+from paretosim.in_effect import control_s
 from paretosim.memory import all_stages_memory_bytes
-from paretosim.mode import Mode
-from paretosim.setting import Setting
+from paretosim.setting import AnySetting, Setting
 from paretosim.stage_terms import lone_s, services_in_order, stage_terms
 from paretosim.tabular import Tabular, fields_of, flat
 from paretosim.timing import Kind
@@ -138,7 +137,7 @@ def predict(setting: Setting) -> Prediction:
     memory_bytes, whole_bytes = [tuple(need) for need in ends_bytes.tolist()], int(every_stage_bytes[0, blocks])
     fits = np.array([_fits(need, setting.devices) for need in memory_bytes])
     throughputs = batch / found.period_s
-    meets = meets_constraints(setting, found.latency_s, throughputs) & keeps_up
+    meets = setting.is_met(found.latency_s, throughputs) & keeps_up
     eligible = fits & meets
     on_front = np.zeros(len(splits), dtype=np.bool_)
     if (compared := fits & keeps_up).any():
@@ -176,13 +175,6 @@ def predict(setting: Setting) -> Prediction:
         rows=rows,
         recommended=_recommend([row for row, ok in zip(rows, eligible, strict=True) if ok]),
     )
-
-
-class Served(Termed, Protocol):
-    """A setting of any number of devices, as far as closed forms need it."""
-
-    @property
-    def mode(self) -> Mode: ...
 
 
 class Judged(NamedTuple):
@@ -228,7 +220,7 @@ def objectives_of(
 
 
 def in_closed_form(
-    setting: Served, services_s: NDArray[np.float64], delays_s: NDArray[np.float64], stations: Sequence[str],
+    setting: AnySetting, services_s: NDArray[np.float64], delays_s: NDArray[np.float64], stations: Sequence[str],
     hops: Sequence[Hop],
 ) -> pipeline.Objectives:  # fmt: skip
     """Objectives of plans whose batches are never held up, over any number of devices.
@@ -270,14 +262,6 @@ def _unless_zero(times_s: NDArray[np.float64], index: int) -> tuple[float, ...] 
 
 def _fits(memory_bytes: Sequence[int], devices: tuple[Device, Device]) -> bool:
     return all(need <= device.usable_bytes for need, device in zip(memory_bytes, devices, strict=True))
-
-
-def meets_constraints(
-    setting: Setting, latency_s: NDArray[np.float64], throughput_per_s: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    floor = max(setting.min_throughput_per_s or 0.0, setting.frame_rate_per_s or 0.0)
-    ceiling = float("inf") if setting.max_latency_s is None else setting.max_latency_s
-    return np.asarray((latency_s + setting.filling_s <= ceiling) & (throughput_per_s >= floor))
 
 
 def _baseline(setting: Setting, block_s: Sequence[Sequence[float]], index: int, need_bytes: int) -> Baseline:

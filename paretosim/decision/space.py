@@ -227,7 +227,7 @@ def _choices(prediction: Prediction, objectives: Sequence[Objective]) -> list[Ch
             window=setting.mode.window,
             row=row,
             figures=Figures(
-                image_latency_s=_image_latency_s(setting, row.latency_s),
+                image_latency_s=setting.image_latency_s(row.latency_s),
                 throughput_per_s=row.throughput_per_s,
                 energy_j_per_image=None if energies is None else float(energies[index]),
                 network_j_per_image=None if added is None else float(added[index] / setting.batch),
@@ -255,7 +255,7 @@ def _alone(prediction: Prediction, order: int, objectives: Sequence[Objective]) 
         window=setting.mode.window,
         baseline=baseline,
         figures=Figures(
-            image_latency_s=_image_latency_s(setting, baseline.latency_s),
+            image_latency_s=setting.image_latency_s(baseline.latency_s),
             throughput_per_s=baseline.throughput_per_s,
             energy_j_per_image=energy,
             network_j_per_image=None if energy is None else 0.0,
@@ -263,10 +263,6 @@ def _alone(prediction: Prediction, order: int, objectives: Sequence[Objective]) 
             wire_bytes_per_image=0.0 if "bytes" in asked else None,
         ),
     )
-
-
-def _image_latency_s(setting: Setting, latency_s: float) -> float:
-    return float(significant(np.array([setting.filling_s + latency_s]))[0])
 
 
 def _energies_j(

@@ -74,8 +74,6 @@ def row_of(setting: PlacementSetting, point: Point) -> PlacementRow:
     latency_s, period_s = float(found.latency_s[0]), float(found.period_s[0])
     from_start_s = found.latency_from_start_s
     throughput = setting.batch / period_s
-    floor = max(setting.min_throughput_per_s or 0.0, setting.frame_rate_per_s or 0.0)
-    ceiling = math.inf if setting.max_latency_s is None else setting.max_latency_s
     return PlacementRow(
         plan=_plan(setting, parts),
         positions=tuple(part.device + 1 for part in parts),
@@ -88,7 +86,7 @@ def row_of(setting: PlacementSetting, point: Point) -> PlacementRow:
         **_hop_times(setting, transfers, last_s),
         activation_bytes=tuple(int(setting.cut_bytes[part.last]) for part in parts[:-1]),
         memory_bytes=tuple(int(setting.memory_bytes[part.first, part.last]) for part in parts),
-        meets_constraints=latency_s + setting.filling_s <= ceiling and throughput >= floor,
+        meets_constraints=bool(setting.is_met(found.latency_s, np.array([throughput]))[0]),
         ties=point.count - 1,
         tied=tuple(_plan(setting, other) for other in others),
         latency_from_start_s=None if from_start_s is None else float(from_start_s[0]),
@@ -166,7 +164,7 @@ def with_figures(
 def figures_of(setting: PlacementSetting, row: PlacementRow) -> Figures:
     """The row in every objective, of energy, memory and bytes those that it has."""
     return Figures(
-        image_latency_s=float(pipeline.significant(np.array([setting.filling_s + row.latency_s]))[0]),
+        image_latency_s=setting.image_latency_s(row.latency_s),
         throughput_per_s=row.throughput_per_s,
         energy_j_per_image=row.energy_j_per_image,
         network_j_per_image=row.network_j_per_image,

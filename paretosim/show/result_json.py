@@ -13,12 +13,10 @@ from paretosim import __version__
 from paretosim.in_effect import Termed, terms_in_effect
 from paretosim.link import Link
 from paretosim.profiles import identity
+from paretosim.setting import AnySetting
 
 if TYPE_CHECKING:
-    from paretosim.block import Model
-    from paretosim.chain import Sink, Source
-    from paretosim.mode import Mode
-    from paretosim.timing import Kind, Timing
+    from paretosim.timing import Kind
 
 _LINK_FIELDS = (
     "name", "rate_bps", "one_way_delay_s", "return_rate_bps", "return_delay_s", "header_bytes", "mss_bytes",
@@ -26,41 +24,18 @@ _LINK_FIELDS = (
 )  # fmt: skip
 
 
-class Loaded(Termed, Protocol):
-    """What is predicted of: a setting of two devices, or of several."""
-
-    @property
-    def model(self) -> Model: ...
-    @property
-    def timings(self) -> tuple[Timing, ...]: ...
-    @property
-    def mode(self) -> Mode: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def source(self) -> Source: ...
-    @property
-    def sink(self) -> Sink: ...
-    @property
-    def max_latency_s(self) -> float | None: ...
-    @property
-    def min_throughput_per_s(self) -> float | None: ...
-    @property
-    def frame_rate_per_s(self) -> float | None: ...
-
-
 class Found(Protocol):
     """What was predicted: a prediction, or a placement."""
 
     @property
-    def setting(self) -> Loaded: ...
+    def setting(self) -> AnySetting: ...
     @property
     def timing_kinds(self) -> tuple[Kind, ...]: ...
     @property
     def profile_error(self) -> float | None: ...
 
 
-def load_fields(setting: Loaded) -> dict[str, Any]:
+def load_fields(setting: AnySetting) -> dict[str, Any]:
     """The model, and how batches of it are fed."""
     return {
         "model": setting.model.name,
@@ -72,7 +47,7 @@ def load_fields(setting: Loaded) -> dict[str, Any]:
     }
 
 
-def ends_fields(setting: Loaded) -> dict[str, Any]:
+def ends_fields(setting: AnySetting) -> dict[str, Any]:
     """Where inputs are and results are wanted, and the state of connections between."""
     return {"source": setting.source, "sink": setting.sink, "tcp_state": setting.tcp_state}
 
@@ -91,7 +66,7 @@ def basis_fields(found: Found) -> dict[str, Any]:
     }
 
 
-def constraint_fields(setting: Loaded) -> dict[str, Any]:
+def constraint_fields(setting: AnySetting) -> dict[str, Any]:
     """What a recommended choice has to meet."""
     return {
         "max_latency_s": setting.max_latency_s,

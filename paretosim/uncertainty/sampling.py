@@ -20,7 +20,7 @@ from paretosim.chain import Hop, stage_times_s
 from paretosim.errors import BadInputError
 from paretosim.hop_terms import hop_terms, hops_of_setting
 from paretosim.mode import Arrivals
-from paretosim.prediction import alone, meets_constraints, objectives_of
+from paretosim.prediction import alone, objectives_of
 from paretosim.resolution import WORTHWHILE_GAIN
 from paretosim.stage_terms import lone_s, stage_terms
 from paretosim.uncertainty.block_error import ErrorModel, drawn_block_times_s, has_repeats
@@ -163,7 +163,7 @@ def uncertainty_of(prediction: Prediction, doubts: Doubts | None = None) -> Unce
     latency_s, throughput = drawn.latency_s, drawn.throughput_per_s
     fits = np.array([row.fits for row in prediction.rows])
     keeps_up = np.isfinite(latency_s)  # in `open`, batches may arrive faster than they can leave
-    meets = meets_constraints(prediction.setting, latency_s, throughput) & keeps_up
+    meets = prediction.setting.is_met(latency_s, throughput) & keeps_up
     eligible = meets & fits
     on_front = np.zeros(latency_s.shape, dtype=np.bool_)
     if fits.any():
