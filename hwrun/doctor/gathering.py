@@ -13,7 +13,6 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,13 +22,13 @@ from hwrun.doctor.facts import Busy, HostFacts, Interface
 from hwrun.errors import HwrunError
 from hwrun.local.namespaces import availability
 from hwrun.machine.clock_state import Firmware, ask_vcgencmd, clock_state, text_of
+from hwrun.machine.conditions import package_versions, sysctls_named
 from hwrun.machine.offloads import is_on
 from hwrun.machine.steady import cpu_model, steal_s, usable_cores
 from hwrun.shaping import kernel
 from hwrun.shaping.keeper import keeper_of
 
 _SYSTEM = Path("/")
-_PACKAGES = ("torch", "torchvision", "numpy", "msgspec", "safetensors", "psutil", "pyroute2")
 _SYSCTLS = (
     "kernel.sched_autogroup_enabled",
     "net.ipv4.tcp_congestion_control",
@@ -95,8 +94,8 @@ def gather(watch_s: float = WATCH_S, system: Path = _SYSTEM, firmware: Firmware 
         namespaces_remedy=permitted.remedy,
         modules=modules(system),
         interfaces=tuple(_interfaces(system)),
-        sysctls=_sysctls(system),
-        packages={name: _version(name) for name in _PACKAGES},
+        sysctls=sysctls_named(_SYSCTLS, system),
+        packages=package_versions(),
     )
 
 
@@ -214,16 +213,4 @@ def _asked(ask: Callable[[], T]) -> T | None:
     try:
         return ask()
     except (HwrunError, OSError):
-        return None
-
-
-def _sysctls(system: Path) -> dict[str, str]:
-    found = {name: text_of(system / "proc/sys" / name.replace(".", "/")) for name in _SYSCTLS}
-    return {name: " ".join(value.split()) for name, value in found.items() if value is not None}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
         return None

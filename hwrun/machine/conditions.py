@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import psutil
 
+from hwrun.machine.clock_state import text_of
 from hwrun.records import Scalar
 from hwrun.wire.frames import VERSION
 
+_SYSTEM = Path("/")
 _PACKAGES = ("torch", "torchvision", "numpy", "msgspec", "safetensors", "psutil", "pyroute2")
 _SYSCTLS = (
     "net.ipv4.tcp_congestion_control",
@@ -39,7 +42,7 @@ def alike_versions() -> dict[str, str]:
         "protocol": str(VERSION),
         "paretosim": __version__,
         "code": _code_identity(),
-        "torch": _version("torch"),
+        "torch": _installed("torch") or "none",
     }
 
 
@@ -78,17 +81,22 @@ def versions() -> dict[str, str]:
     return {
         # Not the code: a sweep that a mended program resumes is the same sweep.
         **{name: value for name, value in alike_versions().items() if name != "code"},
-        **{name: _version(name) for name in _PACKAGES},
+        **{name: found or "none" for name, found in package_versions().items()},
         "python": platform.python_version(),
         "kernel": platform.release(),
     }
 
 
-def _version(package: str) -> str:
+def package_versions() -> dict[str, str | None]:
+    """Versions of the packages that a measurement depends on, None of what is not installed."""
+    return {name: _installed(name) for name in _PACKAGES}
+
+
+def _installed(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "none"
+        return None
 
 
 def host() -> dict[str, Scalar]:
@@ -98,7 +106,7 @@ def host() -> dict[str, Scalar]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": psutil.virtual_memory().total,
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "governor": text_of(_SYSTEM / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "frequency_hz": _frequency_hz(),
         "load_1min": os.getloadavg()[0],
     }
@@ -106,19 +114,17 @@ def host() -> dict[str, Scalar]:
 
 def sysctls() -> dict[str, str]:
     """Kernel settings that shape TCP and timing, those that this kernel has."""
-    found = {name: _read("/proc/sys/" + name.replace(".", "/")) for name in _SYSCTLS}
+    return sysctls_named(_SYSCTLS, _SYSTEM)
+
+
+def sysctls_named(names: Iterable[str], system: Path) -> dict[str, str]:
+    """Those of the kernel's settings that it has, their fields a space apart."""
+    found = {name: text_of(system / "proc/sys" / name.replace(".", "/")) for name in names}
     return {name: " ".join(value.split()) for name, value in found.items() if value is not None}
 
 
-def _read(path: str) -> str | None:
-    try:
-        return Path(path).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 def _processor() -> str | None:
-    for line in (_read("/proc/cpuinfo") or "").splitlines():
+    for line in (text_of(_SYSTEM / "proc/cpuinfo") or "").splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model"):
             return value.strip()
