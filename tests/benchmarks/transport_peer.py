@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hwrun.errors import PeerGoneError
-from hwrun.machine.steady import pin_to_cores, usable_cores
 from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection
 from hwrun.wire.frames import Kind
@@ -148,8 +147,7 @@ STREAMS = {"bare": bare, "bare, host's": bare, "ours": ours, "echo": echo, "fram
 
 if __name__ == "__main__":
     kind, address, core = sys.argv[1:]
-    if len(usable_cores()) > 1:
-        pin_to_cores([usable_cores()[int(core)]])
+    os.sched_setaffinity(0, {int(core)})  # whatever core the near end, which started this, keeps to
     if kind == "rpc":
         join_rpc("far", 1, Path(address))
         sys.stdin.read()  # until the near end is done

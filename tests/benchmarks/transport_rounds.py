@@ -1,9 +1,10 @@
 """One process's share of the transport benchmark: rounds through all transports, raw times as JSON on stdout.
 
-Every transport has a far end in a process of its own, on another core where there is one. Rounds go through all
-transports in turn, so that drift meets each alike. A message is timed from before it is sent until one byte of answer
-is here. One message at a time, since an answer is the only proof that a message is whole at its far end, where it has
-become what its transport hands over: a tensor (ours, rpc, pickle), or bytes.
+Every transport has a far end in a process of its own, on another core where there is one: stages have a core each, and
+only so can one send while the next receives. Rounds go through all transports in turn, so that drift meets each alike.
+A message is timed from before it is sent until one byte of answer is here. One message at a time, since an answer is
+the only proof that a message is whole at its far end, where it has become what its transport hands over: a tensor
+(ours, rpc, pickle), or bytes.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ from tests.benchmarks.transport_peer import ANSWER, LENGTH, join_rpc, set_up, ta
 _ROUNDS = {250_000: (12, 6), 2_400_000: (10, 5), 12_800_000: (6, 4), 102_760_448: (4, 2)}
 SIZES_BYTES = tuple(_ROUNDS)
 _ECHOES = 300
+# Asked before this process keeps to one of them, which what it starts inherits.
+_CORES = usable_cores()
 Send = Callable[[torch.Tensor], None]
 
 
 def rounds_s() -> tuple[dict[int, dict[str, list[float]]], dict[str, list[float]]]:
     """Seconds of each message, by size and transport; of each small one there and back, by what echoes it."""
-    cores = usable_cores()
     torch.set_num_threads(1)
-    if len(cores) > 1:
-        pin_to_cores([cores[0]])
+    pin_to_cores([_CORES[0]])
     with contextlib.ExitStack() as stack:
         senders: dict[str, Send] = {
             "ours": stack.enter_context(_ours()),
@@ -99,7 +100,7 @@ def bare_s(size_bytes: int) -> float:
 @contextlib.contextmanager
 def _far(kind: str, address: str) -> Iterator[None]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.transport_peer", kind, address, "-1"],
+        [sys.executable, "-m", "tests.benchmarks.transport_peer", kind, address, str(_CORES[-1])],
         env=os.environ | steady_environment(1),
         stdin=subprocess.PIPE,
     )
