@@ -95,6 +95,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Bytes per sample across each of the N + 1 cuts: the input at 0, the output of block s − 1 at s."""
         return self._cut_bytes
 
+    def cut_name(self, cut: int) -> str:
+        """What is in front of a cut, 0 … N: the name of the block before it, or that it is the input."""
+        return "(input)" if cut == 0 else self.blocks[cut - 1].name
+
     @functools.cached_property
     def _cut_bytes(self) -> tuple[int, ...]:  # asked for several times by everything that is predicted
         return (self.input.sample_bytes, *(block.output_bytes for block in self.blocks))

@@ -121,7 +121,7 @@ def _cells(space: DecisionSpace, choice: Choice, best: dict[str, Choice | None])
     if row.fits and not row.meets_constraints:
         marks += "–"
     marks += "".join(name[0].upper() for name, one in best.items() if one is choice)
-    after = "(input)" if row.split == 0 else space.predictions[0].setting.model.blocks[row.split - 1].name
+    after = space.predictions[0].setting.model.cut_name(row.split)
     figures = _figures(space, choice.figures)
     return str(row.split), str(choice.batch), str(choice.window), marks, after, row.bottleneck, *figures
 

@@ -200,7 +200,7 @@ def _cells(prediction: Prediction, row: Row) -> tuple[str, ...]:
     recommended = prediction.recommended
     best = [name for name in ("latency", "throughput", "knee") if getattr(recommended, name) == row.split]
     mark = ", ".join(("front", *best)) if row.on_front else "" if row.fits else "does not fit"
-    after = "(input)" if row.split == 0 else prediction.setting.model.blocks[row.split - 1].name
+    after = prediction.setting.model.cut_name(row.split)
     return (
         str(row.split), after, _number(row.latency_s), _number(row.throughput_per_s), row.bottleneck,
         format_bytes(row.activation_bytes[0]), mark,

@@ -200,7 +200,7 @@ def _cells(prediction: Prediction, row: Row) -> tuple[str, ...]:
     recommended = prediction.recommended
     for letter, split in (("L", recommended.latency), ("T", recommended.throughput), ("K", recommended.knee)):
         marks += letter if split == row.split else ""
-    after = "(input)" if row.split == 0 else prediction.setting.model.blocks[row.split - 1].name
+    after = prediction.setting.model.cut_name(row.split)
     from_start = "" if row.latency_from_start_s is None else _number(row.latency_from_start_s)
     return (
         str(row.split), marks, after, _number(row.latency_s), _number(row.throughput_per_s), row.bottleneck,

@@ -84,10 +84,9 @@ def _heading(panel: Prediction) -> Text:
 
 
 def _cells(prediction: Prediction, row: Row) -> tuple[str, ...]:
-    after = "(input)" if row.split == 0 else prediction.setting.model.blocks[row.split - 1].name
     return (
         str(row.split),
-        after,
+        prediction.setting.model.cut_name(row.split),
         format_number(row.latency_s, 4),
         format_number(row.throughput_per_s, 4),
         row.bottleneck,

@@ -6,27 +6,12 @@ from hypothesis import strategies as st
 
 from hwrun.feeding import feed
 from hwrun.sweeps.cell_duration import feeding_s, smaller_than_a_round_trip, time_floor_s, too_long
-from hwrun.sweeps.cells import PlannedCell, parse_asked_link, parse_asked_links, plan_cells
+from hwrun.sweeps.cells import parse_asked_links, plan_cells
 from paretosim.mode import Mode
 from paretosim.plan import Plan
-from paretosim.profiles import ProfileStore
+from tests.hwrun.planned_cells import STORE, planned_cell
 
-STORE = ProfileStore()
-DURESS = parse_asked_link("5mbit,200ms", STORE)
 VGG16 = STORE.model("vgg16")
-
-
-def cell(split=1, link=DURESS, mode=None, source="stage1", sink="last"):
-    return PlannedCell(
-        plan=Plan.two_devices("vgg16", len(VGG16.blocks), split, ("a", "b")),
-        mode=mode or Mode.named("single"),
-        link_name=link[0],
-        links=(link[1],),
-        hosts=("A", "B"),
-        source=source,
-        sink=sink,
-        repeat=0,
-    )
 
 
 class Line:
@@ -85,7 +70,7 @@ SINGLES = 4
 
 
 def test_a_vgg16_batch_after_one_block_takes_164_seconds_at_5_mbit():
-    floor_s = time_floor_s(cell(), VGG16, (0.0, 0.0), 1)
+    floor_s = time_floor_s(planned_cell(), VGG16, (0.0, 0.0), 1)
     assert floor_s == pytest.approx(SINGLES * (102_760_448 * 8 / 5e6 + 0.2))
     reason, remedy = too_long(floor_s, 60.0)
     assert "--max-cell-time 60s" in reason
@@ -93,34 +78,34 @@ def test_a_vgg16_batch_after_one_block_takes_164_seconds_at_5_mbit():
 
 
 def test_an_unshaped_link_adds_nothing_and_a_short_cell_is_not_skipped():
-    unshaped = cell(link=("unshaped", None))
+    unshaped = planned_cell(link=("unshaped", None))
     assert time_floor_s(unshaped, VGG16, (0.5, 0.25), 10) == pytest.approx(13 * 0.75)
     assert time_floor_s(unshaped, VGG16, None, 10) == 0
     assert too_long(59.0, 60.0) is None
 
 
 def test_the_floor_counts_inputs_and_results_only_where_they_cross_the_link():
-    base_s = time_floor_s(cell(split=38), VGG16, None, 1)
-    inputs_s = time_floor_s(cell(split=38, source="sink"), VGG16, None, 1)
+    base_s = time_floor_s(planned_cell(split=38), VGG16, None, 1)
+    inputs_s = time_floor_s(planned_cell(split=38, source="sink"), VGG16, None, 1)
     assert inputs_s - base_s == pytest.approx(SINGLES * 8 * 3 * 224 * 224 * 4 * 8 / 5e6)
-    outputs_s = time_floor_s(cell(split=38, sink="first"), VGG16, None, 1)
+    outputs_s = time_floor_s(planned_cell(split=38, sink="first"), VGG16, None, 1)
     assert outputs_s - base_s == pytest.approx(SINGLES * 8 * 1000 * 4 * 8 / 5e6)
-    assert time_floor_s(cell(split=39, sink="first"), VGG16, None, 1) == 0
+    assert time_floor_s(planned_cell(split=39, sink="first"), VGG16, None, 1) == 0
 
 
 def test_overlapping_modes_are_bounded_by_the_slowest_part():
-    single_s = time_floor_s(cell(split=38), VGG16, (0.3, 0.4), 10)
-    closed_s = time_floor_s(cell(split=38, mode=Mode.named("closed")), VGG16, (0.3, 0.4), 10)
+    single_s = time_floor_s(planned_cell(split=38), VGG16, (0.3, 0.4), 10)
+    closed_s = time_floor_s(planned_cell(split=38, mode=Mode.named("closed")), VGG16, (0.3, 0.4), 10)
     assert closed_s < 1.7 * single_s
 
 
 def test_a_batch_is_small_where_a_path_holds_more_in_a_round_trip():
     # 5 Mbit/s for 0.2 s are 125 kB. Split 38 sends 8 × 4096 floats, split 39 8 × 1000; the input is 4.8 MB.
-    assert not smaller_than_a_round_trip(cell(split=38), VGG16)
-    assert smaller_than_a_round_trip(cell(split=39), VGG16)
-    assert smaller_than_a_round_trip(cell(split=38, sink="first"), VGG16)
-    assert not smaller_than_a_round_trip(cell(split=39, sink="first", source="sink"), VGG16)
-    assert not smaller_than_a_round_trip(cell(split=39, link=("unshaped", None)), VGG16)
+    assert not smaller_than_a_round_trip(planned_cell(split=38), VGG16)
+    assert smaller_than_a_round_trip(planned_cell(split=39), VGG16)
+    assert smaller_than_a_round_trip(planned_cell(split=38, sink="first"), VGG16)
+    assert not smaller_than_a_round_trip(planned_cell(split=39, sink="first", source="sink"), VGG16)
+    assert not smaller_than_a_round_trip(planned_cell(split=39, link=("unshaped", None)), VGG16)
 
 
 def test_stages_on_one_host_take_turns_and_the_floor_knows():

@@ -9,7 +9,6 @@ from hwrun.errors import BadUsageError
 from hwrun.sweeps.cells import (
     AskedLinks,
     Crossing,
-    PlannedCell,
     cells_identity,
     parse_asked_link,
     parse_asked_links,
@@ -20,9 +19,7 @@ from paretosim.errors import BadInputError
 from paretosim.mode import Mode
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore, write_profile
-
-STORE = ProfileStore()
-DURESS = parse_asked_link("5mbit,200ms", STORE)
+from tests.hwrun.planned_cells import DURESS, STORE, planned_cell
 
 
 def cells(seed=0, repeats=3, **changes):
@@ -37,20 +34,6 @@ def cells(seed=0, repeats=3, **changes):
         "sink": "last",
     }
     return plan_cells(**{**options, **changes}, repeats=repeats, seed=seed)
-
-
-def cell(model="vgg16", split=1, link=DURESS, mode=None, source="stage1", sink="last"):
-    blocks = len(STORE.model(model).blocks)
-    return PlannedCell(
-        plan=Plan.two_devices(model, blocks, split, ("a", "b")),
-        mode=mode or Mode.named("single"),
-        link_name=link[0],
-        links=(link[1],),
-        hosts=("A", "B"),
-        source=source,
-        sink=sink,
-        repeat=0,
-    )
 
 
 def test_every_combination_is_there_once_a_repeat_and_repeats_come_one_after_the_other():
@@ -137,9 +120,9 @@ def test_unshaped_is_no_link_and_an_unknown_one_is_refused_with_the_nearest():
 
 
 def test_with_the_sink_first_trailing_empty_stages_take_no_part():
-    assert len(cell(split=39, sink="first").stages) == 1
-    assert len(cell(split=39, sink="last").stages) == 2
-    assert len(cell(split=38, sink="first").stages) == 2
+    assert len(planned_cell(split=39, sink="first").stages) == 1
+    assert len(planned_cell(split=39, sink="last").stages) == 2
+    assert len(planned_cell(split=38, sink="first").stages) == 2
 
 
 EVEN = "100mbit,0ms"
@@ -218,4 +201,4 @@ def test_links_that_differ_in_jitter_loss_or_limit_are_other_cells():
     named = [parse_asked_link(text, STORE) for text in spelled]
     assert [name for name, _ in named] == spelled
     assert (named[1][1].jitter_s, named[2][1].loss, named[3][1].limit_bytes) == (0.002, 0.001, 100_000)
-    assert len({cell(link=link).cell_id for link in named}) == 4
+    assert len({planned_cell(link=link).cell_id for link in named}) == 4

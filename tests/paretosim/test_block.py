@@ -31,6 +31,10 @@ def test_the_cuts_of_a_model_are_its_input_and_every_output(toy: Any) -> None:
     assert model.parameters == 20
 
 
+def test_a_cut_goes_by_the_block_before_it(toy: Any) -> None:
+    assert [toy.model().cut_name(cut) for cut in (0, 1, 2)] == ["(input)", "b0", "b1"]
+
+
 @pytest.mark.parametrize(
     ("build", "said"),
     [

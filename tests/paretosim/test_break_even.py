@@ -14,28 +14,15 @@ from paretosim.errors import BadInputError
 from paretosim.link import shaped
 from paretosim.mode import MODE_NAMES, Mode
 from paretosim.prediction import predict
-from paretosim.profiles import ProfileStore
 from paretosim.rates.break_even import BreakEven, break_even, robust_choices
 from paretosim.rates.link_response import LinkResponse, link_response
 from paretosim.rates.link_sweep import Sweep, sweep
-from paretosim.setting import Setting
+from tests.paretosim.random_settings import PLACES
+from tests.paretosim.shipped_settings import shipped
 
 MODELS = ("alexnet", "inception_v3", "mobilenet_v2", "resnet18", "resnet50", "vgg16")
 DEPLOYMENTS = (("rpi4b", "rpi4b"), ("rpi4b", "rtx4090"))
-PLACES = ({}, {"sink": "first"}, {"source": "sink"})
 LOW_BPS, HIGH_BPS = 1e4, 1e11
-
-
-def _shipped(model: str, devices: tuple[str, str], **options: Any) -> Setting:
-    store = ProfileStore()
-    one, two = devices
-    return Setting(
-        model=store.model(model),
-        devices=(store.device(one), store.device(two)),
-        timings=(store.timing(one, model), store.timing(two, model)),
-        link=shaped(store.link("ethernet-1g"), rate_bps=1e9),
-        **options,
-    )
 
 
 def _found(response: LinkResponse, delay_s: float = 0.0, return_delay_s: float = 0.0) -> BreakEven:
@@ -104,7 +91,7 @@ def test_intervals_are_what_a_hundred_thousand_rates_show(model: str, devices: t
     rates = _random_rates(100_000)
     for tcp_state, delay_s in (("warm", 0.05), ("cold", 0.05)):
         for mode in MODE_NAMES:
-            response = link_response(_shipped(model, devices, mode=Mode.named(mode), tcp_state=tcp_state))
+            response = link_response(shipped(model, devices, mode=Mode.named(mode), tcp_state=tcp_state))
             _assert_agrees(response, _found(response, delay_s, 0.01), rates)
 
 
@@ -114,7 +101,7 @@ def test_intervals_are_what_a_hundred_thousand_rates_show(model: str, devices: t
 def test_intervals_hold_for_every_source_sink_and_delay(places: Any, return_rate_bps: Any, delays: Any) -> None:
     for tcp_state in ("warm", "cold"):
         for mode in MODE_NAMES:
-            setting = _shipped("vgg16", DEPLOYMENTS[1], mode=Mode.named(mode), tcp_state=tcp_state, **places)
+            setting = shipped("vgg16", DEPLOYMENTS[1], mode=Mode.named(mode), tcp_state=tcp_state, **places)
             response = link_response(setting, return_rate_bps)
             _assert_agrees(response, _found(response, *delays), _random_rates(1500))
 
@@ -122,7 +109,7 @@ def test_intervals_hold_for_every_source_sink_and_delay(places: Any, return_rate
 @pytest.mark.parametrize("tcp_state", ["warm", "cold"])
 @pytest.mark.parametrize("mode", MODE_NAMES)
 def test_predict_changes_its_mind_at_each_break_even_rate(mode: Any, tcp_state: Any) -> None:
-    setting = _shipped("resnet18", DEPLOYMENTS[1], mode=Mode.named(mode), tcp_state=tcp_state)
+    setting = shipped("resnet18", DEPLOYMENTS[1], mode=Mode.named(mode), tcp_state=tcp_state)
     found = _found(link_response(setting), setting.link.one_way_delay_s, setting.link.return_delay_s)
     for objective, intervals in (("latency", found.latency), ("throughput", found.throughput)):
         assert (intervals.splits[1:] != intervals.splits[:-1]).all()
@@ -133,13 +120,13 @@ def test_predict_changes_its_mind_at_each_break_even_rate(mode: Any, tcp_state: 
 
 
 def test_the_front_differs_on_the_two_sides_of_each_of_its_rates() -> None:
-    found = _found(link_response(_shipped("mobilenet_v2", DEPLOYMENTS[0], tcp_state="cold")), 0.05).fronts
+    found = _found(link_response(shipped("mobilenet_v2", DEPLOYMENTS[0], tcp_state="cold")), 0.05).fronts
     assert len(found.on_front) > 10
     assert (found.on_front[1:] != found.on_front[:-1]).any(axis=1).all()
 
 
 def test_no_rate_above_the_windows_changes_anything() -> None:
-    response = link_response(_shipped("vgg16", DEPLOYMENTS[0]))
+    response = link_response(shipped("vgg16", DEPLOYMENTS[0]))
     found = _found(response, 0.5, 0.5)
     capped_bps = 8 * response.wmax_bytes / 1.0
     for edges in (found.latency.edges_bps, found.throughput.edges_bps, found.fronts.edges_bps):
@@ -171,7 +158,7 @@ def test_ties_of_random_lines_are_found_and_broken_as_in_predict(
 @pytest.mark.parametrize("tcp_state", ["warm", "cold"])
 @pytest.mark.parametrize("mode", MODE_NAMES)
 def test_no_rate_shows_a_larger_regret_and_no_split_a_smaller_worst_one(mode: Any, tcp_state: Any) -> None:
-    response = link_response(_shipped("inception_v3", DEPLOYMENTS[1], mode=Mode.named(mode), tcp_state=tcp_state))
+    response = link_response(shipped("inception_v3", DEPLOYMENTS[1], mode=Mode.named(mode), tcp_state=tcp_state))
     found = break_even(response, low_bps=1e6, high_bps=1e9, one_way_delay_s=0.02)
     rates = 10 ** np.random.default_rng(3).uniform(6, 9, 20_000)
     dense, at_pieces = sweep(response, rates, 0.02), sweep(response, found.pieces_bps, 0.02)

@@ -22,6 +22,7 @@ from paretosim.rates.link_sweep import sweep
 from paretosim.setting import Setting
 from paretosim.timing import Timing
 from tests.paretosim.random_settings import random_calibration, random_setting
+from tests.paretosim.shipped_settings import shipped
 
 # `predict` gives 12 significant digits: half a unit of the last one, relative to a first digit of 1.
 ROUNDED = 6e-12
@@ -93,16 +94,8 @@ def test_break_even_rates_of_random_settings_are_what_dense_rates_and_prediction
 
 
 def _shipped(model: str, devices: tuple[str, str], calibration: Calibration, **options: Any) -> Setting:
-    store = ProfileStore()
-    one, two = devices
-    return Setting(
-        model=store.model(model),
-        devices=(store.device(one), store.device(two)),
-        timings=(store.timing(one, model), store.timing(two, model)),
-        link=shaped(store.link("ethernet-1g"), rate_bps=1e9, one_way_delay_s=0.05),
-        calibration=calibration,
-        **options,
-    )
+    link = shaped(ProfileStore().link("ethernet-1g"), rate_bps=1e9, one_way_delay_s=0.05)
+    return shipped(model, devices, link=link, calibration=calibration, **options)
 
 
 @pytest.mark.parametrize("mode", MODE_NAMES)

@@ -15,29 +15,15 @@ from paretosim.link import shaped
 from paretosim.mode import MODE_NAMES, Mode
 from paretosim.pareto import are_nondominated, is_nondominated
 from paretosim.prediction import predict
-from paretosim.profiles import ProfileStore
 from paretosim.rates import link_sweep
 from paretosim.rates.link_arrays import predict_links
 from paretosim.rates.link_response import link_response
 from paretosim.rates.link_sweep import sweep
-from paretosim.setting import Setting
+from tests.paretosim.random_settings import PLACES
+from tests.paretosim.shipped_settings import shipped
 
 # `predict` gives 12 significant digits: half a unit of the last one, relative to a first digit of 1.
 ROUNDED = 6e-12
-PLACES = ({}, {"sink": "first"}, {"source": "sink"})
-
-
-def shipped(model: str = "vgg16", devices: tuple[str, str] = ("rpi4b", "rtx4090"), **options: Any) -> Setting:
-    """A setting of profiles that come with the package, every rate one that something sets."""
-    store = ProfileStore()
-    one, two = devices
-    return Setting(
-        model=store.model(model),
-        devices=(store.device(one), store.device(two)),
-        timings=(store.timing(one, model), store.timing(two, model)),
-        link=shaped(store.link("ethernet-1g"), rate_bps=1e9),
-        **options,
-    )
 
 
 def _random_links(count: int, seed: int = 5) -> tuple[Any, Any, Any]:
