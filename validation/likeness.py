@@ -39,11 +39,11 @@ def check_alike(runs: Sequence[Run]) -> None:
 def unlike(one: Manifest, other: Manifest) -> list[str]:
     """Every fact that differs, with both values.
 
-    Of timings and of the ends of links those that both runs have: of different models, devices or chains they are
-    different ones.
+    Of timings, of the ends of links and of workers' cores those that both runs have: of different models, devices or
+    chains they are different ones, and workers in memory have none.
     """
     first, second = facts(one), facts(other)
-    for some, others in ((_timings(one), _timings(other)), (_link_ends(one), _link_ends(other))):
+    for some, others in ((of(one), of(other)) for of in (_timings, _link_ends, _worker_cores)):
         both = some.keys() & others.keys()
         first |= {name: some[name] for name in both}
         second |= {name: others[name] for name in both}
@@ -70,6 +70,12 @@ def _link_ends(manifest: Manifest) -> dict[str, str]:
             place, dot, rest = what.partition(".")
             found.setdefault(f"testbed {place.partition('-')[0]}{dot}{rest}", set()).add(str(value))
     return {name: ", ".join(sorted(values)) for name, values in found.items()}
+
+
+def _worker_cores(manifest: Manifest) -> dict[str, str]:
+    """How many each may run on: one that shares the other's is woken on either, which changes what a transfer takes."""
+    cores = ", ".join(map(str, manifest.cores_each))
+    return {"cores of a worker": cores} if cores else {}
 
 
 def facts(manifest: Manifest) -> dict[str, str]:

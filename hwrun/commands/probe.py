@@ -136,7 +136,7 @@ def _local(links: list[tuple[str, Link | None]], asked: Asked) -> Iterator[Probi
 
     with (
         LocalTestbed(shaped=any(link is not None for _, link in links)) as testbed,
-        LocalWorkers(testbed, threads=1, pinned=False, log_folder=None) as workers,
+        LocalWorkers(testbed, threads=1, log_folder=None) as workers,
     ):
         one, two = workers.hosts
         near, far = workers.client(one), workers.client(two)

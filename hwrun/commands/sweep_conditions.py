@@ -232,8 +232,7 @@ def _connected_site(
     return LocalSite(
         hosts=hosts,
         threads=arguments.threads,
-        # Stages that only wait share the cores with everything else; those that compute get their own.
-        pinned=arguments.emulate is None or arguments.emulate_compute,
+        computing=arguments.emulate is None or arguments.emulate_compute,
         allowed=allowed,
         seed=arguments.seed,
     )

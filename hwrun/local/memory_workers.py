@@ -88,7 +88,8 @@ class MemoryWorkers(OpenWorkers):
             threads=self._threads,
             once=True,
             allowed=self._allowed,
-            conditions=conditions(self._threads),
+            # The process's cores are those of all its workers, and of none.
+            conditions={name: value for name, value in conditions(self._threads).items() if name != "cores"},
             exchange=self._exchange,
             log=log,
         )

@@ -24,13 +24,14 @@ class LocalSite:
     Parameters
     ----------
     hosts : their names.
-    threads, pinned, allowed : of the workers, as LocalWorkers takes them.
+    threads, allowed : of the workers, as LocalWorkers takes them.
+    computing : whether stages compute, on cores that the relays of shaped links then have to share.
     seed : of the delays and losses that links with jitter or loss draw.
     """
 
     hosts: tuple[str, ...]
     threads: int
-    pinned: bool
+    computing: bool
     allowed: Sequence[str] = ()
     seed: int = 0
 
@@ -51,8 +52,8 @@ class LocalSite:
         """With namespaces where they are permitted, else on loopback."""
         permitted = availability()
         is_shaped = permitted.how != "none" and not permitted.needs_reexec
-        # Workers that compute are pinned, and a relay that floats would be on the core of one of them.
-        return LocalTestbed(shaped=is_shaped, names=self.hosts, seed=self.seed, beside_computing=self.pinned)
+        # A relay that floats would be now on the core of one computing stage and now on another's.
+        return LocalTestbed(shaped=is_shaped, names=self.hosts, seed=self.seed, beside_computing=self.computing)
 
     def workers(self, testbed: Testbed, log_folder: Path) -> LocalWorkers:
         """A process a host."""
@@ -60,6 +61,4 @@ class LocalSite:
 
         if not isinstance(testbed, LocalTestbed):
             raise BadUsageError(f"testbed: got {type(testbed).__name__}, expected the one that this site opened")
-        return LocalWorkers(
-            testbed, threads=self.threads, pinned=self.pinned, log_folder=log_folder, allowed=self.allowed
-        )
+        return LocalWorkers(testbed, threads=self.threads, log_folder=log_folder, allowed=self.allowed)

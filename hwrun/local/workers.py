@@ -2,6 +2,10 @@
 
 Control connections are unix sockets, which reach across network namespaces, so control is never shaped; data take
 the testbed's paths. Weights live in one directory that the orchestrator and its workers share.
+
+Each worker has cores of its own where there are enough, as hosts of a network have; also those whose stages only wait.
+A worker that may run anywhere is woken now on its sender's core and now on another, and a transfer of the same bytes
+then takes one of two times.
 """
 
 from __future__ import annotations
@@ -47,12 +51,11 @@ class _Running:
 
 
 class LocalWorkers(SocketWorkers):
-    """One worker a host of an open testbed. Use it as a context manager.
+    """One worker a host of an open testbed, on cores of its own where there are enough. Use it as a context manager.
 
     Parameters
     ----------
-    threads : of torch, in each worker.
-    pinned : each worker on a core of its own, where there are enough.
+    threads : of torch, and so cores, of each worker.
     allowed : factories of networks outside the catalogue that the workers may build.
     log_folder : gets `worker-A.log`, `worker-B.log` …, appended to; None lets workers log to our stderr.
     """
@@ -62,7 +65,6 @@ class LocalWorkers(SocketWorkers):
         testbed: LocalTestbed,
         *,
         threads: int,
-        pinned: bool,
         log_folder: Path | None,
         allowed: Sequence[str] = (),
     ) -> None:
@@ -70,7 +72,6 @@ class LocalWorkers(SocketWorkers):
         self._testbed = testbed
         self._allowed = allowed
         self._threads = threads
-        self._pinned = pinned
         self._log_folder = log_folder
         self._running: dict[str, _Running] = {}
 
@@ -169,7 +170,7 @@ class LocalWorkers(SocketWorkers):
             argv += ["--allow-module", factory]
         cores = usable_cores()
         position = [other.name for other in self._testbed.hosts].index(host.name)
-        if self._pinned and len(cores) >= self._threads * len(self._testbed.hosts):
+        if len(cores) >= self._threads * len(self._testbed.hosts):
             own = cores[position * self._threads : (position + 1) * self._threads]
             argv += ["--cores", ",".join(map(str, own))]
         with contextlib.ExitStack() as stack:

@@ -44,6 +44,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batches_per_cell: int | None = None
     compute_devices: tuple[ComputeDevice, ...] = ()  # as asked: of every stage, or of each; empty is the workers' own
 
+    @property
+    def cores_each(self) -> tuple[int, ...]:
+        """How many cores workers could run on, each number once; empty where none had cores of its process's own."""
+        listed = (worker.get("cores") for worker in self.workers)
+        return tuple(dict.fromkeys(len(cores.split(",")) for cores in listed if isinstance(cores, str)))
+
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run folder as read: `dropped_lines` counts half-written lines of an interrupted sweep."""

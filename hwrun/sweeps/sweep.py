@@ -370,6 +370,8 @@ def refuse_unlike(recorded: Manifest, now: Manifest, folder: Path) -> None:
     pairs += [
         (f"testbed {name}", recorded.testbed.get(name), now.testbed.get(name)) for name in ("kind", "shaped", "hosts")
     ]
+    if recorded.cores_each and now.cores_each:  # a transfer between workers that share cores is another one
+        pairs.append(("cores of a worker", recorded.cores_each, now.cores_each))
     differences = [
         f"{what}: the folder's is {was!r}, this one's {is_now!r}"
         for name, one, other in pairs

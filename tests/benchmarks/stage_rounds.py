@@ -155,7 +155,7 @@ def bench() -> Iterator[Bench]:
     """Two workers, each on a core of its own where there are two."""
     with (
         LocalTestbed(shaped=False) as testbed,
-        LocalWorkers(testbed, threads=1, pinned=True, log_folder=None) as workers,
+        LocalWorkers(testbed, threads=1, log_folder=None) as workers,
     ):
         yield Bench(workers, References(workers.store, 1, 0).of(MODEL, BATCH))
 

@@ -202,7 +202,7 @@ class TestShapedLink:
 class TestBesideComputing:
     def test_a_relay_beside_computing_stages_keeps_to_the_last_core_and_wakes_once_for_several_frames(self) -> None:
         over = link(50e6, 0.010)
-        with LocalSite(hosts=AB, threads=1, pinned=True).testbed() as testbed:
+        with LocalSite(hosts=AB, threads=1, computing=True).testbed() as testbed:
             described = testbed.description()
             (relay,) = relays(psutil.Process())
             testbed.shape({AB: over})
@@ -221,7 +221,7 @@ class TestBesideComputing:
         assert sleeps <= lasted_s / 1e-3 + 10 < passed / 2
 
     def test_where_stages_only_wait_it_floats_and_wakes_for_each_frame(self) -> None:
-        with LocalSite(hosts=AB, threads=1, pinned=False).testbed() as testbed:
+        with LocalSite(hosts=AB, threads=1, computing=False).testbed() as testbed:
             described = testbed.description()
             (relay,) = relays(psutil.Process())
             assert relay.cpu_affinity() == list(usable_cores())

@@ -33,7 +33,7 @@ from hwrun.local import testbed as local_testbed
 from hwrun.local import workers as local_workers
 from hwrun.local.namespaces import availability
 from hwrun.local.workers import LocalWorkers
-from hwrun.machine.steady import steady_environment
+from hwrun.machine.steady import steady_environment, usable_cores
 from hwrun.models.catalogue import build_model
 from hwrun.models.weights import WeightStore
 from hwrun.probing import link_probes
@@ -306,6 +306,17 @@ def test_of_versions_only_those_that_differ_are_named(finished):
     assert "numpy" not in str(refused.value)
 
 
+def test_a_sweep_whose_workers_shared_their_cores_is_not_resumed_by_workers_on_their_own(finished):
+    manifest = read_run(finished[0]).manifest
+    shared, own = (
+        structs.replace(manifest, workers=tuple({"threads": 1, "cores": cores} for cores in each))
+        for each in (("0,1", "0,1"), ("0", "1"))
+    )
+    with pytest.raises(BadUsageError, match=r"cores of a worker: the folder's is \(2,\), this one's \(1,\); start"):
+        sweep.refuse_unlike(shared, own, finished[0])
+    sweep.refuse_unlike(own, own, finished[0])
+
+
 def test_when_the_time_is_over_no_cell_is_started_and_the_rest_is_resumed(in_this_process, profiles, tmp_path):
     folder = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
@@ -574,6 +585,21 @@ def test_a_sweep_of_processes_that_compute_for_real_ends_clean(scratch, tmp_path
     assert left_in(scratch) == []
 
 
+def test_workers_of_emulated_stages_have_cores_of_their_own_where_there_are_enough(profiles, scratch, tmp_path):
+    folder = tmp_path / "run"
+    with running_sweep(scratch, *options(profiles, folder, splits="10")) as (process, _):
+        _, err = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, err
+    manifest = read_run(folder).manifest
+    cores = [str(worker["cores"]) for worker in manifest.workers]
+    if len(usable_cores()) >= 2:
+        assert cores == [str(core) for core in usable_cores()[:2]]
+        assert manifest.cores_each == (1,)
+    else:
+        assert len(set(cores)) == 1
+    assert "relay.core" not in manifest.testbed  # which beside stages that only wait may run on any
+
+
 def test_a_killed_worker_fails_the_cell_it_is_in_if_any_and_the_sweep_goes_on_until_interrupted_and_resumed(
     in_this_process, profiles, scratch, tmp_path
 ):
@@ -615,7 +641,7 @@ def test_workers_that_are_not_ready_in_time_are_ended_and_leave_no_pipe(monkeypa
     monkeypatch.setattr(local_workers, "_START_LIMIT_S", 0.0)
     with local_testbed.LocalTestbed(shaped=False) as testbed:
         descriptors = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
-        workers = LocalWorkers(testbed, threads=1, pinned=False, log_folder=None)
+        workers = LocalWorkers(testbed, threads=1, log_folder=None)
         with pytest.raises(TimedOutError, match="worker A: not ready within 0 s"), workers:
             pass
         assert set(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208 - names alone

@@ -137,7 +137,7 @@ def soak(minutes: float, samples: Path) -> list[Sample]:
     """Load for so long; every sample."""
     with (
         LocalTestbed(shaped=False) as testbed,
-        LocalWorkers(testbed, threads=1, pinned=False, log_folder=None) as workers,
+        LocalWorkers(testbed, threads=1, log_folder=None) as workers,
     ):
         reference = References(workers.store, 1, 0).of(MODEL, BATCH)
         processes = {f"worker {host}": workers.client(host).welcome.pid for host in workers.hosts}

@@ -30,6 +30,11 @@ MODES = (Mode(name="single"), Mode(name="paced"), Mode.named("closed", window=3)
 CUT_ELEMENTS = (3000, 8000, 4000, 1000, 300, 10)  # of the toy model in conftest.py
 
 
+# Two workers on two cores: each on its own, and both on either.
+_PINNED = tuple({"threads": 1, "cores": core} for core in ("0", "1"))
+_FLOATING = ({"threads": 1, "cores": "0,1"},) * 2
+
+
 def joined(run: object) -> Joined:
     return join([read_run(run.write())], run.store)
 
@@ -425,6 +430,7 @@ def _slower(factor: float) -> SimpleNamespace:
         ({"manifest_changes": {"host": {"processor": "other"}}}, "host processor: none and other"),
         ({"manifest_changes": {"sysctls": {}}}, "sysctl net.ipv4.tcp_no_metrics_save: 1 and none"),
         ({"manifest_changes": {"workers": ({"name": "one", "threads": 4},)}}, "worker threads: 1 and 4"),
+        ({"manifest_changes": {"workers": _FLOATING}}, "cores of a worker: 1 and 2"),
         ({"kind": "remote"}, "testbed: one machine and remote"),
         (
             {"manifest_changes": {"testbed": {"kind": "local", "A.direct-B.congestion_control": "bbr"}}},
@@ -437,7 +443,7 @@ def test_runs_of_unlike_conditions_are_refused_with_the_difference_named(
     synthetic: Callable, changes: dict[str, Any], said: str
 ) -> None:
     ends = {"kind": "local", "A.direct.congestion_control": "cubic", "A.relayed.offloads": ""}
-    one = synthetic("one", manifest_changes={"run_id": "run", "testbed": ends})
+    one = synthetic("one", manifest_changes={"run_id": "run", "testbed": ends, "workers": _PINNED})
     named = {"run_id": "run" if not changes else "other"}
     two = synthetic("two", **{**changes, "manifest_changes": {**changes.get("manifest_changes", {}), **named}})
     with pytest.raises(UnlikeConditionsError) as refusal:
