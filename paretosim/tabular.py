@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # A notebook asks the value itself how it looks, and what shows values stands above them all: so it is found by its name
 # when it is asked for, as the package finds its public names.
-_DISPLAY = "paretosim.show.notebook"
+_DISPLAY = "paretosim.notebook"
 
 
 class Tabular:

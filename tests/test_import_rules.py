@@ -35,7 +35,7 @@ LAYERS = (
     {"prediction"},
     {"resolution"},
     {"verdict", "scatter"},
-    {"tables", "figures", "prediction_json", "result_json"},
+    {"tables", "figures", "prediction_json", "result_json", "notebook"},
     {"commands"},
     {"cli"},
 )
