@@ -19,7 +19,7 @@ from paretosim.profiles import ProfileStore
 from tests.validation.conftest import DEVICES, SLOW_LINK, SyntheticRun
 from validation.cli import main
 from validation.commands.calibrate import hash_of
-from validation.fitting.text import cautions
+from validation.report.fit_text import cautions
 
 MODES = [Mode.named("single"), Mode.named("closed")]
 

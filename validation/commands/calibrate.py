@@ -25,8 +25,8 @@ from validation.errors import MissingExtraError
 from validation.fitting.fit import DEFAULT_CONFIDENCE, Fitted, fit
 from validation.fitting.observations import cases_of, observe
 from validation.fitting.probed import probed_copying
-from validation.fitting.text import cautions, show
 from validation.join import join
+from validation.report.fit_text import cautions, show
 from validation.scores import Scores, score
 
 # So fast that copying is none of it: what unshaped links within one machine are then left with is the fit's to say.
