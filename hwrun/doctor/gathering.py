@@ -21,14 +21,14 @@ import psutil
 from hwrun.doctor.facts import Busy, HostFacts, Interface
 from hwrun.errors import HwrunError
 from hwrun.local.namespaces import availability
-from hwrun.machine.clock_state import Firmware, ask_vcgencmd, clock_state, text_of
-from hwrun.machine.conditions import package_versions, sysctls_named
+from hwrun.machine.clock_state import Firmware, ask_vcgencmd, clock_state
 from hwrun.machine.offloads import is_on
+from hwrun.machine.packages import package_versions
 from hwrun.machine.steady import cpu_model, steal_s, usable_cores
+from hwrun.machine.system_files import SYSTEM, sysctls, text_of
 from hwrun.shaping import kernel
 from hwrun.shaping.keeper import keeper_of
 
-_SYSTEM = Path("/")
 _SYSCTLS = (
     "kernel.sched_autogroup_enabled",
     "net.ipv4.tcp_congestion_control",
@@ -49,7 +49,7 @@ _SLEEP_S, _SLEEPS = 1e-3, 200
 T = TypeVar("T")
 
 
-def gather(watch_s: float = WATCH_S, system: Path = _SYSTEM, firmware: Firmware = ask_vcgencmd) -> HostFacts:
+def gather(watch_s: float = WATCH_S, system: Path = SYSTEM, firmware: Firmware = ask_vcgencmd) -> HostFacts:
     """This host's facts; takes about `watch_s` and a fifth of a second.
 
     Parameters
@@ -94,7 +94,7 @@ def gather(watch_s: float = WATCH_S, system: Path = _SYSTEM, firmware: Firmware 
         namespaces_remedy=permitted.remedy,
         modules=modules(system),
         interfaces=tuple(_interfaces(system)),
-        sysctls=sysctls_named(_SYSCTLS, system),
+        sysctls=sysctls(_SYSCTLS, system),
         packages=package_versions(),
     )
 
@@ -161,7 +161,7 @@ def _has_capability(system: Path, number: int) -> bool:
     return found is not None and bool(int(found[1], 16) >> number & 1)
 
 
-def modules(system: Path = _SYSTEM) -> dict[str, bool | None]:
+def modules(system: Path = SYSTEM) -> dict[str, bool | None]:
     """Whether this kernel has each module that shaping needs: loaded, built in, or to be loaded; None if unknown."""
     folder = system / "lib/modules" / platform.release()
     listed = "\n".join(text_of(folder / name) or "" for name in ("modules.dep", "modules.builtin"))

@@ -13,12 +13,12 @@ import errno
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hwrun.errors import HwrunError, NotPermittedError
 from hwrun.local.namespaces import NetworkNamespace
 from hwrun.machine.offloads import Offload, is_on, switch
+from hwrun.machine.system_files import sysctl_path, sysctls
 
 CONGESTION_CONTROL = "cubic"
 _LOOPBACK_INDEX = 1
@@ -148,12 +148,7 @@ def offloads(namespace: NetworkNamespace, interface: str) -> dict[str, bool]:
 
 def read_sysctls(namespace: NetworkNamespace, names: tuple[str, ...]) -> dict[str, str]:
     """Settings under /proc/sys/net as a thread inside sees them, white space made single; absent ones are left out."""
-
-    def inside() -> dict[str, str]:
-        paths = {name: _sysctl_path(name) for name in names}
-        return {name: " ".join(path.read_text().split()) for name, path in paths.items() if path.exists()}
-
-    return namespace.run(inside)
+    return namespace.run(lambda: sysctls(names))
 
 
 def write_sysctl(namespace: NetworkNamespace, name: str, value: str) -> None:
@@ -165,16 +160,12 @@ def write_sysctl(namespace: NetworkNamespace, name: str, value: str) -> None:
     """
 
     def inside() -> None:
-        path = _sysctl_path(name)
+        path = sysctl_path(name)
         if path.read_text().strip() != value:
             path.write_text(value)
 
     with _translated(f"sysctl {name}={value}"):
         namespace.run(inside)
-
-
-def _sysctl_path(name: str) -> Path:
-    return Path("/proc/sys") / name.replace(".", "/")
 
 
 def congestion_control_of(namespace: NetworkNamespace, address: str) -> str:
@@ -185,7 +176,7 @@ def congestion_control_of(namespace: NetworkNamespace, address: str) -> str:
             (route,) = netlink.route("get", dst=address)
             metrics = route.get_attr("RTA_METRICS")
             pinned = metrics.get_attr("RTAX_CC_ALGO") if metrics else None
-        return pinned or _sysctl_path("net.ipv4.tcp_congestion_control").read_text().strip()
+        return pinned or sysctl_path("net.ipv4.tcp_congestion_control").read_text().strip()
 
     with _translated(f"route to {address}"):
         return namespace.run(inside)

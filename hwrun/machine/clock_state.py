@@ -13,10 +13,10 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from hwrun.machine.system_files import SYSTEM, scaled, text_of
 from hwrun.records.links import Scalar
 
 Firmware = Callable[[str], str | None]
-_SYSTEM = Path("/")
 # Raspberry Pi documentation, vcgencmd get_throttled: bits 0 to 3 are now, 16 to 19 the same since boot.
 CAUSES = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
 SINCE_BOOT = 16
@@ -34,7 +34,7 @@ def ask_vcgencmd(question: str) -> str | None:
     return done.stdout.strip()
 
 
-def clock_state(core: int, system: Path = _SYSTEM, firmware: Firmware = ask_vcgencmd) -> dict[str, Scalar]:
+def clock_state(core: int, system: Path = SYSTEM, firmware: Firmware = ask_vcgencmd) -> dict[str, Scalar]:
     """Frequency, temperature and throttling at this moment, flat; None where nothing tells.
 
     Parameters
@@ -105,20 +105,3 @@ def _nominal_frequency_hz(system: Path) -> float | None:
     """What a virtual machine without cpufreq is told."""
     found = re.search(r"^cpu MHz\s*:\s*([\d.]+)", text_of(system / "proc/cpuinfo") or "", re.MULTILINE)
     return float(found[1]) * 1e6 if found else None
-
-
-def text_of(path: Path) -> str | None:
-    """What a file of /proc or /sys says, None where it is not there."""
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return None
-
-
-def scaled(path: Path, factor: float) -> float | None:
-    """The number in a file of /sys, times `factor`; None where there is none."""
-    text = text_of(path)
-    try:
-        return None if text is None else float(text) * factor
-    except ValueError:
-        return None

@@ -5,20 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 
-from hwrun.machine.clock_state import text_of
+from hwrun.machine import system_files
+from hwrun.machine.packages import installed_version, package_versions
+from hwrun.machine.system_files import SYSTEM, cpuinfo, text_of
 from hwrun.records import Scalar
 from hwrun.wire.frames import VERSION
 
-_SYSTEM = Path("/")
-_PACKAGES = ("torch", "torchvision", "numpy", "msgspec", "safetensors", "psutil", "pyroute2")
 _SYSCTLS = (
     "net.ipv4.tcp_congestion_control",
     "net.ipv4.tcp_no_metrics_save",
@@ -42,7 +40,7 @@ def alike_versions() -> dict[str, str]:
         "protocol": str(VERSION),
         "paretosim": __version__,
         "code": _code_identity(),
-        "torch": _installed("torch") or "none",
+        "torch": installed_version("torch") or "none",
     }
 
 
@@ -87,26 +85,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def package_versions() -> dict[str, str | None]:
-    """Versions of the packages that a measurement depends on, None of what is not installed."""
-    return {name: _installed(name) for name in _PACKAGES}
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def host() -> dict[str, Scalar]:
     """The machine a run is on: processor, cores this process may use, memory, governor, load before it began."""
     return {
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": cpuinfo("model name") or cpuinfo("Model"),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": psutil.virtual_memory().total,
-        "governor": text_of(_SYSTEM / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "governor": text_of(SYSTEM / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "frequency_hz": _frequency_hz(),
         "load_1min": os.getloadavg()[0],
     }
@@ -114,21 +100,7 @@ def host() -> dict[str, Scalar]:
 
 def sysctls() -> dict[str, str]:
     """Kernel settings that shape TCP and timing, those that this kernel has."""
-    return sysctls_named(_SYSCTLS, _SYSTEM)
-
-
-def sysctls_named(names: Iterable[str], system: Path) -> dict[str, str]:
-    """Those of the kernel's settings that it has, their fields a space apart."""
-    found = {name: text_of(system / "proc/sys" / name.replace(".", "/")) for name in names}
-    return {name: " ".join(value.split()) for name, value in found.items() if value is not None}
-
-
-def _processor() -> str | None:
-    for line in (text_of(_SYSTEM / "proc/cpuinfo") or "").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model"):
-            return value.strip()
-    return None
+    return system_files.sysctls(_SYSCTLS)
 
 
 def _frequency_hz() -> float | None:

@@ -12,12 +12,13 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
 from hwrun.errors import BadUsageError, HwrunError
-from hwrun.machine.clock_state import Firmware, ask_vcgencmd, clock_state, scaled, text_of
+from hwrun.machine.clock_state import Firmware, ask_vcgencmd, clock_state
+from hwrun.machine.packages import installed_version
+from hwrun.machine.system_files import SYSTEM, cpuinfo, scaled, text_of
 from hwrun.records.links import Scalar
 
 # Larger than any activation, and a size_t on 32-bit systems too.
@@ -34,7 +35,6 @@ _ALLOCATOR = {
 }
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _RESTARTED = "HWRUN_STEADY_RESTART"
-_SYSTEM = Path("/")
 
 
 def steady_environment(threads: int) -> dict[str, str]:
@@ -124,7 +124,7 @@ def parse_cores(text: str) -> tuple[int, ...]:
     return tuple(sorted(cores))
 
 
-def conditions(threads: int, system: Path = _SYSTEM, firmware: Firmware = ask_vcgencmd) -> dict[str, Scalar]:
+def conditions(threads: int, system: Path = SYSTEM, firmware: Firmware = ask_vcgencmd) -> dict[str, Scalar]:
     """What this process runs under, flat, for records and profiles; None where the system does not say.
 
     Parameters
@@ -148,31 +148,23 @@ def conditions(threads: int, system: Path = _SYSTEM, firmware: Firmware = ask_vc
         "allocator": _allocator(os.environ),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "torch": _version_of("torch"),
+        "torch": installed_version("torch"),
     }
 
 
-def steal_s(system: Path = _SYSTEM) -> float | None:
+def steal_s(system: Path = SYSTEM) -> float | None:
     """CPU seconds since boot that a hypervisor gave to others while this machine had work; None if nothing says."""
     stat = text_of(system / "proc/stat")
     fields = stat.splitlines()[0].split() if stat else []
     return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else None
 
 
-def cpu_model(system: Path = _SYSTEM) -> str | None:
+def cpu_model(system: Path = SYSTEM) -> str | None:
     """The board's or the processor's name."""
     board = text_of(system / "proc/device-tree/model")
     if board:
         return board.strip("\0")
-    return _cpuinfo(system, "model name") or platform.processor() or None
-
-
-def _cpuinfo(system: Path, wanted: str) -> str | None:
-    for line in (text_of(system / "proc/cpuinfo") or "").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == wanted:
-            return value.strip()
-    return None
+    return cpuinfo("model name", system) or platform.processor() or None
 
 
 def _allocator(environ: Mapping[str, str]) -> str:
@@ -183,13 +175,6 @@ def _allocator(environ: Mapping[str, str]) -> str:
     preloaded = environ.get("LD_PRELOAD", "")
     kept = all(environ.get(name) == value for name, value in _ALLOCATOR.items())
     return f"{library}, {'freed memory kept' if kept else 'defaults'}{f', preloaded {preloaded}' if preloaded else ''}"
-
-
-def _version_of(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _listed(cores: Collection[int]) -> str:
