@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import socket
 from collections.abc import Sequence
@@ -14,12 +15,11 @@ from hwrun.records import Scalar
 from hwrun.testbed import Route
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
-from hwrun.wire.buffer_pool import BufferPool
-from hwrun.wire.connection import Connection, Room
+from hwrun.wire.connection import Connection
 from hwrun.wire.data_path import admit_data, dial_data
 from hwrun.wire.frames import Kind, TensorSpec
 from hwrun.wire.tcp_info import buffer_bytes, tcp_info
-from hwrun.wire.tensors import incoming, outgoing
+from hwrun.wire.tensors import Room, outgoing
 
 # How long the last stage may take to dial.
 CONNECT_LIMIT_S = 30.0
@@ -31,36 +31,40 @@ class TcpInlet:
 
     Parameters
     ----------
-    pool : has the buffers that they are received into.
+    kept : how many rooms that were released wait to be used again, at most.
     limit_bytes : the longest payload agreed.
     """
 
-    def __init__(self, connection: Connection, pool: BufferPool, limit_bytes: int) -> None:
+    def __init__(self, connection: Connection, kept: int, limit_bytes: int) -> None:
         self._connection = connection
-        self._pool = pool
         self._limit_bytes = limit_bytes
         self._last: tuple[TensorSpec, ...] = ()
+        # Any thread may release a room while one takes them.
+        self._released: collections.deque[Room] = collections.deque(maxlen=kept)
 
     def receive(self) -> Arrival:
         """Wait for the next frame, which must be a batch."""
-        # A batch is like the one before it, so its buffer and the views of it are made before there is anything to
-        # wait for: a thread that has just been woken finds torch and Python out of its caches, and is slow at both.
-        room = Room(self._last, self._pool) if self._last else None
-        ready = incoming(room) if room is not None else ()
-        message = self._connection.begin(self._pool, self._limit_bytes, room)
-        if message.header.kind is not Kind.BATCH:
-            raise ProtocolError(f"data: got a {message.header.kind.name} frame, expected BATCH")
-        tensors = ready if room is not None and message.buffer is room.buffer else incoming(message)
-        self._last = message.specs
-        self._connection.complete(message)
-        buffer = message.buffer
-        return Arrival(
-            message.header.sequence,
-            tensors,
-            message.start_s,
-            message.end_s,
-            release=lambda: self._pool.give(buffer),
-        )
+        # A batch is like the one before it, so its room and tensors are ready before there is anything to wait for: a
+        # thread that has just been woken finds torch and Python out of its caches, and is slow at both.
+        room = self._room(self._last)
+        tensors = room.tensors()
+        begun = self._connection.begin(self._limit_bytes)
+        if begun.header.kind is not Kind.BATCH:
+            raise ProtocolError(f"data: got a {begun.header.kind.name} frame, expected BATCH")
+        if begun.specs != room.specs:
+            self._last = begun.specs
+            room = self._room(begun.specs)
+            tensors = room.tensors()
+        end_s = self._connection.complete(begun, room.buffer)
+        return Arrival(begun.header.sequence, tensors, begun.start_s, end_s, lambda: self._released.append(room))
+
+    def _room(self, specs: tuple[TensorSpec, ...]) -> Room:
+        """Room for such tensors: what was released, or a new one. Rooms for others are dropped."""
+        while self._released:
+            room = self._released.pop()
+            if room.specs == specs:
+                return room
+        return Room(specs)
 
     @property
     def buffer_bytes(self) -> int | None:
@@ -145,7 +149,7 @@ class TcpLanding:
             if self._closed:
                 raise PeerGoneError("results: the pipeline is closed") from error
             raise
-        return TcpInlet(connection, BufferPool(kept=_RESULTS_KEPT), self._limit_bytes)
+        return TcpInlet(connection, _RESULTS_KEPT, self._limit_bytes)
 
     def close(self) -> None:
         """Shut the listener, which wakes the accepting thread."""

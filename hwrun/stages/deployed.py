@@ -27,7 +27,6 @@ from hwrun.stages.serial import SerialStage
 from hwrun.stages.stage import Stage
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials
-from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection
 from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
 
@@ -155,8 +154,8 @@ class DeployedStages:
         deployed = self._deployed.get(hello.position) if hello.pipeline == self._pipeline else None
         if deployed is None:
             raise ProtocolError(f"stage {hello.position} of pipeline {hello.pipeline} is not deployed here")
-        # As many buffers as can wait and be worked on at once; they go with the connection, whose sizes are its own.
-        inlet = TcpInlet(connection, BufferPool(kept=2 * MAX_QUEUE_DEPTH + 3), deployed.limit_bytes)
+        # As many rooms as can wait and be worked on at once; they go with the connection, whose sizes are its own.
+        inlet = TcpInlet(connection, 2 * MAX_QUEUE_DEPTH + 3, deployed.limit_bytes)
         if deployed.cold_inlet is not None:
             deployed.cold_inlet.add(inlet)
         else:

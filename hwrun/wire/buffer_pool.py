@@ -11,6 +11,15 @@ ALIGNMENT_BYTES = 64
 _NOTHING = memoryview(bytearray())
 
 
+def new_buffer(size_bytes: int) -> memoryview:
+    """A writable buffer of exactly that size, aligned to ALIGNMENT_BYTES, with any content."""
+    if size_bytes == 0:
+        return _NOTHING
+    room = np.empty(size_bytes + ALIGNMENT_BYTES, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT_BYTES
+    return room.data[start : start + size_bytes]
+
+
 class BufferPool:
     """Receive buffers that are used again, found by size: a fresh one would pay page faults in every batch.
 
@@ -25,16 +34,12 @@ class BufferPool:
         self._lock = threading.Lock()
 
     def take(self, size_bytes: int) -> memoryview:
-        """A writable buffer of exactly that size, aligned to ALIGNMENT_BYTES, with any content."""
-        if size_bytes == 0:
-            return _NOTHING
+        """A buffer that was returned, or a `new_buffer`."""
         with self._lock:
             for place, buffer in enumerate(self._free):
                 if buffer.nbytes == size_bytes:
                     return self._free.pop(place)
-        room = np.empty(size_bytes + ALIGNMENT_BYTES, np.uint8)
-        start = -room.ctypes.data % ALIGNMENT_BYTES
-        return room.data[start : start + size_bytes]
+        return new_buffer(size_bytes)
 
     def give(self, buffer: memoryview) -> None:
         """Return a buffer that nothing views any more."""

@@ -6,6 +6,7 @@ tensors will be views of, so the only copies are the kernel's.
 
 from __future__ import annotations
 
+import functools
 import math
 import select
 import socket
@@ -18,6 +19,7 @@ from hwrun.errors import PeerGoneError, TimedOutError
 from hwrun.wire.buffer_pool import ALIGNMENT_BYTES, BufferPool
 from hwrun.wire.frames import (
     HEADER_BYTES,
+    REMEMBERED,
     TENSOR_HEADER_BYTES,
     Header,
     Kind,
@@ -46,40 +48,32 @@ _LEAST_BYTES_PER_S = 1000.0
 _HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)
 
 
-class Room:
-    """Where the tensors of a frame go: a buffer, and each one's place in it."""
+class Begun:
+    """A frame whose headers are here, checked, and whose payload is not.
 
-    __slots__ = ("buffer", "offsets", "specs")
+    `start_s` is when the first header had arrived, on this process's monotonic clock.
+    """
 
-    def __init__(self, specs: tuple[TensorSpec, ...], pool: BufferPool) -> None:
+    __slots__ = ("header", "specs", "start_s")
+
+    def __init__(self, header: Header, specs: tuple[TensorSpec, ...], start_s: float) -> None:
+        self.header = header
         self.specs = specs
-        self.offsets, room_bytes = _places(specs)
-        self.buffer = pool.take(room_bytes)
+        self.start_s = start_s
 
 
 class Message:
-    """A received frame. `buffer` holds the payload, each tensor at its `offsets` place; give it back to its pool.
+    """A received frame. `buffer` holds the payload, tensors at their `places`; give it back to its pool.
 
-    `start_s` is when the header had arrived, `end_s` when the last byte was in the buffer, on this process's
-    monotonic clock.
+    `end_s` is when the last byte was in the buffer, on this process's monotonic clock.
     """
 
-    __slots__ = ("buffer", "end_s", "header", "offsets", "specs", "start_s")
+    __slots__ = ("buffer", "end_s", "header", "specs")
 
-    def __init__(
-        self,
-        header: Header,
-        specs: tuple[TensorSpec, ...],
-        offsets: tuple[int, ...],
-        buffer: memoryview,
-        start_s: float,
-        end_s: float,
-    ) -> None:
+    def __init__(self, header: Header, specs: tuple[TensorSpec, ...], buffer: memoryview, end_s: float) -> None:
         self.header = header
         self.specs = specs
-        self.offsets = offsets
         self.buffer = buffer
-        self.start_s = start_s
         self.end_s = end_s
 
 
@@ -150,54 +144,48 @@ class Connection:
         PeerGoneError : the other side closed, or this one was shut down.
         TimedOutError : a frame that has begun does not go on; or nothing came within the socket's time limit.
         """
-        message = self.begin(pool, limit_bytes)
-        self.complete(message)
-        return message
+        begun = self.begin(limit_bytes)
+        buffer = pool.take(places(begun.specs)[1] if begun.specs else begun.header.payload_bytes)
+        return Message(begun.header, begun.specs, buffer, self.complete(begun, buffer))
 
-    def begin(self, pool: BufferPool, limit_bytes: int, expected: Room | None = None) -> Message:
-        """The next frame as soon as its headers are here; its buffer is taken, and filled by `complete`.
+    def begin(self, limit_bytes: int) -> Begun:
+        """The next frame as soon as its headers are here; `complete` has to follow.
 
-        What has to be known of a frame, and views of its buffer, can be made in between, while its bytes are on their
-        way. Other parameters and errors are those of `receive`.
-
-        Parameters
-        ----------
-        expected : room for a frame with those tensors, should it be one; otherwise its buffer goes back to the pool.
+        Room for it can have been made before, which its bytes then need not wait for. Parameters and errors are those
+        of `receive`.
         """
-        begun = self._some(self._room, _NEVER)
-        if begun < HEADER_BYTES:
-            self._fill(self._room[begun:], time.monotonic() + _FRAME_GRACE_S)
+        first = self._some(self._room, _NEVER)
+        if first < HEADER_BYTES:
+            self._fill(self._room[first:], time.monotonic() + _FRAME_GRACE_S)
         start_s = time.monotonic()
         header = decode_header(self._header, limit_bytes)
         if not header.tensors:
-            if expected is not None:
-                pool.give(expected.buffer)
-            return Message(header, (), (), pool.take(header.payload_bytes), start_s, start_s)
+            return Begun(header, (), start_s)
         raw = bytearray(header.tensors * TENSOR_HEADER_BYTES)
         self._fill(memoryview(raw), _end_s(header, start_s))
-        specs = decode_tensor_headers(raw, header)
-        if expected is None or specs != expected.specs:
-            if expected is not None:
-                pool.give(expected.buffer)
-            expected = Room(specs, pool)
-        return Message(header, specs, expected.offsets, expected.buffer, start_s, start_s)
+        return Begun(header, decode_tensor_headers(raw, header), start_s)
 
-    def complete(self, message: Message) -> None:
-        """Receive the payload of a frame that `begin` returned.
+    def complete(self, begun: Begun, buffer: memoryview) -> float:
+        """Receive the payload of the frame that `begin` returned last; when its last byte is here, as `Message.end_s`.
+
+        Parameters
+        ----------
+        buffer : of the payload's length; where there are tensors, of the one that their `places` say.
 
         Raises
         ------
         PeerGoneError, TimedOutError : as `receive`.
         """
-        if not message.header.payload_bytes:
-            return
-        end_s = _end_s(message.header, message.start_s)
-        if message.buffer.nbytes == message.header.payload_bytes:
-            self._fill(message.buffer, end_s)
+        payload_bytes = begun.header.payload_bytes
+        if not payload_bytes:
+            return begun.start_s
+        end_s = _end_s(begun.header, begun.start_s)
+        if buffer.nbytes == payload_bytes:
+            self._fill(buffer, end_s)
         else:  # places between tensors, to align the next one
-            for spec, offset in zip(message.specs, message.offsets, strict=True):
-                self._fill(message.buffer[offset : offset + spec.size_bytes], end_s)
-        message.end_s = time.monotonic()
+            for spec, offset in zip(begun.specs, places(begun.specs)[0], strict=True):
+                self._fill(buffer[offset : offset + spec.size_bytes], end_s)
+        return time.monotonic()
 
     def _fill(self, view: memoryview, end_s: float) -> None:
         """Receive all of `view` by `end_s` of the monotonic clock."""
@@ -265,7 +253,8 @@ def _end_s(header: Header, start_s: float) -> float:
     return start_s + _FRAME_GRACE_S + header.payload_bytes / _LEAST_BYTES_PER_S
 
 
-def _places(specs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], int]:
+@functools.lru_cache(REMEMBERED)
+def places(specs: tuple[TensorSpec, ...]) -> tuple[tuple[int, ...], int]:
     """Aligned offset of each tensor in one buffer, and the buffer's size."""
     offsets: list[int] = []
     end = 0

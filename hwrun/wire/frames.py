@@ -48,7 +48,7 @@ HEADER_BYTES = _HEADER.size
 TENSOR_HEADER_BYTES = _TENSOR.size
 # Every batch of a pipeline has the same tensor headers, which a sender then packs, and a receiver checks, once. At most
 # this many different ones are remembered, of MAX_TENSORS · TENSOR_HEADER_BYTES each at most, whatever a peer sends.
-_REMEMBERED = 64
+REMEMBERED = 64
 
 
 class Kind(enum.IntEnum):
@@ -118,7 +118,7 @@ def encode(kind: Kind, sequence: int = 0, specs: Sequence[TensorSpec] = (), payl
     return _HEADER.pack(MAGIC, VERSION, kind, len(specs), sequence, total_bytes) + headers
 
 
-@functools.lru_cache(_REMEMBERED)
+@functools.lru_cache(REMEMBERED)
 def _tensor_headers(specs: tuple[TensorSpec, ...]) -> tuple[bytes, int]:
     """The headers of tensors, and the bytes of their payload."""
     parts = []
@@ -181,7 +181,7 @@ def decode_tensor_headers(raw: bytes | bytearray | memoryview, header: Header) -
     return specs
 
 
-@functools.lru_cache(_REMEMBERED)
+@functools.lru_cache(REMEMBERED)
 def _tensor_specs(raw: bytes) -> tuple[tuple[TensorSpec, ...], int]:
     """What tensor headers say, and the bytes of the payload that they announce."""
     specs: list[TensorSpec] = []

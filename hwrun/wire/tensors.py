@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from hwrun.wire.buffer_pool import BufferPool
-from hwrun.wire.connection import Message, Room
+from hwrun.wire.buffer_pool import new_buffer
+from hwrun.wire.connection import Message, places
 from hwrun.wire.frames import DTYPES, TensorSpec
 
 # numpy has no bfloat16: such a tensor is first seen as numbers of the same length.
@@ -74,15 +74,31 @@ def _bytes_of(tensor: torch.Tensor, size_bytes: int) -> memoryview:
 
     By its address, as numpy's way takes a thread that was just woken three to four times as long (15 µs against 4).
     """
-    tensor = tensor.resolve_neg()  # else what is in memory need not be what it reads as
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()  # what is in memory is not what it reads as
     memory = (ctypes.c_ubyte * size_bytes).from_address(tensor.data_ptr())
     memory.tensor = tensor  # type: ignore[attr-defined]  # lives as long as a view of it
     return memoryview(memory).cast("B")
 
 
-def incoming(room: Message | Room) -> tuple[torch.Tensor, ...]:
-    """Tensors that are views of the buffer of a message, or for one: valid until it goes back to its pool."""
-    return tuple(_viewed(room.buffer, spec, offset) for spec, offset in zip(room.specs, room.offsets, strict=True))
+def incoming(message: Message) -> tuple[torch.Tensor, ...]:
+    """Tensors that are views of a message's buffer: valid until it goes back to its pool."""
+    return _views(message.buffer, message.specs)
+
+
+class Room:
+    """Memory for tensors of these specs, used again for one batch after another."""
+
+    __slots__ = ("_views", "buffer", "specs")
+
+    def __init__(self, specs: tuple[TensorSpec, ...]) -> None:
+        self.specs = specs
+        self.buffer = new_buffer(places(specs)[1])
+        self._views = _views(self.buffer, specs)
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """Views of the memory: tensors of their own each time, so that shapes changed in place are gone in the next."""
+        return tuple([view.detach() for view in self._views])
 
 
 def as_delivered(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -90,10 +106,14 @@ def as_delivered(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     specs, payload = outgoing(tensors)
     delivered = []
     for spec, view in zip(specs, payload, strict=True):
-        buffer = BufferPool().take(view.nbytes)
+        buffer = new_buffer(view.nbytes)
         buffer[:] = view
         delivered.append(_viewed(buffer, spec, 0))
     return tuple(delivered)
+
+
+def _views(buffer: memoryview, specs: tuple[TensorSpec, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(_viewed(buffer, spec, offset) for spec, offset in zip(specs, places(specs)[0], strict=True))
 
 
 def _viewed(buffer: memoryview, spec: TensorSpec, offset: int) -> torch.Tensor:

@@ -71,7 +71,7 @@ def ours(stream: socket.socket) -> NoReturn:
     """The TCP backend's inlet."""
     from hwrun.backends.tcp import TcpInlet
 
-    inlet = TcpInlet(Connection(stream, "bench"), BufferPool(kept=4), LIMIT_BYTES)
+    inlet = TcpInlet(Connection(stream, "bench"), 4, LIMIT_BYTES)
     with contextlib.suppress(PeerGoneError):
         while True:
             arrival = inlet.receive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import secrets
 import socket
 import threading
@@ -14,13 +15,13 @@ import pytest
 import torch
 
 from hwrun.backends.cold_tcp import ColdTcpInlet, ColdTcpOutlet
-from hwrun.backends.contract import Inlet, Outlet
+from hwrun.backends.contract import Arrival, Inlet, Outlet
 from hwrun.backends.memory import MemoryExchange, address
 from hwrun.backends.rpc import RpcMember
 from hwrun.backends.tcp import TcpInlet, TcpOutlet
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, ProtocolError
-from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection
+from hwrun.wire.tensors import Room
 from paretosim.link import Link
 
 LIMIT_BYTES = 4 * 2**20
@@ -38,7 +39,7 @@ def tcp_hop() -> Iterator[Hop]:
         near = socket.create_connection(server.getsockname())
         far, _ = server.accept()
     outlet = TcpOutlet(Connection(near, "far"))
-    inlet = TcpInlet(Connection(far, "near"), BufferPool(), LIMIT_BYTES)
+    inlet = TcpInlet(Connection(far, "near"), 2, LIMIT_BYTES)
     try:
         yield Hop(outlet, inlet)
     finally:
@@ -90,7 +91,7 @@ def cold_tcp_hop() -> Iterator[Hop]:
                 near.close()
                 far.close()
                 raise PeerGoneError("stage 1 is not deployed here")
-            inlet.add(TcpInlet(Connection(far, "near"), BufferPool(), LIMIT_BYTES))
+            inlet.add(TcpInlet(Connection(far, "near"), 2, LIMIT_BYTES))
             return TcpOutlet(Connection(near, "far"))
 
         outlet = ColdTcpOutlet(dial)
@@ -177,6 +178,77 @@ def test_what_arrived_may_be_changed_without_reaching_the_sender(hop: Hop) -> No
     hop.inlet.receive().tensors[0].zero_()
     thread.join()
     assert bool((tensor == 1.0).all())
+
+
+def test_a_batch_that_is_held_stays_as_it_is_while_others_come(hop: Hop) -> None:
+    batches = [(torch.full((100, 100), float(number)), torch.arange(number, number + 3)) for number in range(8)]
+    thread = sending(hop, *batches)
+    held = [hop.inlet.receive() for _ in range(3)]
+    held.pop(1).release()
+    held += [hop.inlet.receive() for _ in range(5)]
+    for arrival in held:
+        assert all(map(torch.equal, arrival.tensors, batches[arrival.sequence]))
+        arrival.release()
+    thread.join()
+
+
+def test_what_is_done_to_a_tensors_shape_in_place_is_gone_in_the_next_batch(hop: Hop) -> None:
+    thread = sending(hop, *[(torch.arange(12.0).reshape(3, 4),)] * 4)
+    for _ in range(4):
+        arrival = hop.inlet.receive()
+        (tensor,) = arrival.tensors
+        assert torch.equal(tensor, torch.arange(12.0).reshape(3, 4))
+        assert not tensor.requires_grad
+        tensor.t_().unsqueeze_(0).requires_grad_()
+        del tensor
+        arrival.release()
+    thread.join()
+
+
+def test_batches_of_other_tensors_in_between_arrive_as_they_are(hop: Hop) -> None:
+    # All as long as one another, so that memory of one would do for the next.
+    kinds = [torch.arange(24).reshape(4, 6), torch.arange(24).reshape(6, 4).t(), torch.arange(48, dtype=torch.int32)]
+    batches = [(kind + number,) for _ in range(2) for kind in kinds for number in range(2)]
+    thread = sending(hop, *batches)
+    held: list[Arrival] = []
+    for (sent,) in batches:
+        held.append(hop.inlet.receive())
+        (got,) = held[-1].tensors
+        assert got.dtype == sent.dtype
+        assert got.stride() == sent.stride()
+        assert torch.equal(got, sent)
+        if len(held) == 2:  # more memory of the kind that ends than one batch of the next takes
+            held.pop().release()
+            held.pop().release()
+    thread.join()
+
+
+def test_memory_that_was_released_is_received_into_again_and_what_is_held_is_not() -> None:
+    with tcp_hop() as hop:
+        thread = sending(hop, *[(torch.ones(1000),)] * 4)
+        first, second = hop.inlet.receive(), hop.inlet.receive()
+        places = [arrival.tensors[0].data_ptr() for arrival in (first, second)]
+        first.release()
+        third, fourth = hop.inlet.receive(), hop.inlet.receive()
+        assert third.tensors[0].data_ptr() == places[0]
+        assert fourth.tensors[0].data_ptr() not in places
+        thread.join()
+
+
+def test_no_more_released_memory_is_kept_than_was_asked_for() -> None:
+    def rooms() -> int:
+        gc.collect()
+        return sum(type(held) is Room for held in gc.get_objects())
+
+    before = rooms()
+    with tcp_hop() as hop:
+        thread = sending(hop, *[(torch.ones(1000),)] * 5)
+        arrivals = [hop.inlet.receive() for _ in range(5)]
+        assert rooms() == before + 5
+        while arrivals:
+            arrivals.pop().release()
+        assert rooms() == before + 2
+        thread.join()
 
 
 @pytest.mark.parametrize("how", ["outlet.shut_down", "outlet.close", "inlet.shut_down"])

@@ -14,10 +14,10 @@ from hwrun.errors import PeerGoneError, ProtocolError, TimedOutError
 from hwrun.wire import connection, sockets
 from hwrun.wire.address import Address
 from hwrun.wire.buffer_pool import ALIGNMENT_BYTES, BufferPool
-from hwrun.wire.connection import Connection, Room
+from hwrun.wire.connection import Connection
 from hwrun.wire.frames import HEADER_BYTES, VERSION, Kind, encode
 from hwrun.wire.sockets import dial, listen, prepared
-from hwrun.wire.tensors import as_delivered, incoming, memory_order, outgoing
+from hwrun.wire.tensors import Room, as_delivered, incoming, memory_order, outgoing
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.float16, torch.uint8)
 
@@ -105,23 +105,18 @@ def test_received_tensors_are_views_of_a_buffer_that_is_used_again(pair):
     assert pair[1].receive(pool, 4000).buffer.obj is first.buffer.obj
 
 
-@pytest.mark.parametrize("second", [torch.ones(1000), torch.ones(10, 100), torch.ones(500), None])
-def test_a_room_made_for_a_frame_is_used_by_one_like_it_and_given_back_otherwise(pair, second):
-    pool = BufferPool()
-    specs, _ = outgoing([torch.ones(1000)])
-    room = Room(specs, pool)
-    if second is None:
-        pair[0].send(Kind.PING)
-    else:
-        theirs, payload = outgoing([second])
-        pair[0].send(Kind.BATCH, specs=theirs, payload=payload)
-    message = pair[1].begin(pool, 4000, room)
-    pair[1].complete(message)
-    assert (message.buffer is room.buffer) is (message.header.payload_bytes == 4000)
-    if second is not None:
-        assert torch.equal(incoming(message)[0], second)
-    if message.buffer is not room.buffer:
-        assert pool.take(4000) is room.buffer
+@pytest.mark.parametrize("tensors", [[torch.ones(1000)], [torch.ones(3), torch.arange(5), torch.ones(7)]])
+def test_a_frame_that_has_begun_says_what_comes_and_is_completed_into_room_made_for_that(pair, tensors):
+    specs, payload = outgoing(tensors)
+    room = Room(specs)
+    early = room.tensors()
+    pair[0].send(Kind.BATCH, 7, specs=specs, payload=payload)
+    begun = pair[1].begin(4000)
+    assert begun.specs == room.specs
+    assert begun.header.sequence == 7
+    assert pair[1].complete(begun, room.buffer) >= begun.start_s
+    assert all(map(torch.equal, early, tensors))
+    assert all(map(torch.equal, room.tensors(), tensors))
 
 
 def test_what_is_longer_than_agreed_is_refused_before_it_is_held(pair):
