@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from hwrun.planned_cell import Crossing, PlannedCell
 from hwrun.records import BackendName, LinkMeasured, Medium, Scalar
-from hwrun.sweeps.cells import Crossing, PlannedCell
 from paretosim.link import Link
 from paretosim.plan import Stage
 

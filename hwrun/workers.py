@@ -10,9 +10,9 @@ from typing import Self
 from hwrun.backends.rpc import RpcEnds, join_group
 from hwrun.backends.tcp import SocketEnds
 from hwrun.models.weights import WeightStore
+from hwrun.planned_cell import Crossing
 from hwrun.records import LinkMeasured, Medium
 from hwrun.scratch import scratch_folder
-from hwrun.sweeps.cells import Crossing
 from hwrun.testbed import DataPath, Route
 from hwrun.wire.admission import Credentials
 from hwrun.worker_client import WorkerClient, probe_over

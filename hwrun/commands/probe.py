@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from hwrun.commands.credential_options import add_credential_options, credentials_of
 from hwrun.errors import BadUsageError
 from hwrun.machine.steady import restart_if_unsteady
+from hwrun.planned_cell import UNSHAPED
 from hwrun.probing.display import probe_document, show_probe
 from hwrun.probing.probe import MAX_ECHO_S, MIN_PINGS, bulk_bytes, run_probe
 from hwrun.records import LinkMeasured, Medium
-from hwrun.sweeps.cells import UNSHAPED, parse_asked_link
+from hwrun.sweeps.cells import parse_asked_link
 from hwrun.wire import control
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials, dial_peer

@@ -17,11 +17,12 @@ from hwrun.local.site import LocalSite
 from hwrun.machine.steady import usable_cores
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
 from hwrun.models.model_source import reference_of
+from hwrun.planned_cell import PlannedCell
 from hwrun.probing.link_check import DEFAULT_TOLERANCE
 from hwrun.records import BackendName, ComputeDevice, TcpState, WorkerKind
 from hwrun.remote.lab_file import Lab, read_lab
 from hwrun.remote.site import RemoteSite
-from hwrun.sweeps.cells import PlannedCell, parse_asked_links, parse_splits, plan_cells
+from hwrun.sweeps.cells import parse_asked_links, parse_splits, plan_cells
 from hwrun.sweeps.plan import BenchSettings, SweepPlan, emulated_blocks, known_blocks
 from hwrun.testbed import Site
 from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from hwrun.errors import BadUsageError
+from hwrun.planned_cell import PlannedCell
 from hwrun.records import Medium, Scalar
-from hwrun.sweeps.cells import PlannedCell
 from hwrun.testbed import Testbed
 from paretosim.link import Link
 

@@ -16,8 +16,8 @@ import torch
 
 from hwrun.backends.memory import MemoryEnds, MemoryExchange, address
 from hwrun.machine.steady import conditions
+from hwrun.planned_cell import Crossing
 from hwrun.records import LinkMeasured, Medium
-from hwrun.sweeps.cells import Crossing
 from hwrun.testbed import DataPath
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hwrun.errors import BadUsageError
 from hwrun.local.namespaces import availability
 from hwrun.local.testbed import LocalTestbed
-from hwrun.sweeps.cells import PlannedCell
+from hwrun.planned_cell import PlannedCell
 from hwrun.testbed import Testbed
 
 if TYPE_CHECKING:

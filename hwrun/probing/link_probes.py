@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Literal
 
+from hwrun.planned_cell import UNSHAPED, Crossing
 from hwrun.probing.link_check import may_lose, missed, most_held
 from hwrun.probing.probe import ECHO_S
 from hwrun.records import LinkMeasured, LinkProbe, WorkerClock
-from hwrun.sweeps.cells import UNSHAPED, Crossing
 from hwrun.testbed import Testbed, Workers
 
 _CONTROL_PINGS = 9

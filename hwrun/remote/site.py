@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwrun.planned_cell import PlannedCell
 from hwrun.remote.lab_file import Lab
 from hwrun.remote.testbed import RemoteTestbed, numeric_address
-from hwrun.sweeps.cells import PlannedCell
 from hwrun.testbed import Testbed, Workers
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from hwrun.errors import BadUsageError, HwrunError, ProtocolError
 from hwrun.feeding import Fed, FedRun, feed
 from hwrun.models.model_source import recorded_reference
 from hwrun.orchestrator import Deployment, Pipeline
+from hwrun.planned_cell import Crossing, PlannedCell
 from hwrun.probing.link_check import LinkMissedError
 from hwrun.probing.link_check import remedy as link_remedy
 from hwrun.probing.link_probes import LinkProbes
 from hwrun.records import BatchRecord, Cell, LinkProbe, Phases, Scalar, SubRun
 from hwrun.reference import References, compare, require_equal
 from hwrun.sweeps.cell_duration import smaller_than_a_round_trip
-from hwrun.sweeps.cells import Crossing, PlannedCell
 from hwrun.sweeps.plan import SweepPlan, recorded
 from hwrun.sweeps.watching import Watching
 from hwrun.testbed import DataPath, Testbed, Workers

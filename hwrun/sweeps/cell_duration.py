@@ -17,7 +17,7 @@ from hwrun.feeding import (
     fed_batches,
     saturating_batches,
 )
-from hwrun.sweeps.cells import PlannedCell
+from hwrun.planned_cell import PlannedCell
 from paretosim.block import Model
 from paretosim.mode import Mode
 from paretosim.units import format_duration

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
+from hwrun.planned_cell import PlannedCell
 from hwrun.records import MANIFEST_NAME, Cell, read_run
-from hwrun.sweeps.cells import PlannedCell
 from hwrun.sweeps.duration import TimeLeft, cell_s, spoken
 from hwrun.sweeps.plan import SweepPlan
 from hwrun.sweeps.summary import summary_rows

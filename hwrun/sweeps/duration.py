@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 from hwrun.errors import BadUsageError
+from hwrun.planned_cell import Crossing, PlannedCell
 from hwrun.probing.probe import ECHO_S, PINGS, bulk_bytes
-from hwrun.sweeps.cells import Crossing, PlannedCell
 from hwrun.sweeps.plan import SweepPlan
 from paretosim.link import Link
 

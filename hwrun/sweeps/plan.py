@@ -11,10 +11,10 @@ from typing import Any, Literal
 from hwrun.data.images import ImageSet
 from hwrun.data.opening import SYNTHETIC
 from hwrun.errors import BadUsageError
+from hwrun.planned_cell import PlannedCell
 from hwrun.probing.link_check import DEFAULT_TOLERANCE
 from hwrun.records import Cell, ComputeDevice
 from hwrun.sweeps.cell_duration import time_floor_s, too_long
-from hwrun.sweeps.cells import PlannedCell
 from hwrun.testbed import Site
 from paretosim.block import Model
 from paretosim.errors import ParetosimError

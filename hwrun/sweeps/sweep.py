@@ -16,6 +16,7 @@ from msgspec import structs
 
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, RecordError
 from hwrun.machine.conditions import host, sysctls, versions
+from hwrun.planned_cell import Crossing, PlannedCell
 from hwrun.probing.link_check import remedy as link_remedy
 from hwrun.records import (
     CELLS_NAME,
@@ -31,7 +32,7 @@ from hwrun.records import (
 from hwrun.reference import Given, References
 from hwrun.scratch import remove_abandoned_folders
 from hwrun.sweeps.bench import Bench
-from hwrun.sweeps.cells import Crossing, PlannedCell, cells_identity
+from hwrun.sweeps.cells import cells_identity
 from hwrun.sweeps.plan import SweepPlan, recorded
 from hwrun.testbed import Site, Testbed, Workers
 

@@ -1,6 +1,7 @@
 """Cells of sweeps as tests plan them: one split of a model, over a slow link unless told."""
 
-from hwrun.sweeps.cells import PlannedCell, parse_asked_link
+from hwrun.planned_cell import PlannedCell
+from hwrun.sweeps.cells import parse_asked_link
 from paretosim.mode import Mode
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from hwrun.planned_cell import Crossing
 from hwrun.probing import link_probes
 from hwrun.probing.link_probes import GIVEN_UP_S, LinkProbes
 from hwrun.records import ClockExchange, LinkMeasured
-from hwrun.sweeps.cells import Crossing
 from paretosim.link import Link
 
 HOP = Crossing(

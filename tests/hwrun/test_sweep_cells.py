@@ -6,15 +6,8 @@ import msgspec
 import pytest
 
 from hwrun.errors import BadUsageError
-from hwrun.sweeps.cells import (
-    AskedLinks,
-    Crossing,
-    cells_identity,
-    parse_asked_link,
-    parse_asked_links,
-    parse_splits,
-    plan_cells,
-)
+from hwrun.planned_cell import Crossing
+from hwrun.sweeps.cells import AskedLinks, cells_identity, parse_asked_link, parse_asked_links, parse_splits, plan_cells
 from paretosim.errors import BadInputError
 from paretosim.mode import Mode
 from paretosim.plan import Plan
