@@ -8,7 +8,7 @@ ENVIRONMENT := .venv/installed
 # One name per demo, so that a second one does not overwrite the first.
 DEMO_RUN := runs/demo-$(shell date -u +%Y%m%dT%H%M%SZ)
 
-# openssh-server: starting workers over ssh (tests/hwrun/test_remote_workers.py).
+# openssh-server: starting workers over ssh (tests/hwrun/test_fleet.py, test_remote_sweep.py).
 # user-mode-linux busybox-static iproute2 ethtool: shaping against a real netem (tests/hwrun/test_shaping_netem.py), and
 # against settings that tc makes (test_shaping_lease.py).
 APT_PACKAGES := openssh-server user-mode-linux busybox-static iproute2 ethtool
