@@ -28,7 +28,7 @@ from hwrun.machine.conditions import alike_versions, version_differences
 from hwrun.machine.sampling import Sampler, nvml_gpus
 from hwrun.machine.steady import usable_cores
 from hwrun.models.weights import WeightStore
-from hwrun.probing.probe import MAX_ECHO_S, answer_probe, run_probe
+from hwrun.probing.probe import MAX_ECHO_S, RESTED_S, answer_probe, run_probe
 from hwrun.records import ComputeDevice, Scalar
 from hwrun.shaping.kernel import read_all
 from hwrun.shaping.on_the_wire import from_wire
@@ -310,6 +310,7 @@ class Worker:
                             pings=request.pings,
                             bulk_bytes=request.bulk_bytes,
                             echo_s=min(request.echo_s, MAX_ECHO_S),
+                            rested_s=min(request.rested_s, RESTED_S),
                         )
                     )
                 finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
 from hwrun.machine.conditions import alike_versions, version_differences
-from hwrun.probing.probe import PINGS, bulk_bytes
+from hwrun.probing.probe import PINGS, RESTED_S, bulk_bytes
 from hwrun.records import ClockExchange, LinkMeasured, Medium
 from hwrun.shaping.on_the_wire import to_wire
 from hwrun.shaping.setting import Path
@@ -189,9 +189,18 @@ class WorkerClient:
 def probe_over(client: WorkerClient, address: str, medium: Medium, link: Link | None, echo_s: float) -> LinkMeasured:
     """What a worker's path to the data listener at `address` is, over a link.
 
+    Messages after a pause are sent where the path is unshaped: the relay of an emulated link is no host that rests.
+
     Parameters
     ----------
     echo_s : how long a sweep of message sizes may take.
     """
-    asked = control.ProbeLink(address=address, medium=medium, pings=PINGS, bulk_bytes=bulk_bytes(link), echo_s=echo_s)
+    asked = control.ProbeLink(
+        address=address,
+        medium=medium,
+        pings=PINGS,
+        bulk_bytes=bulk_bytes(link),
+        echo_s=echo_s,
+        rested_s=RESTED_S if link is None else 0.0,
+    )
     return client.request(asked, control.Probed).measured

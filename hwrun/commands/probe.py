@@ -15,7 +15,7 @@ from hwrun.errors import BadUsageError
 from hwrun.machine.steady import restart_if_unsteady
 from hwrun.planned_cell import UNSHAPED
 from hwrun.probing.display import probe_document, show_probe
-from hwrun.probing.probe import MAX_ECHO_S, MIN_PINGS, bulk_bytes, run_probe
+from hwrun.probing.probe import MAX_ECHO_S, MIN_PINGS, RESTED_S, bulk_bytes, run_probe
 from hwrun.records import LinkMeasured, Medium
 from hwrun.sweeps.cells import parse_asked_link
 from hwrun.wire import control
@@ -121,7 +121,12 @@ def _asked(arguments: argparse.Namespace) -> Asked:
 
 def _request(address: Address, medium: Medium, bulk: int, asked: Asked) -> control.ProbeLink:
     return control.ProbeLink(
-        address=str(address), medium=medium, pings=asked.pings, bulk_bytes=bulk, echo_s=asked.echo_s
+        address=str(address),
+        medium=medium,
+        pings=asked.pings,
+        bulk_bytes=bulk,
+        echo_s=asked.echo_s,
+        rested_s=RESTED_S,
     )
 
 
@@ -226,6 +231,7 @@ def _from_here(address: Address, credentials: Credentials, asked: Asked) -> Link
             pings=asked.pings,
             bulk_bytes=bulk_bytes(None),
             echo_s=asked.echo_s,
+            rested_s=RESTED_S,
         )
     finally:
         connection.close()

@@ -11,10 +11,12 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from hwrun.records import LinkMeasured, Scalar, clock_offset, echo_cost
+from hwrun.records import LinkMeasured, Scalar, clock_offset, echo_cost, resting_cost
 from paretosim.units import format_bytes, format_duration, format_rate
 
 _DIGITS = 4
+# A rest for which a probe says how much later a message comes: a stage's time on a small board.
+_SHOWN_REST_S = 0.1
 # Width where stdout is no terminal.
 _PLAIN_WIDTH = 100
 
@@ -32,6 +34,7 @@ def quantile(samples: Sequence[float], share: float) -> float:
 def probe_document(near: str, far: str, link: str, measured: LinkMeasured) -> dict[str, object]:
     """A probe as `hwrun probe --json` prints it: raw samples, and what is computed from them."""
     cost = echo_cost(measured.echo)
+    resting = resting_cost(measured.rested)
     offset = clock_offset(measured.clock)
     return {
         "near": near,
@@ -47,6 +50,8 @@ def probe_document(near: str, far: str, link: str, measured: LinkMeasured) -> di
         "per_message_s": None if cost is None else cost.per_message_s,
         "per_byte_s": None if cost is None else cost.per_byte_s,
         "echo_spread": None if cost is None else cost.spread,
+        "resting_later_s": None if resting is None else resting.later_s,
+        "resting_half_s": None if resting is None else resting.half_s,
         "clock_offset_s": offset.offset_s,
         "clock_offset_error_s": offset.error_s,
     }
@@ -92,6 +97,15 @@ def _rows(measured: LinkMeasured) -> Iterator[tuple[str, str]]:
         yield "a message costs", f"{_time(cost.per_message_s)} there and an empty one back"
         yield "a byte costs", f"{cost.per_byte_s * 1e9:.4g} ns{rate}"
         yield "spread of both", f"{cost.spread:.1%} (scaled median deviation of the round trips below)"
+    resting = resting_cost(measured.rested)
+    if resting is not None:
+        yield (
+            "after a rest",
+            f"of {_time(_SHOWN_REST_S)} a message comes {_short_time(resting.after_s(_SHOWN_REST_S))} later"
+            f" ({_short_time(resting.later_s)} at most, half of it after {_short_time(resting.half_s)})",
+        )
+    elif measured.rested:
+        yield "after a rest", "a message comes no later than without one"
     if measured.echo_left_out_bytes:
         yield "sizes left out", f"{', '.join(map(_size, measured.echo_left_out_bytes))}: no time left for them"
     offset = clock_offset(measured.clock)
@@ -117,6 +131,11 @@ def _number(value: Scalar) -> float:
 
 def _time(duration_s: float) -> str:
     return format_duration(duration_s, digits=_DIGITS, gap=" ")
+
+
+def _short_time(duration_s: float) -> str:
+    """Of a fit through a few medians: no more digits than it is good for."""
+    return format_duration(duration_s, digits=2, gap=" ")
 
 
 def _rate(rate_bps: float) -> str:

@@ -3,20 +3,23 @@
 A probe uses a connection of its own, so that the pipeline's sockets keep the state they are in. The receiver
 measures goodput of the second half of the bytes, when slow start is over, on its own clock. Then messages of
 64 B to 64 MiB go over the connection, which is warm by now, each answered by an empty one when it is whole: what a
-message and a byte cost. Every answer carries the two times of the far clock, so that round trips of empty messages
-are clock exchanges as well.
+message and a byte cost. Those go back to back. A pipeline's go when its stages have computed: both hosts have rested,
+and wake later for it, so that at last some messages are sent after pauses of growing length. Every answer carries the
+two times of the far clock, so that round trips of empty messages are clock exchanges as well.
 """
 
 from __future__ import annotations
 
+import math
+import random
 import statistics
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from hwrun.errors import ProtocolError
-from hwrun.records import ClockExchange, EchoSample, LinkMeasured, Medium
+from hwrun.records import ClockExchange, EchoSample, LinkMeasured, Medium, RestedSample
 from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection
 from hwrun.wire.control import (
@@ -55,6 +58,15 @@ _FEWEST_ECHO_REPEATS = 2
 # How long a sweep of sizes may take within a run's probes, and the longest that an orchestrator may ask for.
 ECHO_S = 4.0
 MAX_ECHO_S = 120.0
+# Of messages after a pause: one that is all waking, and one whose bytes are copied by cores that have rested.
+_RESTED_SIZES_BYTES = (64, 2**20)
+# As long as stages take; beyond the last one it grew little where that was looked for.
+_PAUSES_S = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+_RESTED_ROUNDS = 5
+# A message that is longer under way than this waits for its link, beside which what a rest costs is nothing.
+_LONGEST_RESTED_S = 0.05
+# How long messages after a pause may take: five rounds on a path that is quick beside the pauses, which are 3.9 s.
+RESTED_S = 5.0
 _CLOCK = struct.Struct(">dd")  # when the message was whole and when its answer left, of the answering clock
 
 
@@ -72,7 +84,9 @@ def bulk_bytes(link: _HasRate | None) -> int:
     return max(_MIN_BULK_BYTES, min(_MAX_BULK_BYTES, int(wanted)))
 
 
-def run_probe(connection: Connection, *, medium: Medium, pings: int, bulk_bytes: int, echo_s: float) -> LinkMeasured:
+def run_probe(
+    connection: Connection, *, medium: Medium, pings: int, bulk_bytes: int, echo_s: float, rested_s: float
+) -> LinkMeasured:
     """Probe from the dialling end.
 
     Parameters
@@ -80,6 +94,7 @@ def run_probe(connection: Connection, *, medium: Medium, pings: int, bulk_bytes:
     pings : round trips of empty messages to time, after one that is not counted.
     bulk_bytes : of a transfer that goodput is measured by; fewer where the path would take too long for them.
     echo_s : how long the sweep of sizes may take, about; 0 leaves it out.
+    rested_s : how long messages after a pause may take; they are made in whole rounds, and none beside no sweep.
     """
     connection.socket.settimeout(SILENCE_LIMIT_S)
     pool = BufferPool()
@@ -88,6 +103,7 @@ def run_probe(connection: Connection, *, medium: Medium, pings: int, bulk_bytes:
     bearable_bytes = _bearable_bytes(connection, pool, len(exchanges) + 1, quickest_s)
     sent_bytes, goodput_bps = _typical_bulk(connection, pool, min(bulk_bytes, bearable_bytes))
     echo, left_out = _echo_sweep(connection, pool, echo_s)
+    rested = _rested(connection, pool, echo, rested_s)
     near_tcp = tcp_info(connection.socket)
     send_control(connection, Done())
     ended = receive_control(connection, pool, ProbeEnded)
@@ -98,6 +114,7 @@ def run_probe(connection: Connection, *, medium: Medium, pings: int, bulk_bytes:
         probe_bytes=sent_bytes,
         echo=echo,
         echo_left_out_bytes=left_out,
+        rested=rested,
         clock=tuple(exchanges),
         near_tcp=near_tcp,
         far_tcp=ended.tcp_info,
@@ -184,6 +201,38 @@ def _echo_sweep(
             times_s.append(_exchange(connection, pool, len(times_s), payload).round_trip_s)
         found.append(EchoSample(size_bytes=size, warmup_s=tuple(times_s[:1]), round_trips_s=tuple(times_s[1:])))
     return tuple(found), ()
+
+
+def _rested(
+    connection: Connection, pool: BufferPool, echo: Sequence[EchoSample], limit_s: float
+) -> tuple[RestedSample, ...]:
+    """Round trips after pauses, of the sizes that the sweep found quick, in as many whole rounds as there is time for.
+
+    A round has each pause with each size once, so that what the machine does meanwhile meets all of them alike, and in
+    an order of its own: after the same pause a message comes later where many bytes went before it. One without a
+    pause comes behind one of its size that is not kept, before which there was a rest.
+    """
+    typical_s = {sample.size_bytes: statistics.median(sample.round_trips_s) for sample in echo}
+    sizes = [size for size in _RESTED_SIZES_BYTES if typical_s.get(size, math.inf) <= _LONGEST_RESTED_S]
+    found: dict[tuple[int, float], list[float]] = {(size, pause_s): [] for size in sizes for pause_s in _PAUSES_S}
+    payloads = {size: memoryview(bytearray(b"\x5a") * size) for size in sizes}
+    round_s = sum(pause_s + typical_s[size] for size, pause_s in found)
+    end_s = time.monotonic() + limit_s
+    for number in range(_RESTED_ROUNDS if sizes else 0):
+        start_s = time.monotonic()
+        if start_s + round_s > end_s:
+            break
+        for size, pause_s in random.Random(number).sample(list(found), len(found)):
+            if pause_s == 0:
+                _exchange(connection, pool, number, payloads[size])
+            time.sleep(pause_s)
+            found[size, pause_s].append(_exchange(connection, pool, number, payloads[size]).round_trip_s)
+        round_s = max(round_s, time.monotonic() - start_s)
+    return tuple(
+        RestedSample(pause_s=pause_s, size_bytes=size, round_trips_s=tuple(times_s))
+        for (size, pause_s), times_s in found.items()
+        if times_s
+    )
 
 
 def answer_probe(connection: Connection) -> None:

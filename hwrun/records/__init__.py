@@ -26,10 +26,13 @@ from hwrun.records.links import (
     LinkMeasured,
     LinkProbe,
     Medium,
+    RestedSample,
+    RestingCost,
     Scalar,
     WorkerClock,
     clock_offset,
     echo_cost,
+    resting_cost,
 )
 from hwrun.records.runs import (
     CELLS_NAME,
@@ -73,6 +76,8 @@ __all__ = [
     "Medium",
     "OutputCheck",
     "Phases",
+    "RestedSample",
+    "RestingCost",
     "Run",
     "Scalar",
     "Sink",
@@ -91,5 +96,6 @@ __all__ = [
     "content_of",
     "echo_cost",
     "read_run",
+    "resting_cost",
     "write_manifest",
 ]

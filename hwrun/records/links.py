@@ -1,11 +1,13 @@
 """What a probe of a link leaves behind, and what is computed from it on read. Pure: no sockets.
 
-Raw samples alone are kept: round trips of empty messages, round trips of messages of rising size, and the four
-times of each clock exchange. Costs per message and per byte, and the offset between two clocks, are computed here.
+Raw samples alone are kept: round trips of empty messages, of messages of rising size and of messages after a pause, and
+the four times of each clock exchange. Costs per message and per byte, how much later a message comes after a rest, and
+the offset between two clocks, are computed here.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ _HUBER = 1.345
 # Scales a median absolute deviation to the standard deviation of a normal distribution (1 / Φ⁻¹(3/4)).
 _MAD_TO_SIGMA = 1.4826
 _FIT_ROUNDS = 50
+# Pauses after which half of the delay has come are looked for between these, in steps finer than any measurement.
+_LEAST_HALF_S, _MOST_HALF_S, _HALF_STEP = 1e-3, 1.0, 1.01
 
 
 class EchoSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,6 +38,18 @@ class EchoSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     size_bytes: int
     warmup_s: tuple[float, ...] = ()
+    round_trips_s: tuple[float, ...]
+
+
+class RestedSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Messages of one size, each sent after the path had carried nothing for `pause_s` and both ends had waited.
+
+    As in an EchoSample, each is answered by an empty one when it is whole. A pause of 0 is right behind another
+    exchange.
+    """
+
+    pause_s: float
+    size_bytes: int
     round_trips_s: tuple[float, ...]
 
 
@@ -57,7 +73,8 @@ class LinkMeasured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `medium` is what carried the bytes: `loopback`, `veth` (unshaped), `relay` (shaped) or a `network`.
     `rtt_samples_s` are round trips of an empty message. `goodput_bps` counts payload bits received per second in
     steady state, None where the probe could not tell. `echo` has messages of rising size, as far as the time allowed;
-    `echo_left_out_bytes` are the sizes that it did not allow. `near_tcp`, `far_tcp` are TCP_INFO and buffer sizes of
+    `echo_left_out_bytes` are the sizes that it did not allow. `rested` has messages after pauses, where the probe made
+    them. `near_tcp`, `far_tcp` are TCP_INFO and buffer sizes of
     the two sockets at the end.
     """
 
@@ -67,6 +84,7 @@ class LinkMeasured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     probe_bytes: int
     echo: tuple[EchoSample, ...] = ()
     echo_left_out_bytes: tuple[int, ...] = ()
+    rested: tuple[RestedSample, ...] = ()
     clock: tuple[ClockExchange, ...] = ()
     near_tcp: dict[str, Scalar] = {}
     far_tcp: dict[str, Scalar] = {}
@@ -161,6 +179,68 @@ def _relative_line(points: Sequence[tuple[float, float]], weights: Sequence[floa
     if slope < 0:
         return time_one / one, 0.0
     return intercept, slope
+
+
+@dataclass(frozen=True)
+class RestingCost:
+    """How much later a message comes after a rest of p seconds: `later_s` · p / (p + `half_s`).
+
+    At most `later_s`, and half of that after a rest of `half_s`.
+    """
+
+    later_s: float
+    half_s: float
+
+    def after_s(self, pause_s: float) -> float:
+        """Seconds that a message comes later after that rest."""
+        return self.later_s * pause_s / (pause_s + self.half_s)
+
+
+def resting_cost(samples: Sequence[RestedSample]) -> RestingCost | None:
+    """What rests of growing length cost a message, by least squares over all sizes.
+
+    What is fitted is the median round trip at each size and pause less the same size's median without a pause, each
+    with the same weight; a median is not moved by one round trip that something interrupted. For a given `half_s` the
+    best `later_s` is linear and solved exactly; `half_s` is looked for from 1 ms to 1 s.
+
+    Returns
+    -------
+    None without samples of no pause and of two pauses, or where messages come no later after a rest.
+
+    >>> later = lambda pause_s: 0.0007 * pause_s / (pause_s + 0.06)
+    >>> pauses = (0.0, 0.01, 0.05, 0.2)
+    >>> cost = resting_cost(
+    ...     [RestedSample(pause_s=p, size_bytes=64, round_trips_s=(0.0002 + later(p),)) for p in pauses]
+    ... )
+    >>> f"{cost.later_s:.4f} {cost.half_s:.3f} {cost.after_s(0.1):.5f}"
+    '0.0007 0.060 0.00044'
+    """
+    taken_s: dict[tuple[int, float], list[float]] = {}
+    for sample in samples:
+        taken_s.setdefault((sample.size_bytes, sample.pause_s), []).extend(sample.round_trips_s)
+    median_s = {key: statistics.median(times_s) for key, times_s in taken_s.items() if times_s}
+    points = [
+        (pause_s, time_s - median_s[size, 0.0])
+        for (size, pause_s), time_s in median_s.items()
+        if pause_s > 0 and (size, 0.0) in median_s
+    ]
+    if len({pause_s for pause_s, _ in points}) < 2:
+        return None
+    steps = range(math.ceil(math.log(_MOST_HALF_S / _LEAST_HALF_S, _HALF_STEP)) + 1)
+    halves_s = (min(_LEAST_HALF_S * _HALF_STEP**step, _MOST_HALF_S) for step in steps)
+    cost = min((_resting_cost_of_half(points, half_s) for half_s in halves_s), key=lambda one: _misfit(points, one))
+    return cost if cost.later_s > 0 else None
+
+
+def _resting_cost_of_half(points: Sequence[tuple[float, float]], half_s: float) -> RestingCost:
+    """The best for that `half_s`; messages never come earlier for a rest."""
+    shares = [pause_s / (pause_s + half_s) for pause_s, _ in points]
+    later_s = sum(share * delay_s for share, (_, delay_s) in zip(shares, points, strict=True))
+    return RestingCost(later_s=max(0.0, later_s / sum(share**2 for share in shares)), half_s=half_s)
+
+
+def _misfit(points: Sequence[tuple[float, float]], cost: RestingCost) -> float:
+    return sum((cost.after_s(pause_s) - delay_s) ** 2 for pause_s, delay_s in points)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from hwrun.errors import BadUsageError
 from hwrun.planned_cell import Crossing, PlannedCell
-from hwrun.probing.probe import ECHO_S, PINGS, bulk_bytes
+from hwrun.probing.probe import ECHO_S, PINGS, RESTED_S, bulk_bytes
 from hwrun.sweeps.plan import SweepPlan
 from paretosim.link import Link
 
@@ -50,8 +50,8 @@ def estimate(plan: SweepPlan, cells: Sequence[PlannedCell]) -> Estimate:
     """How long these cells of the plan, none of them to be skipped, may take with their probes and workers."""
     if not cells:
         return Estimate(0.0, 0, 0)
-    hops = dict.fromkeys(hop for cell in cells for hop in cell.hops)
-    probes_s = sum(2 * probe_s(hop) for hop in hops if hop.start != hop.end)
+    hops = dict.fromkeys((hop, cell.backend == "memory") for cell in cells for hop in cell.hops)
+    probes_s = sum(2 * probe_s(hop, in_memory=in_memory) for hop, in_memory in hops if hop.start != hop.end)
     unknown = sum(plan.expected_stages_s(cell) is None for cell in cells)
     made_s = computed_once_s(plan, cells)
     return Estimate(_START_S + probes_s + made_s + sum(cell_s(plan, cell) for cell in cells), len(cells), unknown)
@@ -83,10 +83,10 @@ def computed_once_s(plan: SweepPlan, cells: Sequence[PlannedCell]) -> float:
     return total_s + sum(sum(plan.host_block_s.get((m, b), ())[first:last]) for m, b, first, last, _ in stages)
 
 
-def probe_s(hop: Crossing) -> float:
-    """Seconds that one probe of a hop may take: its pings, its transfer and its sweep of sizes."""
+def probe_s(hop: Crossing, *, in_memory: bool) -> float:
+    """Seconds that one probe of a hop may take: pings, transfer, sweep of sizes and messages after pauses."""
     if hop.link is None:
-        return 1.0
+        return 1.0 if in_memory else 1.0 + RESTED_S
     return (PINGS + 1) * _round_trip_s(hop.link) + bulk_bytes(hop.link) * 8 / hop.link.rate_bps + ECHO_S
 
 

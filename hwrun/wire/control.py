@@ -205,6 +205,7 @@ class ProbeLink(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tru
     pings: int
     bulk_bytes: int
     echo_s: float
+    rested_s: float
 
 
 class Probed(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):

@@ -16,10 +16,12 @@ from hwrun.records import (
     LinkMeasured,
     LinkProbe,
     Manifest,
+    RestedSample,
     append_probe,
     clock_offset,
     echo_cost,
     read_run,
+    resting_cost,
     write_manifest,
 )
 
@@ -64,6 +66,56 @@ def test_one_size_has_no_slope(sizes):
     assert echo_cost(line(1e-4, 1e-9, sizes=sizes)) is None
 
 
+PAUSES_S = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+def rested(later_s, half_s, *, sizes=(64, 2**20), pauses=PAUSES_S, noise=lambda: 1.0):
+    return [
+        RestedSample(
+            pause_s=pause_s,
+            size_bytes=size,
+            round_trips_s=tuple(
+                (2e-4 + size * 1e-10 + later_s * pause_s / (pause_s + half_s)) * noise() for _ in range(5)
+            ),
+        )
+        for size in sizes
+        for pause_s in pauses
+    ]
+
+
+@given(st.floats(1e-5, 0.1), st.floats(1e-3, 1.0))
+def test_an_exact_cost_of_resting_is_found_again(later_s, half_s):
+    cost = resting_cost(rested(later_s, half_s))
+    assert cost.later_s == pytest.approx(later_s, rel=0.01)
+    assert cost.half_s == pytest.approx(half_s, rel=0.01)
+    assert cost.after_s(0.1) == pytest.approx(later_s * 0.1 / (0.1 + half_s), rel=0.01)
+
+
+def test_one_interrupted_message_in_five_moves_the_cost_of_resting_little():
+    draw = random.Random(2)
+    spoiled = rested(7e-4, 0.06, noise=lambda: draw.gauss(1, 0.02) * (20 if draw.random() < 0.1 else 1))
+    cost = resting_cost(spoiled)
+    assert cost.later_s == pytest.approx(7e-4, rel=0.15)
+    assert cost.after_s(0.1) == pytest.approx(resting_cost(rested(7e-4, 0.06)).after_s(0.1), rel=0.1)
+
+
+def test_each_size_is_compared_with_itself():
+    slow, quick = rested(7e-4, 0.06, sizes=(2**26,)), rested(7e-4, 0.06, sizes=(64,))
+    assert resting_cost(slow + quick).later_s == pytest.approx(7e-4, rel=0.01)
+    # Without one of its own that followed no pause, a size says nothing.
+    assert resting_cost(slow[1:] + quick) == resting_cost(quick)
+
+
+@pytest.mark.parametrize("pauses", [(), (0.0,), (0.0, 0.1), (0.01, 0.1)])
+def test_without_no_pause_and_two_longer_ones_resting_costs_nobody_knows_what(pauses):
+    assert resting_cost(rested(7e-4, 0.06, pauses=pauses)) is None
+
+
+@pytest.mark.parametrize("later_s", [0.0, -1e-4])
+def test_where_messages_come_no_later_resting_has_no_cost(later_s):
+    assert resting_cost(rested(later_s, 0.06)) is None
+
+
 def exchange(offset_s, there_s, back_s, sent_s=5.0):
     arrived_s = sent_s + there_s + offset_s
     return ClockExchange(
@@ -98,6 +150,7 @@ MEASURED = LinkMeasured(
     probe_bytes=1_250_000,
     echo=(EchoSample(size_bytes=64, warmup_s=(0.3,), round_trips_s=(0.2, 0.2)),),
     echo_left_out_bytes=(256,),
+    rested=(RestedSample(pause_s=0.1, size_bytes=64, round_trips_s=(0.2004,)),),
     clock=(exchange(0.0, 0.1, 0.1),),
     near_tcp={"cwnd": 10},
     far_tcp={"cwnd": 12},
@@ -121,7 +174,15 @@ def test_cells_repeat_round_trips_and_goodput_alone():
     assert (brief.rtt_samples_s, brief.goodput_bps, brief.probe_bytes, brief.medium) == (
         MEASURED.rtt_samples_s, MEASURED.goodput_bps, MEASURED.probe_bytes, MEASURED.medium
     )  # fmt: skip
-    assert (brief.echo, brief.clock, brief.near_tcp) == ((), (), {})
+    assert (brief.echo, brief.rested, brief.clock, brief.near_tcp) == ((), (), (), {})
+
+
+def test_probes_of_before_messages_were_sent_after_pauses_are_read():
+    earlier = msgspec.to_builtins(MEASURED)
+    del earlier["rested"]
+    assert msgspec.json.decode(msgspec.json.encode(earlier), type=LinkMeasured) == msgspec.structs.replace(
+        MEASURED, rested=()
+    )
 
 
 def test_probes_of_a_run_are_read_in_order_and_a_half_written_one_is_dropped(tmp_path):

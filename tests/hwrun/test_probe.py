@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -16,18 +17,21 @@ from hwrun.probing.probe import (
     BULK_PIECE_BYTES,
     ECHO_SIZES_BYTES,
     MIN_PINGS,
+    RESTED_S,
     answer_probe,
     bulk_bytes,
     run_probe,
     second_half_goodput_bps,
     unheld_goodput_bps,
 )
-from hwrun.records import clock_offset, echo_cost
+from hwrun.records import ClockExchange, EchoSample, clock_offset, echo_cost
 from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection
 from hwrun.wire.frames import MAGIC, VERSION, Kind
 from hwrun.wire.sockets import prepared
 from paretosim.link import Link
+
+PAUSES_S = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 def link(rate_bps):
@@ -44,13 +48,15 @@ def connected(kind):
         return prepared(near), prepared(listener.accept()[0])
 
 
-def probed(*, kind="unix", answer=answer_probe, pings=1, total_bytes=1000, echo_s=0.0):
+def probed(*, kind="unix", answer=answer_probe, pings=1, total_bytes=1000, echo_s=0.0, rested_s=0.0):
     near, far = connected(kind)
     dialling, listening = Connection(near, "near"), Connection(far, "far")
     thread = threading.Thread(target=answer, args=(listening,))
     thread.start()
     try:
-        return run_probe(dialling, medium="loopback", pings=pings, bulk_bytes=total_bytes, echo_s=echo_s)
+        return run_probe(
+            dialling, medium="loopback", pings=pings, bulk_bytes=total_bytes, echo_s=echo_s, rested_s=rested_s
+        )
     finally:
         dialling.close()
         thread.join()
@@ -133,7 +139,7 @@ def test_a_very_slow_link_is_probed_for_ten_seconds_at_most_and_still_in_eight_p
 def test_a_probe_over_a_path_that_went_silent_ends(monkeypatch):
     monkeypatch.setattr(probe, "SILENCE_LIMIT_S", 0.05)
     near, far = socket.socketpair()
-    ask = {"medium": "loopback", "pings": 1, "bulk_bytes": 1000, "echo_s": 1.0}
+    ask = {"medium": "loopback", "pings": 1, "bulk_bytes": 1000, "echo_s": 1.0, "rested_s": 1.0}
     for end, work in ((near, lambda c: run_probe(c, **ask)), (far, answer_probe)):
         connection = Connection(end, "silent")
         with pytest.raises(TimedOutError, match="said nothing in time"):
@@ -190,12 +196,68 @@ def slow_answer(per_byte_s):
 
 def test_a_slow_path_is_not_sent_what_it_cannot_carry_in_the_time_there_is():
     start_s = time.monotonic()
-    found = probed(answer=slow_answer(1e-5), echo_s=0.6)
+    found = probed(answer=slow_answer(1e-5), echo_s=0.6, rested_s=0.7)
     assert time.monotonic() - start_s < 10
     # 4 KiB takes 41 ms and 16 KiB 164 ms, of which three or more fit; 64 KiB would take 655 ms each.
     assert found.echo[-1].size_bytes <= 16384
     assert found.echo_left_out_bytes == ECHO_SIZES_BYTES[len(found.echo) :]
     assert echo_cost(found.echo).per_byte_s == pytest.approx(1e-5, rel=0.5)
+    # What is not known to be quick is not sent after pauses, and of rounds of 0.4 s one is begun.
+    assert {(sample.size_bytes, len(sample.round_trips_s)) for sample in found.rested} == {(64, 1)}
+
+
+def test_every_pause_is_there_with_every_size_that_is_quick_as_often_as_there_were_rounds():
+    found = probed(kind="tcp", echo_s=2.0, rested_s=RESTED_S)
+    times_s = {(sample.size_bytes, sample.pause_s): sample.round_trips_s for sample in found.rested}
+    assert times_s.keys() == {(size, pause_s) for size in (64, 2**20) for pause_s in PAUSES_S}
+    assert {len(each) for each in times_s.values()} <= {1, 2, 3, 4, 5}
+    assert len({len(each) for each in times_s.values()}) == 1
+
+
+def test_each_pause_is_waited_for_and_whole_rounds_end_in_the_time_there_is(monkeypatch):
+    now = SimpleNamespace(s=0.0)
+    slept = []
+
+    def sleep(pause_s):
+        slept.append(pause_s)
+        now.s += pause_s
+
+    def exchange(connection, pool, number, payload):
+        sent_s, now.s = now.s, now.s + 0.02
+        return ClockExchange(sent_s=sent_s, arrived_s=0.0, answered_s=0.0, returned_s=now.s)
+
+    monkeypatch.setattr(probe, "time", SimpleNamespace(monotonic=lambda: now.s, sleep=sleep))
+    monkeypatch.setattr(probe, "_exchange", exchange)
+    echo = [EchoSample(size_bytes=size, round_trips_s=(0.02,)) for size in (64, 2**20)]
+    found = probe._rested(None, None, echo, 5.0)
+    # A round takes 0.77 s of pauses and 16 exchanges of 20 ms, two of them not kept: there are four in five seconds.
+    rounds = [slept[first : first + 14] for first in range(0, len(slept), 14)]
+    assert [sorted(each) for each in rounds] == [sorted(PAUSES_S * 2)] * 4
+    assert len(set(map(tuple, rounds))) == 4  # nothing always follows the same
+    assert now.s == pytest.approx(4 * 1.09)
+    assert all(sample.round_trips_s == pytest.approx((0.02,) * 4) for sample in found)
+    now.s = 0.0
+    assert len(probe._rested(None, None, echo, 100.0)[0].round_trips_s) == 5
+    assert probe._rested(None, None, echo, 1.0) == ()
+
+
+def test_no_size_that_its_link_takes_long_for_is_sent_after_pauses():
+    quick, slow = EchoSample(size_bytes=64, round_trips_s=(0.01,)), EchoSample(size_bytes=64, round_trips_s=(0.06,))
+    long = EchoSample(size_bytes=2**20, round_trips_s=(0.06,))
+    near, far = socket.socketpair()
+    thread = threading.Thread(target=answer_probe, args=(Connection(far, "far"),))
+    thread.start()
+    connection = Connection(near, "near")
+    assert {sample.size_bytes for sample in probe._rested(connection, BufferPool(), [quick, long], 0.5)} == {64}
+    assert probe._rested(connection, BufferPool(), [slow, long], 0.5) == ()
+    probe.send_control(connection, probe.Done())
+    thread.join()
+    near.close()
+    far.close()
+
+
+def test_without_a_sweep_of_sizes_no_message_is_sent_after_a_pause():
+    assert probed(echo_s=0.0, rested_s=RESTED_S).rested == ()
 
 
 def test_a_path_that_nobody_told_to_be_slow_is_not_kept_busy_for_minutes(monkeypatch):

@@ -10,8 +10,8 @@ import pytest
 from hwrun.cli import main
 from hwrun.models.weights import WeightStore
 from hwrun.probing import probe
-from hwrun.probing.display import quantile, show_probe
-from hwrun.records.links import ClockExchange, LinkMeasured
+from hwrun.probing.display import probe_document, quantile, show_probe
+from hwrun.records.links import ClockExchange, LinkMeasured, RestedSample
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
 from hwrun.wire.sockets import listen
@@ -83,6 +83,7 @@ def test_two_workers_are_probed_there_and_back_with_every_raw_sample(two_workers
         assert [sample["size_bytes"] for sample in one["measured"]["echo"]] == [64, 4096, 262144]
         assert one["rtt_s"]["min"] <= one["rtt_s"]["median"] <= one["rtt_s"]["p95"] <= one["rtt_s"]["max"]
         assert one["per_message_s"] > 0
+        assert {sample["pause_s"] for sample in one["measured"]["rested"]} == {0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2}
         assert abs(one["clock_offset_s"]) <= one["clock_offset_error_s"]  # both are this process
 
 
@@ -116,11 +117,36 @@ def test_the_brackets_of_an_address_are_not_read_as_markup(capsys):
     assert "here → [fd77::11]:7070, network (network)" in capsys.readouterr().out
 
 
+def test_how_much_later_a_message_comes_after_a_rest_is_said_in_a_line_and_in_json(capsys):
+    clock = (ClockExchange(sent_s=1.0, arrived_s=1.1, answered_s=1.1, returned_s=1.2),)
+
+    def measured(later_s):
+        rested = tuple(
+            RestedSample(pause_s=pause_s, size_bytes=64, round_trips_s=(2e-4 + later_s * pause_s / (pause_s + 0.06),))
+            for pause_s in (0.0, 0.01, 0.05, 0.2)
+        )
+        return LinkMeasured(
+            medium="veth", rtt_samples_s=(1e-4,), goodput_bps=None, probe_bytes=0, clock=clock, rested=rested
+        )
+
+    show_probe("A", "B", "unshaped", measured(7e-4))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "of 100 ms a message comes 440 us later (700 us at most, half of it after 60 ms)" in said
+    document = probe_document("A", "B", "unshaped", measured(7e-4))
+    assert (document["resting_later_s"], document["resting_half_s"]) == (
+        pytest.approx(7e-4, rel=0.01), pytest.approx(0.06, rel=0.01)
+    )  # fmt: skip
+    show_probe("A", "B", "unshaped", measured(0.0))
+    assert "a message comes no later than without one" in capsys.readouterr().out
+    assert probe_document("A", "B", "unshaped", measured(0.0))["resting_later_s"] is None
+
+
 def test_no_time_for_the_sweep_of_sizes_is_said(two_workers, token_file):
     code, out, _ = probed(two_workers[0], "--token-file", token_file, "--echo-time", "0s")
     assert code == 0
     assert "64 B, 4 KiB, 256 KiB: no time left for them" in out
     assert "a message costs" not in out
+    assert "after a rest" not in out
 
 
 @pytest.mark.parametrize(

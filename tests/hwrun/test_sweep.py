@@ -148,8 +148,9 @@ def in_this_process(scratch):
             patch.setenv(name, value)
         patch.setattr(tempfile, "tempdir", str(scratch))
         patch.setattr(local_workers, "LocalWorkers", ThreadedWorkers)
-        # What a sweep of sizes and a long transfer do with more time, test_probe.py has.
+        # What a sweep of sizes, messages after pauses and a long transfer do with more time, test_probe.py has.
         patch.setattr(link_probes, "ECHO_S", 0.4)
+        patch.setattr(worker_client, "RESTED_S", 1.0)
         patch.setattr(worker_client, "bulk_bytes", lambda link: BULK_BYTES)
         yield
 
@@ -267,6 +268,7 @@ def test_each_link_is_probed_before_its_first_cell_and_after_its_last(finished):
     )
     for probe in run.probes:
         assert probe.measured.echo[0].size_bytes == 64
+        assert {sample.pause_s for sample in probe.measured.rested} == {0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2}
         assert {clock.worker for clock in probe.clocks} == {"A", "B"}
         assert all(clock_offset(clock.exchanges).error_s < 5 for clock in probe.clocks)
     # Cells repeat what the probe before them said of the link, and not its raw sweep of sizes.
@@ -678,7 +680,12 @@ def test_three_stages_cross_two_links_of_their_own(in_this_process, profiles, tm
     del arguments[arguments.index("--splits") : arguments.index("--splits") + 2]
     code, _, err = swept(*arguments)
     assert code == 0, err
-    (cell,) = read_run(folder).cells
+    run = read_run(folder)
+    # The relay of an emulated link is no host that rests.
+    assert {(probe.link_name, bool(probe.measured.rested)) for probe in run.probes} == {
+        ("unshaped", True), ("far", False)
+    }  # fmt: skip
+    (cell,) = run.cells
     assert cell.output_check.bitwise_equal
     assert cell.hosts == ("A", "B", "C")
     assert [measured.medium for measured in cell.links_measured] == ["veth", "relay"]

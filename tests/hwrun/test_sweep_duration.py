@@ -5,7 +5,8 @@ import pytest
 from hwrun.commands.sweep import parsed
 from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError
-from hwrun.sweeps.duration import Estimate, TimeLeft, computed_once_s, parse_long_duration_s, spoken
+from hwrun.probing.probe import ECHO_S, RESTED_S
+from hwrun.sweeps.duration import Estimate, TimeLeft, computed_once_s, parse_long_duration_s, probe_s, spoken
 
 
 class Clock:
@@ -63,6 +64,18 @@ def test_other_times_are_refused(text):
 
 def test_durations_are_spoken_to_two_units():
     assert [spoken(value) for value in (59.4, 60, 3599, 7261)] == ["59 s", "1 min 0 s", "59 min 59 s", "2 h 1 min"]
+
+
+def test_messages_after_pauses_are_in_the_probes_of_an_unshaped_hop_alone():
+    def probes_s(link, **where):
+        plan = sweep_plan(parsed(["--emulate", "rpi4b,rpi4b", "--splits", "10", "--repeats", "1", "--link", link]))
+        (cell,) = plan.cells
+        return probe_s(cell.hops[0], **where)
+
+    assert probes_s("unshaped", in_memory=False) == 1.0 + RESTED_S
+    assert probes_s("unshaped", in_memory=True) == 1.0
+    # 8 round trips of 1 ms, two seconds' bytes but 32 MiB at most, and the sweep of sizes.
+    assert probes_s("1gbit,1ms", in_memory=False) == pytest.approx(0.008 + 2**28 / 1e9 + ECHO_S)
 
 
 def test_what_is_computed_for_several_cells_is_counted_once():

@@ -43,7 +43,8 @@ _LOOK_S = 0.1
 _GOING_S = 15.0
 # As the command, but that a probe does not take seconds: there is one at each start.
 SWEEP = (
-    "import sys, hwrun.probing.link_probes as probes; probes.ECHO_S = 0.2; from hwrun.cli import main;"
+    "import sys, hwrun.probing.link_probes as probes, hwrun.worker_client as client; probes.ECHO_S = 0.2;"
+    " client.RESTED_S = 0.0; from hwrun.cli import main;"
     " sys.exit(main(['sweep', *sys.argv[1:]]))"
 )
 # One that hangs says where, when it is asked; and how much of what it said is shown.
