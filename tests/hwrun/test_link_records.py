@@ -99,6 +99,13 @@ def test_one_interrupted_message_in_five_moves_the_cost_of_resting_little():
     assert cost.after_s(0.1) == pytest.approx(resting_cost(rested(7e-4, 0.06)).after_s(0.1), rel=0.1)
 
 
+def test_a_pause_after_which_most_messages_were_interrupted_does_not_bend_the_cost_of_resting():
+    samples = rested(7e-4, 0.06)
+    assert samples[-1].pause_s == 0.2
+    spoiled = [*samples[:-1], msgspec.structs.replace(samples[-1], round_trips_s=(0.004,) * 3 + (0.001,) * 2)]
+    assert resting_cost(spoiled).later_s == pytest.approx(7e-4, rel=0.02)
+
+
 def test_each_size_is_compared_with_itself():
     slow, quick = rested(7e-4, 0.06, sizes=(2**26,)), rested(7e-4, 0.06, sizes=(64,))
     assert resting_cost(slow + quick).later_s == pytest.approx(7e-4, rel=0.01)
