@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 
 try:
-    from hwrun.errors import BadUsageError, HwrunError
-    from paretosim.command_line import Subcommand, dispatch
-    from paretosim.errors import BadInputError, ParetosimError
+    from paretosim.held_interrupt import held_interrupt
+
+    with held_interrupt():
+        from hwrun.errors import BadUsageError, HwrunError
+        from paretosim.command_line import Subcommand, dispatch
+        from paretosim.errors import BadInputError, ParetosimError
 except KeyboardInterrupt:  # Ctrl-C while the first modules load, before anything could turn it into a message
     print("hwrun: interrupted", file=sys.stderr)
     sys.exit(130)  # as dispatch would

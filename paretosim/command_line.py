@@ -17,6 +17,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from paretosim.held_interrupt import held_interrupt
 from paretosim.plain_text import speak_plainly
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
@@ -129,7 +130,8 @@ def _run(program: str, description: str, subcommands: Sequence[Subcommand], argu
     parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"{program} {__version__}")
     chosen = next((entry for entry in subcommands if arguments and entry.name == arguments[0]), None)
-    module = import_module(chosen.module) if chosen else None
+    with held_interrupt():
+        module = import_module(chosen.module) if chosen else None
     usage = parser  # of the subcommand, where there is one: its options are what was mistyped
     # With `prog`, argparse need not format a usage line (and import shutil and the compressors for it) to find it.
     children = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True, prog=program)

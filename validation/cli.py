@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 
 try:
-    from hwrun.errors import RecordError
-    from paretosim.command_line import Subcommand, dispatch
-    from paretosim.errors import BadInputError, ParetosimError
-    from validation.errors import PublishedTableError, ValidationError
+    from paretosim.held_interrupt import held_interrupt
+
+    with held_interrupt():
+        from hwrun.errors import RecordError
+        from paretosim.command_line import Subcommand, dispatch
+        from paretosim.errors import BadInputError, ParetosimError
+        from validation.errors import PublishedTableError, ValidationError
 except KeyboardInterrupt:  # Ctrl-C while the first modules load, before anything could turn it into a message
     print("paretosim-validate: interrupted", file=sys.stderr)
     sys.exit(130)  # as dispatch would

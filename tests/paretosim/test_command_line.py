@@ -8,6 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +20,7 @@ import pytest
 from paretosim import __version__, command_line
 from paretosim.command_line import Subcommand, dispatch, with_negative_values
 from paretosim.errors import BadInputError, ParetosimError
+from paretosim.held_interrupt import held_interrupt
 
 
 class _Loader:
@@ -283,3 +287,59 @@ runpy.run_module({module!r}, run_name="__main__")
         [sys.executable, "-c", code, "--version"], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (130, f"{program}: interrupted\n")
+
+
+def test_ctrl_c_while_a_module_of_c_code_loads_waits_until_it_is_whole(profiles: Path) -> None:
+    # msgspec's core looks up datetime's functions when it loads: interrupted there, it did without, and crashed later.
+    code = """
+import os, signal, sys
+from paretosim.cli import main
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "datetime" and "msgspec" in sys.modules:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.modules.pop("datetime", None)
+sys.meta_path.insert(0, Interrupting())
+sys.exit(main(sys.argv[1:]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *PREDICT],
+        env=os.environ | {"PARETOSIM_PROFILES": str(profiles)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "paretosim: interrupted\n")
+    assert done.stdout == ""
+
+
+def test_an_interrupt_is_held_where_it_would_be_raised_and_nowhere_else() -> None:
+    done: list[str] = []
+
+    def interrupted(what_then: Callable[[], object]) -> None:
+        with held_interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+            what_then()
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(partial(done.append, "all of it"))
+    assert done == ["all of it"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):  # rather than what came of it
+        interrupted(partial(_raiser(ImportError()), argparse.Namespace()))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held_interrupt():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    def elsewhere() -> str:
+        with held_interrupt():
+            return "another thread"
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(elsewhere).result() == "another thread"
