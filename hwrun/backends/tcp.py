@@ -48,15 +48,21 @@ class TcpInlet:
         # thread that has just been woken finds torch and Python out of its caches, and is slow at both.
         room = self._room(self._last)
         tensors = room.tensors()
-        begun = self._connection.begin(self._limit_bytes)
-        if begun.header.kind is not Kind.BATCH:
-            raise ProtocolError(f"data: got a {begun.header.kind.name} frame, expected BATCH")
-        if begun.specs != room.specs:
-            self._last = begun.specs
-            room = self._room(begun.specs)
+        message = self._connection.begin(self._limit_bytes)
+        if message.header.kind is not Kind.BATCH:
+            raise ProtocolError(f"data: got a {message.header.kind.name} frame, expected BATCH")
+        if message.specs != room.specs:
+            self._last = message.specs
+            room = self._room(message.specs)
             tensors = room.tensors()
-        end_s = self._connection.complete(begun, room.buffer)
-        return Arrival(begun.header.sequence, tensors, begun.start_s, end_s, lambda: self._released.append(room))
+        self._connection.complete(message, room.buffer)
+        return Arrival(
+            message.header.sequence,
+            tensors,
+            message.start_s,
+            message.end_s,
+            release=lambda: self._released.append(room),
+        )
 
     def _room(self, specs: tuple[TensorSpec, ...]) -> Room:
         """Room for such tensors: what was released, or a new one. Rooms for others are dropped."""

@@ -13,8 +13,6 @@ _NOTHING = memoryview(bytearray())
 
 def new_buffer(size_bytes: int) -> memoryview:
     """A writable buffer of exactly that size, aligned to ALIGNMENT_BYTES, with any content."""
-    if size_bytes == 0:
-        return _NOTHING
     room = np.empty(size_bytes + ALIGNMENT_BYTES, np.uint8)
     start = -room.ctypes.data % ALIGNMENT_BYTES
     return room.data[start : start + size_bytes]
@@ -35,6 +33,8 @@ class BufferPool:
 
     def take(self, size_bytes: int) -> memoryview:
         """A buffer that was returned, or a `new_buffer`."""
+        if size_bytes == 0:
+            return _NOTHING
         with self._lock:
             for place, buffer in enumerate(self._free):
                 if buffer.nbytes == size_bytes:

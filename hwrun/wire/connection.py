@@ -48,33 +48,21 @@ _LEAST_BYTES_PER_S = 1000.0
 _HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)
 
 
-class Begun:
-    """A frame whose headers are here, checked, and whose payload is not.
+class Message:
+    """A frame that has begun, its headers here and checked, or that is received.
 
-    `start_s` is when the first header had arrived, on this process's monotonic clock.
+    Once it is, `buffer` holds the payload, tensors at their `places`; give it back to its pool. `start_s` is when the
+    first header had arrived, `end_s` when the last byte was in the buffer, on this process's monotonic clock.
     """
 
-    __slots__ = ("header", "specs", "start_s")
+    __slots__ = ("buffer", "end_s", "header", "specs", "start_s")
+    buffer: memoryview
+    end_s: float
 
     def __init__(self, header: Header, specs: tuple[TensorSpec, ...], start_s: float) -> None:
         self.header = header
         self.specs = specs
         self.start_s = start_s
-
-
-class Message:
-    """A received frame. `buffer` holds the payload, tensors at their `places`; give it back to its pool.
-
-    `end_s` is when the last byte was in the buffer, on this process's monotonic clock.
-    """
-
-    __slots__ = ("buffer", "end_s", "header", "specs")
-
-    def __init__(self, header: Header, specs: tuple[TensorSpec, ...], buffer: memoryview, end_s: float) -> None:
-        self.header = header
-        self.specs = specs
-        self.buffer = buffer
-        self.end_s = end_s
 
 
 class Connection:
@@ -144,11 +132,12 @@ class Connection:
         PeerGoneError : the other side closed, or this one was shut down.
         TimedOutError : a frame that has begun does not go on; or nothing came within the socket's time limit.
         """
-        begun = self.begin(limit_bytes)
-        buffer = pool.take(places(begun.specs)[1] if begun.specs else begun.header.payload_bytes)
-        return Message(begun.header, begun.specs, buffer, self.complete(begun, buffer))
+        message = self.begin(limit_bytes)
+        room_bytes = places(message.specs)[1] if message.specs else message.header.payload_bytes
+        self.complete(message, pool.take(room_bytes))
+        return message
 
-    def begin(self, limit_bytes: int) -> Begun:
+    def begin(self, limit_bytes: int) -> Message:
         """The next frame as soon as its headers are here; `complete` has to follow.
 
         Room for it can have been made before, which its bytes then need not wait for. Parameters and errors are those
@@ -160,13 +149,13 @@ class Connection:
         start_s = time.monotonic()
         header = decode_header(self._header, limit_bytes)
         if not header.tensors:
-            return Begun(header, (), start_s)
+            return Message(header, (), start_s)
         raw = bytearray(header.tensors * TENSOR_HEADER_BYTES)
         self._fill(memoryview(raw), _end_s(header, start_s))
-        return Begun(header, decode_tensor_headers(raw, header), start_s)
+        return Message(header, decode_tensor_headers(raw, header), start_s)
 
-    def complete(self, begun: Begun, buffer: memoryview) -> float:
-        """Receive the payload of the frame that `begin` returned last; when its last byte is here, as `Message.end_s`.
+    def complete(self, message: Message, buffer: memoryview) -> None:
+        """Receive the payload of the message that has begun.
 
         Parameters
         ----------
@@ -176,16 +165,18 @@ class Connection:
         ------
         PeerGoneError, TimedOutError : as `receive`.
         """
-        payload_bytes = begun.header.payload_bytes
+        message.buffer = buffer
+        payload_bytes = message.header.payload_bytes
         if not payload_bytes:
-            return begun.start_s
-        end_s = _end_s(begun.header, begun.start_s)
+            message.end_s = message.start_s
+            return
+        end_s = _end_s(message.header, message.start_s)
         if buffer.nbytes == payload_bytes:
             self._fill(buffer, end_s)
         else:  # places between tensors, to align the next one
-            for spec, offset in zip(begun.specs, places(begun.specs)[0], strict=True):
+            for spec, offset in zip(message.specs, places(message.specs)[0], strict=True):
                 self._fill(buffer[offset : offset + spec.size_bytes], end_s)
-        return time.monotonic()
+        message.end_s = time.monotonic()
 
     def _fill(self, view: memoryview, end_s: float) -> None:
         """Receive all of `view` by `end_s` of the monotonic clock."""

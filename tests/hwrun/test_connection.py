@@ -111,10 +111,11 @@ def test_a_frame_that_has_begun_says_what_comes_and_is_completed_into_room_made_
     room = Room(specs)
     early = room.tensors()
     pair[0].send(Kind.BATCH, 7, specs=specs, payload=payload)
-    begun = pair[1].begin(4000)
-    assert begun.specs == room.specs
-    assert begun.header.sequence == 7
-    assert pair[1].complete(begun, room.buffer) >= begun.start_s
+    message = pair[1].begin(4000)
+    assert message.specs == room.specs
+    assert message.header.sequence == 7
+    pair[1].complete(message, room.buffer)
+    assert message.end_s >= message.start_s
     assert all(map(torch.equal, early, tensors))
     assert all(map(torch.equal, room.tensors(), tensors))
 
