@@ -283,11 +283,18 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     tighten_timers()
     gc.disable()  # the loop makes no cycles, and a collection would be a pause
-    left, right = open_packet_socket(arguments.left), open_packet_socket(arguments.right)
-    with socket.socket(fileno=arguments.control_fd) as control, left[0], right[0]:
-        rings = (FrameRing(memory, time.monotonic, time.time) for _, memory in (left, right))
-        ends = (left[0], next(rings)), (right[0], next(rings))
-        Relay(*ends, control, moderated=arguments.moderated, core=arguments.core).run()
+    with socket.socket(fileno=arguments.control_fd) as control:
+        try:
+            left, right = open_packet_socket(arguments.left), open_packet_socket(arguments.right)
+        except OSError as error:  # not permitted; or the owner was interrupted, and took its interfaces away
+            refusal = f"{arguments.left} and {arguments.right} cannot be relayed between: {error.strerror or error}"
+            with contextlib.suppress(BrokenPipeError):  # nobody is left to tell
+                control.send(json.dumps({"error": refusal}).encode())
+            return 1
+        with left[0], right[0]:
+            rings = (FrameRing(memory, time.monotonic, time.time) for _, memory in (left, right))
+            ends = (left[0], next(rings)), (right[0], next(rings))
+            Relay(*ends, control, moderated=arguments.moderated, core=arguments.core).run()
     return 0
 
 

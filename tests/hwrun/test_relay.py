@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -81,6 +85,26 @@ def test_an_interface_that_is_gone_ends_the_relay() -> None:
     direction.take_in()
     with pytest.raises(OSError, match="Network is down"):
         direction.send_due(at(0.0))
+
+
+@pytest.mark.parametrize("is_awaited", [True, False])
+def test_a_relay_without_its_interfaces_says_so_to_its_owner_and_to_nobody_else(is_awaited: bool) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        command = [sys.executable, "-m", "hwrun.local.relay", "--control-fd", str(theirs.fileno())]
+        if not is_awaited:
+            ours.close()
+        done = subprocess.run(
+            [*command, "--left", "nowhere0", "--right", "nowhere1"],
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+        if is_awaited:
+            assert "nowhere0 and nowhere1 cannot be relayed between: " in json.loads(ours.recv(4096))["error"]
 
 
 @pytest.mark.parametrize(("started_as", "is_urgent"), [(os.SCHED_OTHER, True), (os.SCHED_IDLE, False)])
