@@ -28,6 +28,8 @@ _MAD_TO_SIGMA = 1.4826
 _FIT_ROUNDS = 50
 # Pauses after which half of the delay has come are looked for between these, in steps finer than any measurement.
 _LEAST_HALF_S, _MOST_HALF_S, _HALF_STEP = 1e-3, 1.0, 1.01
+# Two are a line through any law.
+_FEWEST_PAUSES = 3
 
 
 class EchoSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -184,9 +186,9 @@ def _relative_line(points: Sequence[tuple[float, float]], weights: Sequence[floa
 
 @dataclass(frozen=True)
 class RestingCost:
-    """How much later a message comes after a rest of p seconds: `later_s` · p / (p + `half_s`).
+    """How much later a message comes after a rest of p seconds than a moment's: `later_s` · p / (p + `half_s`).
 
-    At most `later_s`, and half of that after a rest of `half_s`.
+    At most `later_s`, and half of that after a rest of `half_s`. What it costs that threads sleep at all is not in it.
     """
 
     later_s: float
@@ -198,55 +200,72 @@ class RestingCost:
 
 
 def resting_cost(samples: Sequence[RestedSample]) -> RestingCost | None:
-    """What rests of growing length cost a message, by least absolute deviations over all sizes.
+    """What rests of growing length cost a message, by the slope of Theil and Sen over the medians of all sizes.
 
-    What is fitted is the median round trip at each size and pause less the same size's median without a pause, each
-    with the same weight. A median is not moved by one round trip that something interrupted; but a machine that is
-    shared interrupts most of those after one long pause, and least squares then follow that point: one of 3.7 ms among
-    0.2 to 0.6 made 0.7 ms at most into 10. For a given `half_s` the best `later_s` is a weighted median; `half_s` is
-    looked for from 1 ms to 1 s.
+    A message right behind another meets threads that are still awake. That they sleep at all, after however short a
+    pause, costs every message of a pipeline as much, so it is left to each size's own level: what counts is how much
+    later messages come after longer pauses than after shorter ones. A median is not moved by one round trip that
+    something interrupted; but a machine that is shared interrupts most of those after one long pause, and least squares
+    would follow that point. So `later_s` is, for a given `half_s`, the median of the slopes between all pairs of pauses
+    of one size, each weighted by how far its pauses are apart; `half_s` is looked for from 1 ms to 1 s, for the least
+    sum of absolute deviations. Source: P. K. Sen, J. Am. Stat. Assoc. 63 (1968); the weights are L. A. Jaeckel's
+    (Ann. Math. Stat. 43, 1972).
 
     Returns
     -------
-    None without samples of no pause and of two pauses, or where messages come no later after a rest.
+    None without samples of one size after three pauses, or where messages come no later after longer ones.
 
     >>> later = lambda pause_s: 0.0007 * pause_s / (pause_s + 0.06)
-    >>> pauses = (0.0, 0.01, 0.05, 0.2)
+    >>> pauses = (0.005, 0.01, 0.05, 0.2)
     >>> cost = resting_cost(
     ...     [RestedSample(pause_s=p, size_bytes=64, round_trips_s=(0.0002 + later(p),)) for p in pauses]
     ... )
     >>> f"{cost.later_s:.4f} {cost.half_s:.3f} {cost.after_s(0.1):.5f}"
     '0.0007 0.060 0.00044'
     """
-    taken_s: dict[tuple[int, float], list[float]] = {}
+    taken_s: dict[int, dict[float, list[float]]] = {}
     for sample in samples:
-        taken_s.setdefault((sample.size_bytes, sample.pause_s), []).extend(sample.round_trips_s)
-    median_s = {key: statistics.median(times_s) for key, times_s in taken_s.items() if times_s}
-    points = [
-        (pause_s, time_s - median_s[size, 0.0])
-        for (size, pause_s), time_s in median_s.items()
-        if pause_s > 0 and (size, 0.0) in median_s
+        if sample.pause_s > 0 and sample.round_trips_s:
+            taken_s.setdefault(sample.size_bytes, {}).setdefault(sample.pause_s, []).extend(sample.round_trips_s)
+    sizes = [
+        [(pause_s, statistics.median(times_s)) for pause_s, times_s in of_size.items()]
+        for of_size in taken_s.values()
+        if len(of_size) >= _FEWEST_PAUSES
     ]
-    if len({pause_s for pause_s, _ in points}) < 2:
+    if not sizes:
         return None
     steps = range(math.ceil(math.log(_MOST_HALF_S / _LEAST_HALF_S, _HALF_STEP)) + 1)
     halves_s = (min(_LEAST_HALF_S * _HALF_STEP**step, _MOST_HALF_S) for step in steps)
-    cost = min((_resting_cost_of_half(points, half_s) for half_s in halves_s), key=lambda one: _misfit(points, one))
+    cost = min((_resting_cost_of_half(sizes, half_s) for half_s in halves_s), key=lambda one: _misfit(sizes, one))
     return cost if cost.later_s > 0 else None
 
 
-def _resting_cost_of_half(points: Sequence[tuple[float, float]], half_s: float) -> RestingCost:
+# Median round trips of one size by pause.
+_OfSize = Sequence[tuple[float, float]]
+
+
+def _resting_cost_of_half(sizes: Sequence[_OfSize], half_s: float) -> RestingCost:
     """The best for that `half_s`; messages never come earlier for a rest."""
-    shares = ((pause_s / (pause_s + half_s), delay_s) for pause_s, delay_s in points)
-    weighted = sorted((delay_s / share, share) for share, delay_s in shares)
-    up_to = itertools.accumulate(share for _, share in weighted)
-    half_of_all = sum(share for _, share in weighted) / 2
-    later_s = next(later_s for (later_s, _), sum_ in zip(weighted, up_to, strict=True) if sum_ >= half_of_all)
+    slopes = []
+    for of_size in sizes:
+        for (pause_s, time_s), (other_s, other_time_s) in itertools.combinations(of_size, 2):
+            apart = pause_s / (pause_s + half_s) - other_s / (other_s + half_s)
+            slopes.append(((time_s - other_time_s) / apart, abs(apart)))
+    slopes.sort()
+    up_to = itertools.accumulate(apart for _, apart in slopes)
+    half_of_all = sum(apart for _, apart in slopes) / 2
+    later_s = next(slope for (slope, _), sum_ in zip(slopes, up_to, strict=True) if sum_ >= half_of_all)
     return RestingCost(later_s=max(0.0, later_s), half_s=half_s)
 
 
-def _misfit(points: Sequence[tuple[float, float]], cost: RestingCost) -> float:
-    return sum(abs(cost.after_s(pause_s) - delay_s) for pause_s, delay_s in points)
+def _misfit(sizes: Sequence[_OfSize], cost: RestingCost) -> float:
+    """Sum of absolute deviations, each size from its own level."""
+    found = 0.0
+    for of_size in sizes:
+        left_s = [time_s - cost.after_s(pause_s) for pause_s, time_s in of_size]
+        level_s = statistics.median(left_s)
+        found += sum(abs(own_s - level_s) for own_s in left_s)
+    return found
 
 
 @dataclass(frozen=True)

@@ -109,12 +109,20 @@ def test_a_pause_after_which_most_messages_were_interrupted_does_not_bend_the_co
 def test_each_size_is_compared_with_itself():
     slow, quick = rested(7e-4, 0.06, sizes=(2**26,)), rested(7e-4, 0.06, sizes=(64,))
     assert resting_cost(slow + quick).later_s == pytest.approx(7e-4, rel=0.01)
-    # Without one of its own that followed no pause, a size says nothing.
-    assert resting_cost(slow[1:] + quick) == resting_cost(quick)
+    # After two pauses beside none, a size says nothing.
+    assert resting_cost(slow[:3] + quick) == resting_cost(quick)
 
 
-@pytest.mark.parametrize("pauses", [(), (0.0,), (0.0, 0.1), (0.01, 0.1)])
-def test_without_no_pause_and_two_longer_ones_resting_costs_nobody_knows_what(pauses):
+def test_that_threads_sleep_at_all_is_no_cost_of_how_long_they_do():
+    awake = [
+        msgspec.structs.replace(sample, round_trips_s=(1e-4,) * 5) if sample.pause_s == 0 else sample
+        for sample in rested(7e-4, 0.06)
+    ]
+    assert resting_cost(awake) == resting_cost(rested(7e-4, 0.06))
+
+
+@pytest.mark.parametrize("pauses", [(), (0.0,), (0.01, 0.1), (0.0, 0.01, 0.1)])
+def test_without_three_pauses_resting_costs_nobody_knows_what(pauses):
     assert resting_cost(rested(7e-4, 0.06, pauses=pauses)) is None
 
 
