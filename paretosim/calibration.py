@@ -17,7 +17,7 @@ Backend = Literal["tcp", "rpc", "memory"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 CalibrationTerm = Literal[
     "scale", "overhead", "launch", "copies", "contention", "framing", "sending", "receiving", "copying", "dispatch",
-    "handover", "returning", "rpc", "answers", "relay",
+    "handover", "returning", "resting", "rpc", "answers", "relay",
 ]  # fmt: skip
 CALIBRATION_TERMS: tuple[CalibrationTerm, ...] = get_args(CalibrationTerm)
 # Those of the link, which need no calibration.
@@ -37,6 +37,7 @@ _PARAMETERS = (
     "rpc_answers",
     "rpc_answer_s",
     "relay",
+    "resting",
 )
 # The key of every device that a calibration does not name: what emulated devices taught of their host holds for all.
 ANY_DEVICE = "*"
@@ -120,13 +121,25 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         _check_not_negative(self, "delay_s")
 
 
+class Resting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """By how much a thread wakes later after its host has rested for p seconds: `later_s` · p / (p + `half_s`)."""
+
+    later_s: float
+    half_s: float
+
+    def __post_init__(self) -> None:
+        _check_not_negative(self, "later_s")
+        _check_above_zero(self, "half_s")
+
+
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Parameters of one backend, with what they were fitted on.
 
     `devices` are by name; `ANY_DEVICE` among them is every one that is not named, else those have the defaults.
     `framing_bytes` go with every message beside its tensors. A dispatch takes `dispatch_s` beside its control delay. A
     batch takes `rpc_round_trips` round trips of `rpc_s` each beside the link's own, and its hop takes no other for
-    `rpc_answers` round trips of `rpc_answer_s` each more: a call returns when its answer is there. `intervals` are by a
+    `rpc_answers` round trips of `rpc_answer_s` each more: a call returns when its answer is there. `resting` is of all
+    hosts, where a batch is alone in its pipeline. `intervals` are by a
     parameter's path (`devices.rpi4b.sending.message_s`), lower end first, and hold the true value with probability
     `interval_level`; `hashes` are of what it was fitted on, by name. `agreeing` of the `starts` of the fit ended at the
     same minimum.
@@ -143,6 +156,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rpc_answers: float = 0.0
     rpc_answer_s: float = 0.0
     relay: Relay | None = None
+    resting: Resting | None = None
     title: str = ""
     fitted_on: tuple[str, ...] = ()
     hashes: dict[str, str] = {}
@@ -253,6 +267,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "dispatch": self.dispatch_s > 0,
             "handover": any(found.arriving_s or found.leaving_s for found in devices),
             "returning": any(found.returning != MessageCost() for found in devices),
+            "resting": self.resting is not None and self.resting.later_s > 0,
             "rpc": self.rpc_round_trips > 0,
             "answers": self.rpc_answers > 0,
             "relay": self.relay is not None,
@@ -269,7 +284,7 @@ _OF_DEVICES: tuple[tuple[Term, str], ...] = (
 )  # fmt: skip
 _OF_ALL: tuple[tuple[Term, str], ...] = (
     ("framing", "framing_bytes"), ("dispatch", "dispatch_s"), ("rpc", "rpc_round_trips"), ("answers", "rpc_answers"),
-    ("answers", "rpc_answer_s"), ("relay", "relay"),
+    ("answers", "rpc_answer_s"), ("relay", "relay"), ("resting", "resting"),
 )  # fmt: skip
 # What a prediction without a calibration has.
 NEUTRAL = Calibration(schema_version=SCHEMA_VERSION, name="none", backend="tcp")

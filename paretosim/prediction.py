@@ -15,6 +15,7 @@ from paretosim.errors import BadInputError
 from paretosim.hop_terms import HopTerms, hop_terms, hops_of_setting
 from paretosim.in_effect import control_s
 from paretosim.memory import all_stages_memory_bytes
+from paretosim.resting import rested
 from paretosim.setting import AnySetting, Setting
 from paretosim.stage_terms import lone_s, services_in_order, stage_terms
 from paretosim.tabular import Tabular, fields_of, flat
@@ -43,7 +44,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     calibration, `stages_s` holds its terms, `sending_s` (round trips of RPC and copying among it) occupies a link too,
     and `receiving_s` is a station behind it. `handovers_s` hold nothing: what a batch waits at its dispatch, beside the
     delay of each hop, and behind the last station. `answering_s` occupies a link and no batch waits
-    for it. None where there is no such term.
+    for it. `resting_s` is the part of `handovers_s`, but for
+    the dispatch, that is there since hosts have rested. None where there is no such term.
     """
 
     split: int
@@ -68,6 +70,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     receiving_s: tuple[float, ...] | None = None
     handovers_s: tuple[float, ...] | None = None
     answering_s: tuple[float, ...] | None = None
+    resting_s: tuple[float, ...] | None = None
 
 
 class Recommended(msgspec.Struct, frozen=True):
@@ -124,6 +127,7 @@ def predict(setting: Setting) -> Prediction:
     hops = hops_of_setting(setting, splits)
     transfers = hop_terms(setting, hops)
     stages_s = stage_terms(setting, splits, stage_times_s(block_s, splits, setting.speed), hops, transfers).total_s
+    transfers = rested(setting, stages_s, transfers, hops, setting.operation)
     dispatch_s = np.full((len(splits), 1), control_s(setting) - setting.control_delay_s)
     handovers_s = np.hstack([dispatch_s, transfers.handover_s, transfers.last_s])
     found, stations, bottlenecks, percentiles_s = objectives_of(setting, stages_s, transfers, hops)
@@ -164,6 +168,7 @@ def predict(setting: Setting) -> Prediction:
             receiving_s=_unless_zero(transfers.receiving_s, i),
             handovers_s=_unless_zero(handovers_s, i),
             answering_s=_unless_zero(transfers.answering_s, i),
+            resting_s=_unless_zero(transfers.resting_s, i),
         )
         for i, split in enumerate(splits.tolist())
     )

@@ -23,6 +23,7 @@ from paretosim.line import Line, line_of
 from paretosim.mode import Arrivals
 from paretosim.prediction import Prediction, Row
 from paretosim.queueing import intervals_s
+from paretosim.resting import rested
 from paretosim.setting import Setting
 from paretosim.stage_terms import StageTerms, stage_terms
 from paretosim.transfer_time import segments, slow_start_rounds
@@ -179,7 +180,8 @@ def _chain(
         hops = tuple(Hop(h.name, size, h.crossed) if h.name in ("link1", "relay") else h for h in hops)
     transfers = hop_terms(setting, hops)
     blocks_s = stage_times_s(block_s, splits, setting.speed) * np.array(factors)
-    return _Chain(hops, stage_terms(setting, splits, blocks_s, hops, transfers), transfers)
+    stages = stage_terms(setting, splits, blocks_s, hops, transfers)
+    return _Chain(hops, stages, rested(setting, stages.total_s, transfers, hops, setting.operation))
 
 
 def _limit(
@@ -223,11 +225,16 @@ def _terms(setting: Setting, row: Row, chain: _Chain, unloaded_s: float) -> tupl
             (hop.name, "copying", float(hops.copying_s[0, j]), "calibration"),
             (hop.name, "delay", float(hops.delays_s[0, j]), "calibration" if hop.name == "relay" else "link"),
             (_receiver(setting, chain, j), "receiving", float(hops.receiving_s[0, j]), "calibration"),
-            (hop.name, "handover", float(hops.handover_s[0, j]), "calibration"),
+            (hop.name, "handover", float(hops.handover_s[0, j] - hops.resting_s[0, j]), "calibration"),
+            (hop.name, "resting", float(hops.resting_s[0, j]), "calibration"),
         ]
         if j == last_forward:
             found += stage(1)
-    found.append(("result", "returning", float(hops.last_s[0, 0]), "calibration"))
+    result = "stage2" if setting.operation.workers == "serial" else "result"  # a serial worker is busy with it
+    found += [
+        (result, "returning", float(hops.last_s[0, 0] - hops.resting_s[0, -1]), "calibration"),
+        (result, "resting", float(hops.resting_s[0, -1]), "calibration"),
+    ]
     if math.isfinite(row.latency_s):
         waited = row.latency_s - unloaded_s
         found.append(("queues", "waiting", waited if abs(waited) > 1e-11 * unloaded_s else 0.0, "mode"))

@@ -20,6 +20,7 @@ from paretosim.link import Link
 from paretosim.mode import MAX_BATCHES, Arrivals
 from paretosim.queueing import arrival_times_s
 from paretosim.recursion import Passage
+from paretosim.resting import rested
 from paretosim.setting import Setting
 from paretosim.simulation.link_trace import LinkTrace
 from paretosim.simulation.slow_start import RememberingConnection
@@ -249,6 +250,7 @@ def _passages(
     hops = hops_of_setting(setting, splits)
     transfers = hop_terms(setting, hops)
     stages = stage_terms(setting, splits, stage_times_s(block_s, splits, setting.speed), hops, transfers)
+    transfers = rested(setting, stages.total_s, transfers, hops, setting.operation)
     # What stations take beside computing: slow start depends on the time, so a wire works that out itself.
     line = line_of(
         np.zeros((1, 2)), msgspec.structs.replace(transfers, stalls_s=np.zeros_like(transfers.stalls_s)), hops,

@@ -22,6 +22,7 @@ from paretosim.hop_terms import hop_terms, hops_of_setting
 from paretosim.mode import Arrivals
 from paretosim.prediction import alone, objectives_of
 from paretosim.resolution import WORTHWHILE_GAIN
+from paretosim.resting import rested
 from paretosim.stage_terms import lone_s, stage_terms
 from paretosim.uncertainty.block_error import ErrorModel, drawn_block_times_s, has_repeats
 from paretosim.uncertainty.calibration_error import drawn_calibrations
@@ -248,6 +249,7 @@ def _objectives(world: Setting, splits: NDArray[np.int64], stages_s: Array) -> t
     stages_s = stage_terms(world, splits, stages_s, hops, transfers).total_s.reshape(-1, 2)
     transfers = transfers.repeated(count)
     repeated = [Hop(hop.name, np.tile(hop.payload_bytes, count), np.tile(hop.crossed, count)) for hop in hops]
+    transfers = rested(world, stages_s, transfers, repeated, world.operation)
     found = objectives_of(world, stages_s, transfers, repeated).objectives
     claims = None
     if world.has_closed_form:

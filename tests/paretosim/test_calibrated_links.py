@@ -11,6 +11,7 @@ import pytest
 
 from paretosim.calibration import CALIBRATION_TERMS, Calibration, DeviceTerms
 from paretosim.chain import stage_times_s
+from paretosim.errors import BadInputError
 from paretosim.link import shaped
 from paretosim.mode import MODE_NAMES, Mode
 from paretosim.prediction import predict
@@ -21,7 +22,7 @@ from paretosim.rates.link_response import LinkResponse, link_response
 from paretosim.rates.link_sweep import sweep
 from paretosim.setting import Setting
 from paretosim.timing import Timing
-from tests.paretosim.random_settings import random_calibration, random_setting
+from tests.paretosim.random_settings import of_any_link, random_calibration, random_setting
 from tests.paretosim.shipped_settings import shipped
 
 # `predict` gives 12 significant digits: half a unit of the last one, relative to a first digit of 1.
@@ -57,6 +58,13 @@ def _assert_dense_rates_agree(response: LinkResponse, found: BreakEven, rates: A
     assert (said == dense.on_front).all()
 
 
+def test_splits_that_cross_fewer_hops_and_hosts_that_rest_are_refused_together(toy: Any) -> None:
+    setting = random_setting(Random(31), toy, mode=Mode.named("single"), sink="first", source="stage1")
+    with pytest.raises(BadInputError, match=r"splits that cross fewer hops than others.*--without resting"):
+        link_response(setting)
+    assert link_response(of_any_link(setting)).rests is None
+
+
 def _rates(draw: Random, count: int) -> Any:
     return np.array([10 ** draw.uniform(np.log10(LOW_BPS), np.log10(HIGH_BPS)) for _ in range(count)])
 
@@ -64,7 +72,7 @@ def _rates(draw: Random, count: int) -> Any:
 def test_every_rate_of_random_settings_is_as_predicted(toy: Any) -> None:
     draw = Random(31)
     for _ in range(300):
-        setting = random_setting(draw, toy)
+        setting = of_any_link(random_setting(draw, toy))
         assert setting.calibration is not None
         assert setting.calibration.active_terms() == CALIBRATION_TERMS
         rates = _rates(draw, 5)
@@ -80,7 +88,7 @@ def test_break_even_rates_of_random_settings_are_what_dense_rates_and_prediction
     draw = Random(32)
     several = 0
     for _ in range(300):
-        setting = random_setting(draw, toy)
+        setting = of_any_link(random_setting(draw, toy))
         response = link_response(setting)
         found = _found(response, setting)
         several += len(found.latency.splits) > 1
@@ -152,7 +160,7 @@ def test_a_stage_is_slowed_by_the_transfer_until_that_is_longer_by_hand(toy: Any
 def test_the_robust_choice_with_contention_is_no_worse_anywhere_than_it_says(toy: Any) -> None:
     draw = Random(33)
     for _ in range(40):
-        setting = random_setting(draw, toy)
+        setting = of_any_link(random_setting(draw, toy))
         response = link_response(setting)
         found = _found(response, setting)
         dense = sweep(response, _rates(draw, 1000), found.one_way_delay_s, found.return_delay_s)
@@ -168,7 +176,7 @@ def test_the_robust_choice_with_contention_is_no_worse_anywhere_than_it_says(toy
 def test_arrays_of_links_know_a_return_rate_of_its_own_with_contention(toy: Any) -> None:
     draw = Random(34)
     for _ in range(60):
-        setting = random_setting(draw, toy, sink="first")
+        setting = of_any_link(random_setting(draw, toy, sink="first"))
         link = msgspec.structs.replace(setting.link, return_rate_bps=10 ** draw.uniform(4, 8))
         setting = msgspec.structs.replace(setting, link=link)
         found = predict_links(setting)
@@ -182,7 +190,7 @@ def test_arrays_of_links_know_a_return_rate_of_its_own_with_contention(toy: Any)
 def test_each_term_is_left_out_as_in_a_prediction(toy: Any, term: Any) -> None:
     draw = Random(35)
     for _ in range(12):
-        setting = random_setting(draw, toy, without=(term,))
+        setting = of_any_link(random_setting(draw, toy, without=(term,)))
         found = sweep(
             link_response(setting), setting.link.rate_bps, [setting.link.one_way_delay_s], setting.link.return_delay_s
         )
@@ -191,7 +199,7 @@ def test_each_term_is_left_out_as_in_a_prediction(toy: Any, term: Any) -> None:
 
 
 def test_a_calibration_that_says_nothing_changes_no_bit(toy: Any) -> None:
-    plain = random_setting(Random(36), toy, calibration=None)
+    plain = of_any_link(random_setting(Random(36), toy, calibration=None))
     neutral = Calibration(schema_version=2, name="none", backend="tcp")
     one, two = (
         sweep(link_response(setting), [1e5, 1e7], 0.01)

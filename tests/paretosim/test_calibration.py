@@ -21,6 +21,7 @@ from paretosim.calibration import (
     DeviceTerms,
     MessageCost,
     Relay,
+    Resting,
     check_terms,
 )
 from paretosim.errors import BadInputError, ProfileError, UnlikeConditionsError
@@ -329,6 +330,7 @@ FULL: dict[str, Any] = {
     "rpc_answers": 0.5,
     "rpc_answer_s": 0.02,
     "relay": Relay(),
+    "resting": Resting(later_s=0.02, half_s=0.5),
 }  # fmt: skip
 
 
@@ -352,6 +354,7 @@ def test_each_term_can_be_switched_off(toy: Any) -> None:
     )
     full = msgspec.structs.replace(setting, calibration=calibration)
     for term in CALIBRATION_TERMS:
+        full = msgspec.structs.replace(full, mode=Mode.named("single" if term == "resting" else "paced"))
         without = predict(msgspec.structs.replace(full, without=(term,))).row(1)
         if term == "answers":  # which hold a hop, and no batch waits for
             assert (without.answering_s, predict(full).row(1).answering_s) == (None, pytest.approx((0.035, 0)))

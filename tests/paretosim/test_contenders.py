@@ -18,7 +18,7 @@ from paretosim.rates.contenders import are_no_worse, contenders
 from paretosim.rates.link_response import LinkResponse, link_response
 from paretosim.rates.link_sweep import sweep
 from paretosim.setting import Setting
-from tests.paretosim.random_settings import random_calibration, random_setting
+from tests.paretosim.random_settings import of_any_link, random_calibration, random_setting
 
 SETTINGS = 400
 
@@ -72,7 +72,7 @@ def test_what_is_said_to_be_no_worse_is_so_on_random_links_with_any_terms(toy: A
         if draw.random() < 0.7:
             size = 10 ** draw.uniform(1, 4.5)
             fields |= {"blocks": 6, "outputs": [round(size * draw.uniform(0.8, 1.25)) for _ in range(6)]}
-        setting = random_setting(draw, toy, **fields)
+        setting = of_any_link(random_setting(draw, toy, **fields))
         response = link_response(setting, draw.choice([None, 10 ** draw.uniform(4, 8)]))
         _assert_no_worse_on_random_links(response, seed)
         pairs += are_no_worse(response).size

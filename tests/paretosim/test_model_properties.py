@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretosim import pareto
-from paretosim.calibration import Calibration, DeviceTerms, MessageCost, Relay
+from paretosim.calibration import Calibration, DeviceTerms, MessageCost, Relay, Resting
 from paretosim.in_effect import holds_several
 from paretosim.mode import Arrivals, Mode
 from paretosim.operation import Operation
@@ -103,7 +103,7 @@ def _retimed(toy: Any, timing: Timing, times: list[float]) -> Timing:
 def test_a_larger_window_gives_more_and_takes_longer(toy: Any, seed: int, window: int, more: int) -> None:
     """Throughput never falls with the window; latency in steady state is no less, as more batches are in flight.
 
-    With contention that holds from two batches on: one alone is in nobody's way.
+    With contention, and hosts that rest, that holds from two batches on: one alone is in nobody's way and wakes all.
     """
     draw = Random(seed)
     operation = draw.choice(
@@ -111,9 +111,8 @@ def test_a_larger_window_gives_more_and_takes_longer(toy: Any, seed: int, window
     )
     small, large = Mode.named("closed", window=window), Mode.named("closed", window=window + more)
     setting = random_setting(draw, toy, mode=small, operation=operation)
-    contended = setting.calibration is not None and "contention" in setting.calibration.active_terms()
-    if contended and holds_several(small, operation) != holds_several(large, operation):
-        setting = msgspec.structs.replace(setting, without=("contention",))
+    if holds_several(small, operation) != holds_several(large, operation):
+        setting = msgspec.structs.replace(setting, without=("contention", "resting"))
     one, two = predict(setting), predict(msgspec.structs.replace(setting, mode=large))
     for before, after in zip(one.rows, two.rows, strict=True):
         assert after.period_s <= before.period_s * (1 + NOISE)
@@ -232,7 +231,7 @@ def _slower_terms(calibration: Calibration, k: float) -> Calibration:
         )
         for name, of in calibration.devices.items()
     }  # fmt: skip
-    relay = calibration.relay
+    relay, resting = calibration.relay, calibration.resting
     return msgspec.structs.replace(
         calibration,
         devices=devices,
@@ -240,6 +239,7 @@ def _slower_terms(calibration: Calibration, k: float) -> Calibration:
         rpc_s=k * calibration.rpc_s,
         rpc_answer_s=k * calibration.rpc_answer_s,
         relay=None if relay is None else Relay(rate_bps=rate(relay.rate_bps), delay_s=k * relay.delay_s),
+        resting=resting and Resting(later_s=k * resting.later_s, half_s=k * resting.half_s),
     )
 
 

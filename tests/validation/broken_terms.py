@@ -25,7 +25,7 @@ def without(*terms: Term) -> Break:
             return known(setting).without(*terms)
 
         known = in_effect.terms_in_effect
-        for module in ("in_effect", "hop_terms", "stage_terms"):
+        for module in ("in_effect", "hop_terms", "resting", "stage_terms"):
             patch.setattr(f"paretosim.{module}.terms_in_effect", forgetful)
         patch.setattr("validation.fitting.phase_times.terms_in_effect", forgetful)
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from paretosim.calibration import NEUTRAL, Calibration, DeviceTerms, MessageCost
+from hwrun.records import EchoSample, LinkMeasured, LinkProbe, RestedSample, RestingCost, read_run
+from paretosim.calibration import NEUTRAL, Calibration, DeviceTerms, MessageCost, Resting
 from paretosim.link import Link
 from paretosim.mode import Mode
 from paretosim.placement.hop_links import HopLinks
@@ -25,7 +26,7 @@ from validation.fitting.fit import Fitted, fit
 from validation.fitting.least_squares import Problem, minimise
 from validation.fitting.observations import Case, Observation, Observed, Phase, Point
 from validation.fitting.phase_times import PhaseTimes
-from validation.fitting.probed import Probed
+from validation.fitting.probed import Probed, probed_copying
 
 SINGLE, CLOSED, PACED = Mode.named("single"), Mode.named("closed"), Mode.named("paced")
 LINKS = ((1e9, 0.0001), (50e6, 0.01), (2e6, 0.05))
@@ -218,6 +219,7 @@ def test_chains_are_cut_into_the_phases_that_two_stages_are(synthetic: Callable[
     truth = msgspec.structs.replace(
         HOST, backend="rpc", rpc_answers=1.0, rpc_answer_s=5e-4, framing_bytes=90,
         devices={"*": msgspec.structs.replace(HOST.devices["*"], receiving=MessageCost(message_s=2e-4), kappa=0.3)},
+        resting=Resting(later_s=7e-4, half_s=0.06),
     )  # fmt: skip
     run = synthetic()
     phases: tuple[Phase, ...] = (*ALL_PHASES, "calling", "period")
@@ -282,6 +284,56 @@ def test_a_probe_stands_where_cells_do_not_tell(emulated_settings: list[Setting]
     assert (copying.known, copying.value) == ("probe", pytest.approx(5e8))
     assert copying.interval == pytest.approx((2.5e8, 1e9))
     assert fitted.calibration.devices["*"].copying_bytes_per_s == pytest.approx(5e8)
+
+
+def test_how_much_later_threads_wake_is_the_probes_and_what_they_cost_anyway_is_found_beside_it(
+    emulated_settings: list[Setting],
+) -> None:
+    law = RestingCost(later_s=7e-4, half_s=0.06)
+    truth = msgspec.structs.replace(HOST, resting=Resting(later_s=law.later_s, half_s=law.half_s))
+    observed = observed_of(truth, emulated_settings, emulated=True)
+    probed = Probed(per_byte_s=2e-9, low=1e-9, high=4e-9, per_message_s=1e-4, probes=3, resting=law)
+    fitted = fit(observed, probed)
+    assert fitted.calibration.resting == truth.resting
+    listed = [(p.path, p.value, p.known) for p in fitted.parameters if p.path.startswith("resting.")]
+    assert listed == [("resting.later_s", 7e-4, "probe"), ("resting.half_s", 0.06, "probe")]
+    for path in FOUND:
+        assert _found(fitted, path).value == pytest.approx(_true(HOST, path), rel=0.1), path
+    # A fit that knows nothing of rests takes them for what a message costs anyway.
+    without = fit(observed)
+    assert without.calibration.resting is None
+    assert _found(without, "devices.*.arriving_s").value > 1.3 * _true(HOST, "devices.*.arriving_s")
+
+
+def test_rests_are_of_all_unshaped_probes_together(synthetic: Callable[..., SyntheticRun]) -> None:
+    run = read_run(synthetic(splits=(1,), repeats=1).write())
+    cell = msgspec.structs.replace(run.cells[0], link_asked=None)
+
+    def probe(later_s: float, link: Any = None) -> LinkProbe:
+        rested = tuple(
+            RestedSample(pause_s=p, size_bytes=64, round_trips_s=(2e-4 + later_s * p / (p + 0.06),) * 5)
+            for p in (0.0, 0.01, 0.05, 0.2)
+        )
+        echo = tuple(EchoSample(size_bytes=size, round_trips_s=(2e-4 + size * 2e-10,)) for size in (64, 2**20))
+        measured = LinkMeasured(
+            medium="loopback", rtt_samples_s=(2e-4,), goodput_bps=1e10, probe_bytes=1, echo=echo, rested=rested
+        )
+        return LinkProbe(
+            link_name="any", link_asked=link, moment="before", started_utc="", near="A", far="B", measured=measured
+        )
+
+    probes = (probe(5e-4), probe(7e-4), probe(9e-4), probe(1.0, LINKS[0]))
+    found = probed_copying([msgspec.structs.replace(run, cells=(cell,), probes=probes)])
+    assert found is not None
+    assert found.resting is not None
+    assert found.resting.later_s == pytest.approx(7e-4, rel=0.02)
+    assert found.resting.half_s == pytest.approx(0.06, rel=0.05)
+    none = msgspec.structs.replace(probes[0].measured, rested=())
+    bare = probed_copying(
+        [msgspec.structs.replace(run, cells=(cell,), probes=(msgspec.structs.replace(probes[0], measured=none),))]
+    )
+    assert bare is not None
+    assert bare.resting is None
 
 
 def test_a_probe_stands_where_every_link_is_slower_than_copying(emulated_settings: list[Setting]) -> None:

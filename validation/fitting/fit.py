@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from paretosim.calibration import ANY_DEVICE, NEUTRAL, SCHEMA_VERSION, Backend, Calibration
+from paretosim.calibration import ANY_DEVICE, NEUTRAL, SCHEMA_VERSION, Backend, Calibration, Resting
 from paretosim.link import Link
 from paretosim.setting import Setting
 from paretosim.transfer_time import serialisation_s
@@ -105,7 +105,9 @@ def fit(
             " in mode single or paced, in which phases wait for nothing"
         )
     backend: Backend = observed.cases[0].setting.backend
-    base = msgspec.structs.replace(NEUTRAL, schema_version=SCHEMA_VERSION, name=name, backend=backend)
+    neutral = msgspec.structs.replace(NEUTRAL, schema_version=SCHEMA_VERSION, name=name, backend=backend)
+    resting = _resting(probed)
+    base = msgspec.structs.replace(neutral, resting=resting)
     parameters = parameters_of(observed)
     known = {
         parameter.path: parameter.default
@@ -129,6 +131,11 @@ def fit(
         found_so = _fitted(parameter, values[parameter.path], ends)
         why = "; ".join(filter(None, (found_so.why, kept.get(parameter.path))))
         listed.append(replace(found_so, why=why))
+    if resting is not None:
+        listed += [
+            FittedParameter(f"resting.{field}", "s", getattr(resting, field), None, "probe")
+            for field in resting.__struct_fields__
+        ]
     calibration = with_values(base, parameters, _whole(values))
     calibration = msgspec.structs.replace(
         calibration,
@@ -140,12 +147,18 @@ def fit(
     return Fitted(
         calibration=calibration,
         parameters=tuple(listed),
-        phases=_residuals(observed, base, calibration),
+        phases=_residuals(observed, neutral, calibration),
         agreeing=optimum.agreeing,
         starts=optimum.starts,
         drawn=found.level,
         probed=probed,
     )
+
+
+def _resting(probed: Probed | None) -> Resting | None:
+    if probed is None or probed.resting is None:
+        return None
+    return Resting(later_s=probed.resting.later_s, half_s=probed.resting.half_s)
 
 
 class _Search:
