@@ -17,7 +17,7 @@ from hwrun.records import Cell, ComputeDevice
 from hwrun.sweeps.cell_duration import time_floor_s, too_long
 from hwrun.testbed import Site
 from paretosim.block import Model
-from paretosim.errors import ParetosimError
+from paretosim.errors import ParetosimError, ProfileError
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore, identity
 
@@ -120,11 +120,18 @@ class SweepPlan:
 def known_blocks(
     store: ProfileStore, plans: Sequence[Plan], models: Mapping[str, Model]
 ) -> dict[tuple[str, str, int], tuple[float, ...]]:
-    """Seconds of each block by device, model and batch, of those devices that have a profile that fits."""
+    """Seconds of each block by device, model and batch, of those devices that have a profile that fits.
+
+    Raises
+    ------
+    ProfileError : a profile that is there cannot be read.
+    """
     found: dict[tuple[str, str, int], tuple[float, ...]] = {}
     for plan in plans:
         try:
             found |= emulated_blocks(store, [plan], models, 1.0)[0]
+        except ProfileError:
+            raise  # broken, which must not pass for none
         except (BadUsageError, ParetosimError):
             continue  # no profile, or none of this batch size: stages compute, and none is needed
     return found

@@ -8,7 +8,7 @@ from hwrun.commands.sweep import QUICK, parsed, resumed, spelled
 from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError
 from paretosim.cli import main
-from paretosim.errors import BadInputError, UnknownNameError
+from paretosim.errors import BadInputError, ProfileError, UnknownNameError
 from paretosim.mode import Mode
 from paretosim.plan import Plan
 
@@ -97,6 +97,16 @@ def test_what_cannot_be_is_refused_with_what_to_do(options, message):
 def test_a_device_without_a_timing_cannot_be_emulated():
     with pytest.raises(UnknownNameError, match="hwrun profile"):
         plan("--emulate", "no-such-device,no-such-device")
+
+
+def test_a_timing_that_is_half_written_does_not_pass_for_none(tmp_path):
+    timing = tmp_path / "timings" / "mine" / "alexnet.json"
+    timing.parent.mkdir(parents=True)
+    options = ["--model", "alexnet", "--devices", "mine,mine", "--splits", "3", "--profiles", str(tmp_path)]
+    assert len(plan(*options).cells) == 5
+    timing.write_text('{"schema_version": 1, "dev')
+    with pytest.raises(ProfileError, match=r"alexnet\.json: not whole JSON"):
+        plan(*options)
 
 
 def test_a_mode_that_is_only_predicted_is_no_choice(capsys):
