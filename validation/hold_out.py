@@ -49,9 +49,8 @@ def folds(cells: Sequence[Cell], by: HoldOutBy, *, seed: int = 0) -> tuple[Fold,
     names = dict.fromkeys(map(key, cells))
     if len(names) < 2:
         alone = next(iter(names), "no cell")
-        raise BadInputError(
-            f"--hold-out {by}: got {alone} alone, expected cells of two or more; hold out something else"
-        )
+        remedy = "measure more" if by == "cells" else "a fifth of all combinations in turn: --hold-out cells"
+        raise BadInputError(f"--hold-out {by}: got {alone} alone, expected cells of two or more; {remedy}")
     return tuple(
         Fold(
             name,

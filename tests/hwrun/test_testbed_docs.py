@@ -23,6 +23,12 @@ def test_the_testbed_file_of_the_page_can_be_read(tmp_path):
     assert [host.ssh is None for host in lab.hosts] == [False, False, True]
 
 
+def test_what_the_page_holds_out_is_not_all_that_it_measured():
+    models = set(re.findall(r"^hwrun sweep .*--model (\S+)", PAGE, re.MULTILINE))
+    assert len(models) == 1
+    assert re.findall(r"--hold-out (\S+)", PAGE) == ["cells"]
+
+
 def test_every_command_of_the_page_is_there():
     typed = set(re.findall(r"^(?:ssh \S+ \S*/)?hwrun ([a-z]+)", PAGE, re.MULTILINE))
     assert {"up", "status", "down", "sweep", "doctor", "probe"} <= typed
