@@ -122,7 +122,7 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Resting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """By how much a thread wakes later after its host has rested for p seconds: `later_s` · p / (p + `half_s`)."""
+    """By how much a message comes later after its hosts have rested for p seconds: `later_s` · p / (p + `half_s`)."""
 
     later_s: float
     half_s: float

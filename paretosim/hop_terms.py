@@ -39,7 +39,8 @@ class HopTerms(msgspec.Struct, frozen=True, kw_only=True):
     of its own. A call of RPC holds the hop for `answering_s` after the batch has gone on. Whatever the hop, a batch
     waits `handover_s` more without holding anything: on both hosts, from one
     thread to another. `last_s`, (plans, 1), is the wait behind the last station: what is left of the result's way.
-    `resting_s`, (plans, hops + 1), is the part of these two that is there since hosts have rested.
+    `resting_s` is the part of `handover_s` that is there since hosts have rested. `sockets_s` is how long bytes take
+    through the hosts' sockets, where there were no wire.
     """
 
     serialisation_s: Array
@@ -53,6 +54,7 @@ class HopTerms(msgspec.Struct, frozen=True, kw_only=True):
     handover_s: Array
     last_s: Array
     resting_s: Array
+    sockets_s: Array
 
     @property
     def sender_s(self) -> Array:
@@ -186,7 +188,8 @@ def crossing_terms(setting: Termed, crossings: Sequence[Crossing], *, hands_over
         answering_s=np.stack([answer_s(c) * (c.hop.crossed & c.hop.forward) for c in crossings], axis=1),
         handover_s=hands_over * np.stack([_handover_s(c, calibration.relay is not None) for c in crossings], axis=1),
         last_s=last_s[:, np.newaxis],
-        resting_s=np.zeros((len(last_s), len(crossings) + 1)),
+        resting_s=np.zeros(wire_s.shape),
+        sockets_s=through_s,
     )
 
 

@@ -44,8 +44,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     calibration, `stages_s` holds its terms, `sending_s` (round trips of RPC and copying among it) occupies a link too,
     and `receiving_s` is a station behind it. `handovers_s` hold nothing: what a batch waits at its dispatch, beside the
     delay of each hop, and behind the last station. `answering_s` occupies a link and no batch waits
-    for it. `resting_s` is the part of `handovers_s`, but for
-    the dispatch, that is there since hosts have rested. None where there is no such term.
+    for it. `resting_s`, by hop, is the part of `handovers_s` that
+    is there since hosts have rested. None where there is no such term.
     """
 
     split: int
@@ -127,7 +127,7 @@ def predict(setting: Setting) -> Prediction:
     hops = hops_of_setting(setting, splits)
     transfers = hop_terms(setting, hops)
     stages_s = stage_terms(setting, splits, stage_times_s(block_s, splits, setting.speed), hops, transfers).total_s
-    transfers = rested(setting, stages_s, transfers, hops, setting.operation)
+    transfers = rested(setting, stages_s, transfers, hops)
     dispatch_s = np.full((len(splits), 1), control_s(setting) - setting.control_delay_s)
     handovers_s = np.hstack([dispatch_s, transfers.handover_s, transfers.last_s])
     found, stations, bottlenecks, percentiles_s = objectives_of(setting, stages_s, transfers, hops)

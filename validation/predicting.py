@@ -18,7 +18,6 @@ from paretosim.mode import Mode
 from paretosim.operation import Operation
 from paretosim.plan import Plan, Stage
 from paretosim.prediction import Prediction, Row, predict
-from paretosim.resting import Rests, rests_in_effect
 from paretosim.setting import Setting
 from paretosim.timing import BatchTiming, BlockTiming, Kind, Timing
 from paretosim.transfer_time import TcpState
@@ -35,8 +34,8 @@ class PredictedPlan:
     """What the model says of one plan, times in seconds per batch.
 
     `transfers_s` are of the hops between stages, whole: serialisation, stalls, delay, what sender and receiver do for
-    the message, and how much later it comes to a host that has rested. `wires_s` are payload·8/rate alone, of which the
-    simpler models know no more.
+    the message, and of two devices how much later it comes to hosts that have rested. `wires_s` are payload·8/rate
+    alone, of which the simpler models know no more.
     """
 
     latency_s: float
@@ -91,8 +90,7 @@ class Inputs:
         """
         if len(self.devices) == 2:
             found = predict(self.setting)
-            rests = rests_in_effect(self.setting, self.operation)
-            return {cuts: _of_row(found, found.row(*cuts), rests) for cuts in plans}
+            return {cuts: _of_row(found, found.row(*cuts)) for cuts in plans}
         return self._placed(list(plans))
 
     @property
@@ -123,8 +121,7 @@ class Inputs:
         from paretosim.placement.placing import predict_plans
 
         rows = predict_plans(self.placement, map(self.plan, plans))
-        rests = rests_in_effect(self.placement)
-        return {cuts: _of_placement(row, self.links, rests) for cuts, row in zip(plans, rows, strict=True)}
+        return {cuts: _of_placement(row, self.links) for cuts, row in zip(plans, rows, strict=True)}
 
     @property
     def placement(self) -> PlacementSetting:
@@ -177,7 +174,7 @@ def _sped_up(timing: Timing, batch: int, speed: float) -> Timing:
     return msgspec.structs.replace(timing, kind=kind, batches=(BatchTiming(batch=batch, blocks=blocks),))
 
 
-def _of_placement(row: PlacementRow, links: Sequence[Link], rests: Rests | None) -> PredictedPlan:
+def _of_placement(row: PlacementRow, links: Sequence[Link]) -> PredictedPlan:
     between = [place for place, hop in enumerate(row.hops) if hop.startswith("link")]
     parts = (row.links_s, row.stalls_s, row.delays_s, row.sending_s, row.receiving_s)
     return PredictedPlan(
@@ -185,33 +182,21 @@ def _of_placement(row: PlacementRow, links: Sequence[Link], rests: Rests | None)
         throughput_per_s=row.throughput_per_s,
         bottleneck=row.bottleneck,
         stages_s=row.stages_s,
-        transfers_s=tuple(
-            sum(part[place] for part in parts if part is not None) + _rested_s(row, [place], rests) for place in between
-        ),
+        transfers_s=tuple(sum(part[place] for part in parts if part is not None) for place in between),
         wires_s=tuple(size * 8 / link.rate_bps for size, link in zip(row.activation_bytes, links, strict=True)),
         activation_bytes=row.activation_bytes,
     )
 
 
-def _of_row(found: Prediction, row: Row, rests: Rests | None) -> PredictedPlan:
+def _of_row(found: Prediction, row: Row) -> PredictedPlan:
     between = [place for place, hop in enumerate(found.hops) if hop in ("link1", "relay")]
-    parts = (row.links_s, row.stalls_s, row.delays_s, row.sending_s, row.receiving_s)
+    parts = (row.links_s, row.stalls_s, row.delays_s, row.sending_s, row.receiving_s, row.resting_s)
     return PredictedPlan(
         latency_s=row.latency_s,
         throughput_per_s=row.throughput_per_s,
         bottleneck=row.bottleneck,
         stages_s=row.stages_s,
-        transfers_s=(
-            sum(part[place] for part in parts if part is not None for place in between)
-            + _rested_s(row, between, rests),
-        ),
+        transfers_s=(sum(part[place] for part in parts if part is not None for place in between),),
         wires_s=(row.activation_bytes[0] * 8 / found.setting.link.rate_bps,),
         activation_bytes=row.activation_bytes,
     )
-
-
-def _rested_s(row: Row | PlacementRow, hops: Sequence[int], rests: Rests | None) -> float:
-    """How much later a message is at the end of these hops, since hosts have rested."""
-    if rests is None or row.resting_s is None:
-        return 0.0
-    return rests.hop_share * sum(row.resting_s[hop] for hop in hops)

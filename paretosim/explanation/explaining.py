@@ -181,7 +181,7 @@ def _chain(
     transfers = hop_terms(setting, hops)
     blocks_s = stage_times_s(block_s, splits, setting.speed) * np.array(factors)
     stages = stage_terms(setting, splits, blocks_s, hops, transfers)
-    return _Chain(hops, stages, rested(setting, stages.total_s, transfers, hops, setting.operation))
+    return _Chain(hops, stages, rested(setting, stages.total_s, transfers, hops))
 
 
 def _limit(
@@ -230,11 +230,7 @@ def _terms(setting: Setting, row: Row, chain: _Chain, unloaded_s: float) -> tupl
         ]
         if j == last_forward:
             found += stage(1)
-    result = "stage2" if setting.operation.workers == "serial" else "result"  # a serial worker is busy with it
-    found += [
-        (result, "returning", float(hops.last_s[0, 0] - hops.resting_s[0, -1]), "calibration"),
-        (result, "resting", float(hops.resting_s[0, -1]), "calibration"),
-    ]
+    found.append(("result", "returning", float(hops.last_s[0, 0]), "calibration"))
     if math.isfinite(row.latency_s):
         waited = row.latency_s - unloaded_s
         found.append(("queues", "waiting", waited if abs(waited) > 1e-11 * unloaded_s else 0.0, "mode"))

@@ -23,7 +23,6 @@ from paretosim.placement.crossings import closing_crossing, forward_crossings, n
 from paretosim.placement.device_chains import Chains
 from paretosim.placement.search import Costs, Part
 from paretosim.placement.setting import PlacementSetting
-from paretosim.resting import rests_in_effect
 
 Array = NDArray[np.float64]
 
@@ -39,7 +38,6 @@ class _Placements(NamedTuple):
     """Placements over one chain: their cuts (n, stages), and figures of shape (n,)."""
 
     devices: tuple[int, ...]
-    hops: tuple[str, ...]
     cuts: NDArray[np.int64]
     unloaded_s: Array
     slowest_s: Array
@@ -119,7 +117,6 @@ def _placements(setting: PlacementSetting, costs: Costs, chains: Chains, nodes: 
     unloaded = np.full(1, costs.dispatch)
     slowest, memory, sent, added = np.zeros(1), np.zeros(1), np.zeros(1), np.zeros(1)
     busy = np.zeros((1, 0))
-    hops: list[str] = []
     for place, node in enumerate(nodes):
         stage = costs.stage[chains.kind[node]]
         allowed = np.isfinite(stage[at])
@@ -139,14 +136,12 @@ def _placements(setting: PlacementSetting, costs: Costs, chains: Chains, nodes: 
             unloaded = unloaded + hop.sum(axis=0)[at] + costs.hop_delay[pair]
             slowest = np.maximum(slowest, hop.max(axis=0)[at])
             crossings = forward_crossings(setting, *pair, np.arange(blocks + 1))
-            hops += [crossing.hop.name for crossing in crossings]
             sent = sent + on_wires_bytes(setting, crossings)[at]
             added = added + networks_j(setting, crossings, *pair)[at]
     ends = devices[-1], devices[0]
     closing = closing_crossing(setting, *ends) if len(devices) > 1 else None
     return _Placements(
         devices,
-        tuple(hops if closing is None else [*hops, closing.hop.name]),
         cuts,
         unloaded + costs.closing[:, *ends].sum() + costs.closing_delay[ends],
         np.maximum(slowest, costs.closing[:, *ends].max()),
@@ -159,10 +154,7 @@ def _placements(setting: PlacementSetting, costs: Costs, chains: Chains, nodes: 
 
 def _costs(setting: PlacementSetting, found: _Placements, objective: Objective) -> Array:
     """One objective of all these placements, to be minimised and never below zero: a rate is its period."""
-    unloaded_s, rests = found.unloaded_s, rests_in_effect(setting)
-    if rests is not None:
-        unloaded_s = unloaded_s + rests.wakes_of_chain(found.hops) * rests.later_s(unloaded_s)
-    latency_s, period_s = in_mode(unloaded_s, found.slowest_s, setting.mode)
+    latency_s, period_s = in_mode(found.unloaded_s, found.slowest_s, setting.mode)
     if objective.name == "latency":
         return latency_s
     if objective.name == "throughput":

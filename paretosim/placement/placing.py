@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,7 +20,6 @@ from paretosim.placement.setting import PlacementSetting
 from paretosim.placement.space import search_space, unjudged_pairs
 from paretosim.plan import Plan
 from paretosim.prediction import Baseline
-from paretosim.resting import rests_in_effect
 from paretosim.stage_terms import whole_model_s
 from paretosim.tabular import Tabular, fields_of, flat
 from paretosim.timing import Kind
@@ -194,27 +193,10 @@ def _parts(setting: PlacementSetting, plan: Plan) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _by_length(setting: PlacementSetting) -> Iterator[PlacementSetting]:
-    """The setting, or the same with each limit on how many devices a chain may have.
-
-    A search leaves out how much later threads wake on hosts that have rested. That grows with latency and with the
-    number of hops, so that of as many hops or fewer the lowest latency without it is the lowest with it.
-    """
-    longest = min(setting.max_devices or len(setting.devices), len(setting.devices))
-    if rests_in_effect(setting) is None:
-        yield setting
-        return
-    shortest = 1 if setting.ends == "free" or setting.sink == "first" else min(2, longest)
-    for length in range(shortest, longest + 1):
-        yield msgspec.structs.replace(setting, max_devices=length)
-
-
 def _front_rows(setting: PlacementSetting) -> tuple[PlacementRow, ...]:
     """Nondominated placements in the setting's mode, one row for each pair of latency and period."""
-    rows: list[PlacementRow] = []
-    for bounded in _by_length(setting):
-        rows += [row_of(setting, point) for point in front(*search_space(bounded), listed=1 + LISTED_TIES)]
-    rows = list({(row.positions, row.plan): row for row in rows}.values())
+    points = front(*search_space(setting), listed=1 + LISTED_TIES)
+    rows = [row_of(setting, point) for point in points]
     # In `paced` every point is kept. The other modes mix latency and period, and drop what that makes worse.
     kept = pareto.is_nondominated(
         np.array([(row.latency_s, -row.throughput_per_s) for row in rows], dtype=np.float64).reshape(-1, 2)

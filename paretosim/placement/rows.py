@@ -20,7 +20,6 @@ from paretosim.placement.search import Part, Point
 from paretosim.placement.setting import PlacementSetting
 from paretosim.plan import Plan, Stage
 from paretosim.prediction import in_closed_form
-from paretosim.resting import rested, result_rested_s
 from paretosim.stage_terms import services_in_order, stages_taking
 
 if TYPE_CHECKING:
@@ -56,7 +55,6 @@ class PlacementRow(msgspec.Struct, frozen=True, kw_only=True):
     receiving_s: tuple[float, ...] | None = None
     handovers_s: tuple[float, ...] | None = None
     answering_s: tuple[float, ...] | None = None
-    resting_s: tuple[float, ...] | None = None
     energy_j_per_image: float | None = None
     network_j_per_image: float | None = None
     peak_memory_bytes: int | None = None
@@ -71,10 +69,6 @@ def row_of(setting: PlacementSetting, point: Point) -> PlacementRow:
     last_s = ending_s(setting, parts[0].device, parts[-1].device)
     transfers = taken(setting, crossings, last_s) if crossings else None
     stages_s = _stages_s(setting, parts, hops, transfers)
-    if transfers is None:
-        last_s += result_rested_s(setting, stages_s, last_s)
-    else:
-        transfers = rested(setting, stages_s, transfers, hops)
     services_s, stations, waits_s = _line(stages_s, hops, transfers, last_s)
     found = in_closed_form(setting, services_s, waits_s, stations, hops)
     latency_s, period_s = float(found.latency_s[0]), float(found.period_s[0])
@@ -122,11 +116,10 @@ def _hop_times(setting: PlacementSetting, transfers: HopTerms | None, last_s: fl
         "delays_s": row("delays_s"),
         "sending_s": row("sender_s") if active & {"sending", "copying", "rpc"} else None,
         "receiving_s": row("receiving_s") if "receiving" in active else None,
-        "handovers_s": (dispatch_s, *row("handover_s"), last_s if transfers is None else float(transfers.last_s[0, 0]))
-        if active & {"dispatch", "handover", "returning", "resting"}
+        "handovers_s": (dispatch_s, *row("handover_s"), last_s)
+        if active & {"dispatch", "handover", "returning"}
         else None,
         "answering_s": row("answering_s") if "answers" in active else None,
-        "resting_s": row("resting_s") if transfers is not None and transfers.resting_s.any() else None,
     }
 
 

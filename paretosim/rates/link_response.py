@@ -35,7 +35,6 @@ from paretosim.in_effect import control_s, holds_several, link_in_effect, terms_
 from paretosim.link import Link
 from paretosim.memory import all_stages_memory_bytes
 from paretosim.mode import Mode
-from paretosim.resting import Rests, rests_in_effect
 from paretosim.setting import Setting
 from paretosim.stage_terms import hops_beside, stage_terms
 from paretosim.transfer_time import TcpState, segments, slow_start_rounds
@@ -137,8 +136,7 @@ class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
     handing over, a master's hop and its delay. `slowest_constant_s` is the longest station of them that no transfer
     slows down. `answered`, (splits,), are round trips that hops are occupied for and batches do not wait.
     `unfit` are the splits left out because a device's memory does not hold them. `return_rate_bps` is that of the
-    reverse direction where it does not follow the forward one. Where hosts rest between batches, `wakes` threads in all
-    wake later by `rests`: of all splits alike, so that it changes latencies and not their order.
+    reverse direction where it does not follow the forward one.
     """
 
     splits: NDArray[np.int64]
@@ -152,8 +150,6 @@ class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
     wmax_bytes: int
     return_rate_bps: float | None
-    rests: Rests | None
-    wakes: int
 
     def inverse_rates(self, hop: HopResponse, inverse_rate: ArrayLike, rtt_s: ArrayLike) -> Array:
         """U of a hop, seconds per bit: of the link or its fixed return rate, and never below the window's."""
@@ -203,8 +199,6 @@ class LinkResponse(msgspec.Struct, frozen=True, kw_only=True):
         if self.slowed:
             self._add_contention(own, unloaded_s, slowest_s)
         unloaded_s += self.delays_s(one_way_delay_s, return_delay_s)
-        if self.rests is not None:
-            unloaded_s += self.wakes * self.rests.later_s(unloaded_s)
 
     def _add_contention(self, own: Sequence[Array], unloaded_s: Array, slowest_s: Array) -> None:
         """Add to L₀ and t* what transfers take from the stages beside them, from the hops' u of shape (links,)."""
@@ -250,7 +244,6 @@ def link_response(setting: Setting, return_rate_bps: float | None = None) -> Lin
     calibration = terms_in_effect(setting)
     responses = []
     answered, unwaited_s = np.zeros((2, len(chosen)))
-    rests = rests_in_effect(setting, setting.operation)
     for place in of_link:
         hop = hops[place]
         called = np.where(hop.crossed & hop.forward, calibration.rpc_round_trips, 0.0)
@@ -275,26 +268,7 @@ def link_response(setting: Setting, return_rate_bps: float | None = None) -> Lin
         mode=setting.mode,
         wmax_bytes=link.wmax_bytes,
         return_rate_bps=return_rate_bps,
-        rests=rests,
-        wakes=0 if rests is None else _wakes(rests, hops, len(chosen)),
     )
-
-
-def _wakes(rests: Rests, hops: Sequence[Hop], splits: int) -> int:
-    """How many threads wake later, of every split.
-
-    Raises
-    ------
-    BadInputError : of some splits fewer, so that whether these are better does not depend on sums alone.
-    """
-    counts = set(rests.wakes(hops, splits).sum(axis=1).tolist())
-    if len(counts) > 1:
-        raise BadInputError(
-            "many links at once: got splits that cross fewer hops than others and a calibration by which each hop comes"
-            " later on hosts that have rested; expected source stage1 and sink last, or --without resting, or predict"
-            " links one by one instead"
-        )
-    return int(counts.pop())
 
 
 def _fitting(setting: Setting) -> tuple[NDArray[np.int64], tuple[int, ...]]:

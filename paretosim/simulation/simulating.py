@@ -250,7 +250,7 @@ def _passages(
     hops = hops_of_setting(setting, splits)
     transfers = hop_terms(setting, hops)
     stages = stage_terms(setting, splits, stage_times_s(block_s, splits, setting.speed), hops, transfers)
-    transfers = rested(setting, stages.total_s, transfers, hops, setting.operation)
+    transfers = rested(setting, stages.total_s, transfers, hops)
     # What stations take beside computing: slow start depends on the time, so a wire works that out itself.
     line = line_of(
         np.zeros((1, 2)), msgspec.structs.replace(transfers, stalls_s=np.zeros_like(transfers.stalls_s)), hops,

@@ -249,7 +249,7 @@ def _objectives(world: Setting, splits: NDArray[np.int64], stages_s: Array) -> t
     stages_s = stage_terms(world, splits, stages_s, hops, transfers).total_s.reshape(-1, 2)
     transfers = transfers.repeated(count)
     repeated = [Hop(hop.name, np.tile(hop.payload_bytes, count), np.tile(hop.crossed, count)) for hop in hops]
-    transfers = rested(world, stages_s, transfers, repeated, world.operation)
+    transfers = rested(world, stages_s, transfers, repeated)
     found = objectives_of(world, stages_s, transfers, repeated).objectives
     claims = None
     if world.has_closed_form:

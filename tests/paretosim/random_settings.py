@@ -107,9 +107,8 @@ def random_setting(draw: Random, toy: Any, **fields: Any) -> Setting:
 
 
 def of_any_link(setting: Setting) -> Setting:
-    """Without what later wakes add to each hop where some splits cross fewer than others: that is refused."""
-    fewer = setting.source == "sink" or setting.sink == "first"
-    return msgspec.structs.replace(setting, without=(*setting.without, "resting")) if fewer else setting
+    """Without what rests between batches add, which maps over links leave out."""
+    return msgspec.structs.replace(setting, without=(*setting.without, "resting"))
 
 
 def random_operated(draw: Random, toy: Any, **fields: Any) -> Setting:

@@ -11,7 +11,6 @@ import pytest
 
 from paretosim.calibration import CALIBRATION_TERMS, Calibration, DeviceTerms
 from paretosim.chain import stage_times_s
-from paretosim.errors import BadInputError
 from paretosim.link import shaped
 from paretosim.mode import MODE_NAMES, Mode
 from paretosim.prediction import predict
@@ -56,13 +55,6 @@ def _assert_dense_rates_agree(response: LinkResponse, found: BreakEven, rates: A
         assert said.tolist() == response.splits[places].tolist()
     said = found.fronts.on_front[np.searchsorted(found.fronts.edges_bps, rates) - 1]
     assert (said == dense.on_front).all()
-
-
-def test_splits_that_cross_fewer_hops_and_hosts_that_rest_are_refused_together(toy: Any) -> None:
-    setting = random_setting(Random(31), toy, mode=Mode.named("single"), sink="first", source="stage1")
-    with pytest.raises(BadInputError, match=r"splits that cross fewer hops than others.*--without resting"):
-        link_response(setting)
-    assert link_response(of_any_link(setting)).rests is None
 
 
 def _rates(draw: Random, count: int) -> Any:

@@ -219,7 +219,6 @@ def test_chains_are_cut_into_the_phases_that_two_stages_are(synthetic: Callable[
     truth = msgspec.structs.replace(
         HOST, backend="rpc", rpc_answers=1.0, rpc_answer_s=5e-4, framing_bytes=90,
         devices={"*": msgspec.structs.replace(HOST.devices["*"], receiving=MessageCost(message_s=2e-4), kappa=0.3)},
-        resting=Resting(later_s=7e-4, half_s=0.06),
     )  # fmt: skip
     run = synthetic()
     phases: tuple[Phase, ...] = (*ALL_PHASES, "calling", "period")
@@ -299,10 +298,7 @@ def test_how_much_later_threads_wake_is_the_probes_and_what_they_cost_anyway_is_
     assert listed == [("resting.later_s", 7e-4, "probe"), ("resting.half_s", 0.06, "probe")]
     for path in FOUND:
         assert _found(fitted, path).value == pytest.approx(_true(HOST, path), rel=0.1), path
-    # A fit that knows nothing of rests takes them for what a message costs anyway.
-    without = fit(observed)
-    assert without.calibration.resting is None
-    assert _found(without, "devices.*.arriving_s").value > 1.3 * _true(HOST, "devices.*.arriving_s")
+    assert fit(observed).calibration.resting is None
 
 
 def test_rests_are_of_all_unshaped_probes_together(synthetic: Callable[..., SyntheticRun]) -> None:

@@ -158,7 +158,7 @@ HIDDEN: dict[str, tuple[str, str]] = {
     ),
     "resting": (
         "these data were probed before probes paused, so that no law is known of their hosts",
-        "tests/paretosim/test_resting.py::test_a_batch_comes_later_by_each_thread_that_wakes",
+        "tests/paretosim/test_resting.py::test_over_hardly_a_wire_a_message_comes_later_by_each_thread_that_wakes",
     ),
     "relay": ("no activation goes over a master", f"{_CALIBRATION}::test_a_relay_is_one_more_hop"),
     "window-cap": (

@@ -21,7 +21,7 @@ from paretosim.placement.rows import PlacementRow
 from paretosim.placement.setting import PlacementSetting
 from paretosim.plan import Plan, Stage
 from paretosim.prediction import objectives_of
-from paretosim.resting import rested, rests_in_effect
+from paretosim.resting import rested
 from paretosim.setting import Setting
 from paretosim.stage_terms import StageTerms, stage_terms
 from validation.fitting.observations import Observed, Phase, Point
@@ -73,19 +73,13 @@ class _TwoStages:
         self.hops: Sequence[Hop] = hops_of_setting(setting, splits)
         unrested = hop_terms(setting, self.hops)
         self.stages: StageTerms = stage_terms(setting, splits, blocks_s, self.hops, unrested)
-        self.transfers: HopTerms = rested(setting, self.stages.total_s, unrested, self.hops, setting.operation)
-        rests = rests_in_effect(setting, setting.operation)
-        self.hop_share = 0.0 if rests is None else rests.hop_share
+        self.transfers: HopTerms = rested(setting, self.stages.total_s, unrested, self.hops)
         self.link1 = [hop.name for hop in self.hops].index("link1")
         known = terms_in_effect(setting)
         self.known = [known.of(device.name) for device in setting.devices]
 
     def computing(self, stage: int) -> Array:
         return np.asarray((self.stages.total_s - self.stages.overhead_s)[:, stage])
-
-    def rested_on_hop(self) -> Array:
-        """How much later a message is at the second stage's host, since hosts have rested."""
-        return np.asarray(self.hop_share * self.transfers.resting_s[:, self.link1])
 
     def dispatch(self) -> Array:
         return np.full(len(self.stages.total_s), control_s(self.setting))
@@ -95,15 +89,14 @@ class _TwoStages:
 
     def transfer(self) -> Array:
         of = self.transfers
-        own_s = (of.occupied_s - of.answering_s + of.delays_s + of.receiving_s)[:, self.link1]
-        return np.asarray(own_s + self.rested_on_hop())
+        own_s = of.occupied_s - of.answering_s + of.delays_s + of.receiving_s + of.resting_s
+        return np.asarray(own_s[:, self.link1])
 
     def calling(self) -> Array:
-        return np.asarray(self.transfers.occupied_s[:, self.link1] + self.rested_on_hop())
+        return np.asarray((self.transfers.occupied_s + self.transfers.resting_s)[:, self.link1])
 
     def arriving(self) -> Array:
-        later_s = self.transfers.resting_s[:, self.link1] - self.rested_on_hop()
-        return np.asarray(self.known[1].arriving_s + later_s)
+        return np.full(len(self.stages.total_s), self.known[1].arriving_s)
 
     def result(self) -> Array:
         return np.asarray(self.stages.overhead_s[:, 1] + self.transfers.last_s[:, 0])
@@ -157,8 +150,6 @@ def _of_row(setting: PlacementSetting, row: PlacementRow, point: Point) -> float
     stages, known = row.plan.stages, terms_in_effect(setting)
     of = [known.of(stage.device) for stage in stages]
     overhead_s = [terms.overhead_s * (stage.last > stage.first) for terms, stage in zip(of, stages, strict=True)]
-    rests, rested_s = rests_in_effect(setting), row.resting_s or (0.0,) * (len(row.hops) + 1)
-    hop_share = 0.0 if rests is None else rests.hop_share
     if point.phase in ("compute1", "compute2"):
         return row.stages_s[place] - overhead_s[place]
     if point.phase == "dispatch":
@@ -166,14 +157,13 @@ def _of_row(setting: PlacementSetting, row: PlacementRow, point: Point) -> float
     if point.phase == "leaving":
         return overhead_s[place] + of[place].leaving_s
     if point.phase == "arriving":
-        hop = row.hops.index(f"link{place}")
-        return of[place].arriving_s + (1 - hop_share) * rested_s[hop]
+        return of[place].arriving_s
     if point.phase == "result":
         return overhead_s[-1] + (0.0 if row.handovers_s is None else row.handovers_s[-1])
     if point.phase == "period":
         return row.period_s
     hop = row.hops.index(f"link{place + 1}")
-    held_s = row.links_s[hop] + row.stalls_s[hop] + (row.sending_s or none)[hop] + hop_share * rested_s[hop]
+    held_s = row.links_s[hop] + row.stalls_s[hop] + (row.sending_s or none)[hop]
     if point.phase == "calling":
         return held_s + (row.answering_s or none)[hop]
     return held_s + row.delays_s[hop] + (row.receiving_s or none)[hop]
