@@ -7,7 +7,7 @@ and other work's data take the place of its own in the caches. A message then co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # at run time it would cost every start a few milliseconds
 
     from paretosim.chain import Hop
     from paretosim.hop_terms import HopTerms
+    from paretosim.placement.setting import PlacementSetting
     from paretosim.setting import Setting
 
     Array = NDArray[np.float64]
@@ -36,6 +37,16 @@ class _Wakes(NamedTuple):
 # A call of RPC is passed to the sender's event loop first; the receiver's loop and a thread of its pool get ready for
 # the payload when its description has come, ahead of it (TensorPipeAgent of torch.distributed.rpc).
 _WAKES: dict[Backend, _Wakes] = {"tcp": _Wakes(0, 1), "rpc": _Wakes(1, 2), "memory": _Wakes(0, 0)}
+
+
+_Any = TypeVar("_Any", "Setting", "PlacementSetting")
+
+
+def awake(setting: _Any) -> _Any:
+    """The setting with `resting` switched off where it would say something: for what leaves it out, and says so."""
+    if terms_in_effect(setting).resting is None or holds_several(setting.mode):
+        return setting
+    return msgspec.structs.replace(setting, without=(*setting.without, "resting"))
 
 
 def rested(setting: Setting, stages_s: Array, transfers: HopTerms, hops: Sequence[Hop]) -> HopTerms:

@@ -20,6 +20,7 @@ from paretosim.placement.setting import PlacementSetting
 from paretosim.placement.space import search_space, unjudged_pairs
 from paretosim.plan import Plan
 from paretosim.prediction import Baseline
+from paretosim.resting import awake
 from paretosim.stage_terms import whole_model_s
 from paretosim.tabular import Tabular, fields_of, flat
 from paretosim.timing import Kind
@@ -99,7 +100,7 @@ def place(setting: PlacementSetting, objectives: Iterable[str] = DEFAULT_OBJECTI
     BadInputError : a time is too large for a number, more arrangements of devices than can be searched, or with other
         objectives more placements than can be gone through; or an objective that a device has no figures for.
     """
-    chosen = objectives_named(objectives)
+    chosen, setting = objectives_named(objectives), awake(setting)
     if {objective.name for objective in chosen} != set(DEFAULT_OBJECTIVES):
         return _placed_by(setting, chosen)
     rows = _front_rows(setting)

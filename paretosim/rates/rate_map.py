@@ -21,6 +21,7 @@ from paretosim.rates.break_even import (
 )
 from paretosim.rates.link_response import LinkResponse, link_response
 from paretosim.rates.link_sweep import sweep
+from paretosim.resting import awake
 from paretosim.setting import Setting
 
 # A step is less than a column of a terminal or a point of a figure, and the whole takes milliseconds.
@@ -105,6 +106,7 @@ def rate_map(setting: Setting, rates: Range, delays: Range, return_rate_bps: flo
     ----------
     return_rate_bps : of the reverse direction, where it does not follow the forward one.
     """
+    setting = awake(setting)
     response = link_response(setting, return_rate_bps)
     link = setting.link
     found = break_even(

@@ -12,7 +12,11 @@ from paretosim.errors import BadInputError
 from paretosim.explanation.explaining import explain
 from paretosim.mode import Mode
 from paretosim.operation import Operation
+from paretosim.placement.hop_links import HopLinks
+from paretosim.placement.placing import place
+from paretosim.placement.setting import PlacementSetting
 from paretosim.prediction import Row, predict
+from paretosim.rates.rate_map import Range, rate_map
 from paretosim.setting import Setting
 
 LAW = Resting(later_s=0.03, half_s=0.2)
@@ -113,3 +117,19 @@ def test_an_explanation_says_where_it_waits(toy: Any) -> None:
 def test_a_law_that_cannot_be_is_refused(law: dict[str, float]) -> None:
     with pytest.raises(BadInputError, match="expected a finite number"):
         Resting(**law)
+
+
+def test_maps_and_placements_leave_it_out_and_say_so(toy: Any) -> None:
+    setting = _setting(toy)
+    found = rate_map(setting, Range(1e5, 1e9), Range(1e-3, 0.1))
+    assert found.setting.without == ("resting",)
+    busy = msgspec.structs.replace(setting, mode=Mode.named("paced"))
+    assert rate_map(busy, Range(1e5, 1e9), Range(1e-3, 0.1)).setting == busy
+    plan = PlacementSetting(
+        model=setting.model, devices=setting.devices, timings=setting.timings, links=HopLinks(every=setting.link),
+        batch=setting.batch, mode=SINGLE, control_delay_s=setting.control_delay_s, calibration=setting.calibration,
+    )  # fmt: skip
+    placed = place(plan)
+    assert placed.setting.without == ("resting",)
+    _, plain = _both(setting, placed.rows[0].plan.stages[0].last)
+    assert placed.rows[0].latency_s <= plain.latency_s
