@@ -34,15 +34,15 @@ class _Wakes(NamedTuple):
 
 
 # Over TCP the receiver's thread sleeps, and is awake before the last byte of a message that takes longer than waking.
-# A call of RPC is passed to the sender's event loop first; the receiver's loop and a thread of its pool get ready for
-# the payload when its description has come, ahead of it (TensorPipeAgent of torch.distributed.rpc).
+# Those of RPC are inferred from how long calls and transfers took behind rests, and not read from torch: which threads
+# they are (an event loop on either side, and one of the receiver's pool, would make three) is a guess.
 _WAKES: dict[Backend, _Wakes] = {"tcp": _Wakes(0, 1), "rpc": _Wakes(1, 2), "memory": _Wakes(0, 0)}
 
 
-_Any = TypeVar("_Any", "Setting", "PlacementSetting")
+_AnySetting = TypeVar("_AnySetting", "Setting", "PlacementSetting")
 
 
-def awake(setting: _Any) -> _Any:
+def awake(setting: _AnySetting) -> _AnySetting:
     """The setting with `resting` switched off where it would say something: for what leaves it out, and says so."""
     if terms_in_effect(setting).resting is None or holds_several(setting.mode):
         return setting
