@@ -1,4 +1,4 @@
-"""How accurate predictions are that a calibration makes of what it has not seen: the tables of docs/validation.md.
+"""How accurate predictions are that a calibration makes of what it has not seen.
 
 For each backend a calibration is fitted on one model over a few links; every other cell is predicted. No cell is on
 both sides. What has to be reached (`validation/bars.py`) stands beside what was found.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
@@ -17,13 +16,12 @@ from paretosim.calibration import BACKENDS, Backend
 from paretosim.errors import BadInputError
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
-from paretosim.whole_file import write_whole
 from validation.bars import FIGURES, Bar, Judged, Report, judge
 from validation.fitting.fit import Fitted
 from validation.groups import names_of, report_on
 from validation.join import join
 
-_ALL = "all"
+ALL = "all"
 # Columns by heading: a figure's name (validation/bars.py), and whether it is a fraction to be shown in percent.
 COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("cells", "cells", False),
@@ -41,7 +39,6 @@ COLUMNS: tuple[tuple[str, str, bool], ...] = (
     ("order inversions", "inversions", False),
     ("least decision hypervolume", "decision_hypervolume", False),
 )
-_COUNTS = frozenset({"cells", "cells_not_compared", "inversions", "decision_hypervolume"})
 
 
 @dataclass(frozen=True)
@@ -62,13 +59,24 @@ class Accuracy:
 
     backend: Backend
     emulated: bool
-    fitted_on: str
+    model: str
+    links: tuple[str, ...]
     fitted_cells: int
     agreeing: int
     starts: int
     rows: tuple[Row, ...]
     judged: tuple[Judged, ...]
     not_compared: int
+
+    @property
+    def fitted_on(self) -> str:
+        """The model and the links that the calibration was fitted on."""
+        return f"{self.model} over {' and '.join(self.links)}"
+
+    def figure(self, cells_of: str, name: str) -> float | None:
+        """A figure of `COLUMNS` of the row that is so called; None where there is no such row, or none in it."""
+        column = [figure for _, figure, _ in COLUMNS].index(name)
+        return next((row.figures[column] for row in self.rows if row.cells_of == cells_of), None)
 
 
 def is_fitted(cell: Cell, model: str, links: Sequence[str]) -> bool:
@@ -147,17 +155,41 @@ def accuracy(
     return Accuracy(
         backend=backend,
         emulated=any(condition.condition.emulated for condition in joined.conditions),
-        fitted_on=f"{model} over {' and '.join(links)}",
+        model=model,
+        links=tuple(links),
         fitted_cells=sum(cell.status == "done" for run in seen for cell in run.cells),
         agreeing=fitted.agreeing,
         starts=fitted.starts,
         rows=tuple(
-            Row(" ".join(group) or _ALL, tuple(FIGURES[figure](report(group)) for _, figure, _ in COLUMNS))
+            Row(" ".join(group) or ALL, tuple(FIGURES[figure](report(group)) for _, figure, _ in COLUMNS))
             for group in groups
         ),
         judged=judge([bar for bar in bars if not set(bar.group) & set(BACKENDS) - {backend}], report),
         not_compared=len(joined.unjoined),
     )
+
+
+def models_over(runs: Sequence[Run], backend: Backend, links: Sequence[str]) -> tuple[str, ...]:
+    """The models that the backend was measured with over all of the links, by name.
+
+    Raises
+    ------
+    BadInputError : there is none.
+    """
+    cells = [cell for run in runs for cell in run.latest_cells() if cell.status == "done"]
+    over: dict[str, set[str]] = {}
+    for cell in cells:
+        plan = Plan.parse(cell.plan)
+        if plan.backend == backend:
+            over.setdefault(plan.model, set()).add(cell.link_name)
+    found = tuple(sorted(model for model, held in over.items() if held >= set(links)))
+    if not found:
+        measured = "; ".join(f"{model} over {', '.join(sorted(held))}" for model, held in sorted(over.items()))
+        raise BadInputError(
+            f"--each-model: backend {backend}: got no model over {' and '.join(links)}, expected one at least;"
+            f" measured: {measured or 'none'}"
+        )
+    return found
 
 
 def _check_fittable(cells: Sequence[Cell], backend: Backend, model: str, links: Sequence[str]) -> None:
@@ -179,96 +211,3 @@ def _check_fittable(cells: Sequence[Cell], backend: Backend, model: str, links: 
             f"--link: backend {backend}: got {' and '.join(missing)}, expected links that {model} was measured over:"
             f" {' or '.join(over)}"
         )
-
-
-def as_markdown(found: Sequence[Accuracy]) -> str:
-    """The tables, with what they rest on, and the bars."""
-    return "\n".join(_section(one) for one in found)
-
-
-def _section(found: Accuracy) -> str:
-    headings = ["predicted, never fitted", *(heading for heading, _, _ in COLUMNS)]
-    lines = [headings, ["---", *["---:"] * len(COLUMNS)]]
-    lines += [[row.cells_of, *map(_shown, row.figures, [share for _, _, share in COLUMNS])] for row in found.rows]
-    left_out = f" {found.not_compared} records have no prediction beside them." if found.not_compared else ""
-    stages = "devices emulated" if found.emulated else "stages computed"
-    text = (
-        f"**Backend {found.backend}**, {stages}: fitted on {found.fitted_on} ({found.fitted_cells} records;"
-        f" {found.agreeing} of {found.starts} starts agree).{left_out}\n\n{_table(lines)}\n"
-    )
-    if found.judged:
-        met = sum(judged.passed for judged in found.judged)
-        bars = [["bar", "asked", "found", ""], ["---", "---:", "---:", "---"], *map(_bar, found.judged)]
-        over = "over all of these cells or those that are named"
-        text += f"\n{met} of {len(found.judged)} bars met, {over}:\n\n{_table(bars)}\n"
-    return text
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _bar(judged: Judged) -> list[str]:
-    bar = judged.bar
-    share = bar.figure not in _COUNTS
-    sign = "≤" if bar.side == "at_most" else "≥"
-    limit = f"{100 * bar.limit:g} %" if share else f"{bar.limit:g}"
-    return [
-        " ".join((*bar.group, bar.figure.replace("_", " ").replace("mape", "MAPE").replace("p90", "P90"))),
-        f"{sign} {limit}",
-        _shown(judged.figure, share),
-        "met" if judged.passed else "**not met**",
-    ]
-
-
-def _shown(figure: float | None, share: bool) -> str:
-    if figure is None:
-        return "–"
-    return f"{100 * figure:.2f} %" if share else f"{figure:.4g}"
-
-
-def marks(name: str) -> tuple[str, str]:
-    """The lines of a Markdown file that the tables of that name stand between."""
-    return f"<!-- accuracy {name}: written by python -m validation accuracy -->", f"<!-- accuracy {name}: end -->"
-
-
-def around_marks(path: Path, *, emulated: bool) -> tuple[str, str]:
-    """What a Markdown file has up to the tables of `emulated` devices, or of `computed` stages, and from there on.
-
-    The marks are in it.
-
-    Raises
-    ------
-    BadInputError : the file cannot be read or written, or has no marks.
-    """
-    opening, closing = marks("emulated" if emulated else "computed")
-    try:
-        with path.open("r+", encoding="utf-8") as file:
-            before, begin, rest = file.read().partition(opening)
-    except OSError as error:
-        raise BadInputError(
-            f"--into: {path}: {error.strerror}; expected a Markdown file that can be written"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise BadInputError(f"--into: {path}: {error}; expected a Markdown file in UTF-8") from error
-    _, end, after = rest.partition(closing)
-    if not begin or not end:
-        raise BadInputError(f"--into: {path} has no lines {opening!r} and {closing!r} to write between")
-    return before + begin, end + after
-
-
-def write_into(path: Path, found: Sequence[Accuracy]) -> None:
-    """Put the tables between the marks of a Markdown file.
-
-    Raises
-    ------
-    BadInputError : as `around_marks`.
-    """
-    before, after = around_marks(path, emulated=any(one.emulated for one in found))
-    filled = f"{before}\n\n{as_markdown(found)}\n{after}"
-    try:
-        write_whole(path, lambda unfinished: unfinished.write_text(filled, encoding="utf-8"))
-    except OSError as error:
-        raise BadInputError(
-            f"--into: {path}: {error.strerror}; expected a Markdown file that can be written"
-        ) from error

@@ -26,8 +26,8 @@ _HUBER = 1.345
 # Scales a median absolute deviation to the standard deviation of a normal distribution (1 / Φ⁻¹(3/4)).
 _MAD_TO_SIGMA = 1.4826
 _FIT_ROUNDS = 50
-# Pauses after which half of the delay has come are looked for between these, in steps finer than any measurement.
-_LEAST_HALF_S, _MOST_HALF_S, _HALF_STEP = 1e-3, 1.0, 1.01
+# Pauses after which half of the delay has come are looked for in steps finer than any measurement.
+_HALF_STEP = 1.01
 # Two are a line through any law.
 _FEWEST_PAUSES = 3
 
@@ -207,9 +207,10 @@ def resting_cost(samples: Sequence[RestedSample]) -> RestingCost | None:
     later messages come after longer pauses than after shorter ones. A median is not moved by one round trip that
     something interrupted; but a machine that is shared interrupts most of those after one long pause, and least squares
     would follow that point. So `later_s` is, for a given `half_s`, the median of the slopes between all pairs of pauses
-    of one size, each weighted by how far its pauses are apart; `half_s` is looked for from 1 ms to 1 s, for the least
-    sum of absolute deviations. Source: P. K. Sen, J. Am. Stat. Assoc. 63 (1968); the weights are L. A. Jaeckel's
-    (Ann. Math. Stat. 43, 1972).
+    of one size, each weighted by how far its pauses are apart; `half_s` is looked for among the lengths of pauses that
+    were tried, from the shortest to the longest, for the least sum of absolute deviations: what happens within less
+    than the shortest no sample has seen, and a law that has most of it there would be read off nearly equal medians.
+    Source: P. K. Sen, J. Am. Stat. Assoc. 63 (1968); the weights are L. A. Jaeckel's (Ann. Math. Stat. 43, 1972).
 
     Returns
     -------
@@ -234,8 +235,10 @@ def resting_cost(samples: Sequence[RestedSample]) -> RestingCost | None:
     ]
     if not sizes:
         return None
-    steps = range(math.ceil(math.log(_MOST_HALF_S / _LEAST_HALF_S, _HALF_STEP)) + 1)
-    halves_s = (min(_LEAST_HALF_S * _HALF_STEP**step, _MOST_HALF_S) for step in steps)
+    pauses_s = [pause_s for of_size in sizes for pause_s, _ in of_size]
+    shortest_s, longest_s = min(pauses_s), max(pauses_s)
+    steps = range(math.ceil(math.log(longest_s / shortest_s, _HALF_STEP)) + 1)
+    halves_s = (min(shortest_s * _HALF_STEP**step, longest_s) for step in steps)
     cost = min((_resting_cost_of_half(sizes, half_s) for half_s in halves_s), key=lambda one: _misfit(sizes, one))
     return cost if cost.later_s > 0 else None
 

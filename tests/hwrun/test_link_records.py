@@ -83,12 +83,21 @@ def rested(later_s, half_s, *, sizes=(64, 2**20), pauses=PAUSES_S, noise=lambda:
     ]
 
 
-@given(st.floats(1e-5, 0.1), st.floats(1e-3, 1.0))
+@given(st.floats(1e-5, 0.1), st.floats(min(PAUSES_S[1:]), max(PAUSES_S)))
 def test_an_exact_cost_of_resting_is_found_again(later_s, half_s):
     cost = resting_cost(rested(later_s, half_s))
     assert cost.later_s == pytest.approx(later_s, rel=0.01)
     assert cost.half_s == pytest.approx(half_s, rel=0.01)
     assert cost.after_s(0.1) == pytest.approx(later_s * 0.1 / (0.1 + half_s), rel=0.01)
+
+
+@pytest.mark.parametrize("half_s", [1e-5, 1e-3, 5.0])
+def test_a_law_says_nothing_of_pauses_that_were_not_tried(half_s):
+    draw = random.Random(3)
+    cost = resting_cost(rested(7e-4, half_s, noise=lambda: draw.gauss(1, 0.05)))
+    assert min(PAUSES_S[1:]) <= cost.half_s <= max(PAUSES_S)
+    if half_s < 0.005:  # all of it has come by the shortest pause, and what is left between two others is noise
+        assert cost.after_s(0.2) < 3e-4
 
 
 def test_one_interrupted_message_in_five_moves_the_cost_of_resting_little():

@@ -106,8 +106,7 @@ def with_copying_after_the_wire(patch: pytest.MonkeyPatch) -> None:
 
     def changed(*arguments: Any, **named: Any) -> hop_terms.HopTerms:
         found = known(*arguments, **named)
-        copied_s = np.where(found.copying_s > 0, found.copying_s + found.serialisation_s, 0.0)
-        return msgspec.structs.replace(found, copying_s=copied_s)
+        return msgspec.structs.replace(found, copying_s=found.sockets_s)
 
     known = hop_terms.crossing_terms
     patch.setattr(hop_terms, "crossing_terms", changed)

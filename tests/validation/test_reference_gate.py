@@ -90,6 +90,12 @@ SHOWN: dict[str, tuple[Broken, ...]] = {
         Broken("rpc", broken.with_batches_that_wait_for_answers),
         Broken("rpc", broken.with_answers_that_take_no_round_trip),
     ),
+    "resting": (
+        Broken("tcp", broken.without("resting"), refitted=True),
+        Broken("rpc", broken.without("resting"), refitted=True),
+        Broken("tcp", broken.without("resting")),
+        Broken("rpc", broken.without("resting")),
+    ),
     "headers": (
         Broken("tcp", broken.without_headers),
         Broken("rpc", broken.without_headers),
@@ -155,10 +161,6 @@ HIDDEN: dict[str, tuple[str, str]] = {
     "rpc": (
         "a message of hwrun's own backend travels with its call, after no round trip",
         f"{_CALIBRATION}::test_rpc_waits_round_trips_before_it_sends",
-    ),
-    "resting": (
-        "these data were probed before probes paused, so that no law is known of their hosts",
-        "tests/paretosim/test_resting.py::test_over_hardly_a_wire_a_message_comes_later_by_each_thread_that_wakes",
     ),
     "relay": ("no activation goes over a master", f"{_CALIBRATION}::test_a_relay_is_one_more_hop"),
     "window-cap": (

@@ -16,7 +16,9 @@ from paretosim.command_line import DONE, FAILED
 from paretosim.errors import BadInputError
 from paretosim.plan import Plan
 from paretosim.profiles import ProfileStore
-from validation.accuracy import COLUMNS, Accuracy, accuracy, around_marks, as_markdown, write_into
+from validation.accuracy import COLUMNS, Accuracy, accuracy, models_over
+from validation.accuracy_tables import around_marks, as_markdown, by_model_as_markdown, write_into
+from validation.bar_renewal import renew, with_mean_errors
 from validation.bars import read_bars
 from validation.commands.calibrate import calibrate
 from validation.fitting.fit import DEFAULT_CONFIDENCE
@@ -25,7 +27,11 @@ from validation.fitting.fit import DEFAULT_CONFIDENCE
 def configure(parser: ArgumentParser) -> None:
     """Add the options of `python -m validation accuracy`."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder that hwrun sweep wrote")
-    parser.add_argument("--model", required=True, metavar="NAME", help="the model whose cells are fitted")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", metavar="NAME", help="the model whose cells are fitted")
+    model.add_argument(
+        "--each-model", action="store_true", help="one fit for each that was measured over all of these links"
+    )
     parser.add_argument("--link", action="append", required=True, metavar="NAME", help="over this link; repeatable")
     parser.add_argument(
         "--backend",
@@ -35,6 +41,11 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--bars", type=Path, metavar="FILE", help="TOML of bars as gate takes it; exits 1 where one is missed"
+    )
+    parser.add_argument(
+        "--renew-bars",
+        action="store_true",
+        help="write the numbers in FILE anew from what is found: for data that were measured anew",
     )
     parser.add_argument("--profiles", action="append", default=[], type=Path, metavar="DIR", help="searched first")
     parser.add_argument("--seed", type=int, default=0, help="of the fit's starts (default 0)")
@@ -47,27 +58,46 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Fit, judge and print; 1 where a figure misses its bar."""
+    if arguments.renew_bars and (arguments.bars is None or arguments.each_model):
+        raise BadInputError("--renew-bars: expected --bars FILE, whose numbers it writes, and --model NAME beside it")
     store = ProfileStore(arguments.profiles)
     bars = () if arguments.bars is None else read_bars(arguments.bars)
     runs = [read_run(folder) for folder in arguments.runs]
+    tables = "emulated" if any(run.manifest.emulated for run in runs) else "computed"
+    if arguments.each_model:
+        tables += " by model"
     if arguments.into is not None:  # before a fit, which may take minutes
-        around_marks(arguments.into, emulated=any(run.manifest.emulated for run in runs))
+        around_marks(arguments.into, tables)
     found = [
         accuracy(
-            runs, store, backend, model=arguments.model, links=arguments.link, bars=bars,
+            runs, store, backend, model=model, links=arguments.link,
+            bars=with_mean_errors(bars) if arguments.renew_bars else bars,
             fit=lambda own, of=backend: calibrate(  # type: ignore[misc]  # the loop's backend, as it is now
                 own, store, of, name="fitted", confidence=DEFAULT_CONFIDENCE, seed=arguments.seed
             ),
         )
         for backend in _backends(runs, arguments.backend)
+        for model in (models_over(runs, backend, arguments.link) if arguments.each_model else [arguments.model])
     ]  # fmt: skip
+    if arguments.renew_bars:
+        judged = [one for backend in found for one in backend.judged]
+        for was, now in renew(arguments.bars, judged):
+            print(f"looser: {was.title} was {was.side.replace('_', ' ')} {was.limit:g}, is {now.limit:g}")
+        return DONE
     if arguments.json:
         print(json.dumps({"schema_version": 1, "backends": [_as_object(one) for one in found]}, indent=1))
+        shown = ""
     else:
-        print(as_markdown(found), end="")
+        shown = by_model_as_markdown(found) if arguments.each_model else as_markdown(found)
+        print(shown, end="")
     if arguments.into is not None:
-        write_into(arguments.into, found)
-    missed = [f"{one.backend}: {judged.bar.title}" for one in found for judged in one.judged if not judged.passed]
+        write_into(arguments.into, tables, shown)
+    missed = [
+        f"{one.backend}{f' fitted on {one.model}' if arguments.each_model else ''}: {judged.bar.title}"
+        for one in found
+        for judged in one.judged
+        if not judged.passed
+    ]
     if missed:
         judged_in_all = sum(len(one.judged) for one in found)
         print(f"accuracy: {len(missed)} of {judged_in_all} bars missed: {'; '.join(missed)}", file=sys.stderr)
@@ -94,6 +124,7 @@ def _as_object(found: Accuracy) -> dict[str, Any]:
     names = [figure for _, figure, _ in COLUMNS]
     return {
         **asdict(found),
+        "fitted_on": found.fitted_on,
         "rows": [{"cells_of": row.cells_of, **dict(zip(names, row.figures, strict=True))} for row in found.rows],
         "judged": [{**asdict(one), "passed": one.passed} for one in found.judged],
     }

@@ -108,7 +108,7 @@ def fit(
     neutral = msgspec.structs.replace(NEUTRAL, schema_version=SCHEMA_VERSION, name=name, backend=backend)
     resting = _resting(probed)
     base = msgspec.structs.replace(neutral, resting=resting)
-    parameters = parameters_of(observed)
+    parameters = tuple(_no_faster_than_echo(parameter, probed) for parameter in parameters_of(observed))
     known = {
         parameter.path: parameter.default
         if probed is None or not parameter.path.endswith(_COPYING)
@@ -153,6 +153,16 @@ def fit(
         drawn=found.level,
         probed=probed,
     )
+
+
+def _no_faster_than_echo(parameter: Parameter, probed: Probed | None) -> Parameter:
+    """Copying bounded by the probes' own: two threads that do nothing but echo copy a byte as fast as sockets do.
+
+    Small messages hardly tell copying from waking, and a fit that has it at nothing leaves large ones far too fast.
+    """
+    if probed is None or not parameter.path.endswith(_COPYING):
+        return parameter
+    return replace(parameter, least=probed.low / parameter.scale)
 
 
 def _resting(probed: Probed | None) -> Resting | None:
@@ -382,7 +392,8 @@ def _fitted(parameter: Parameter, value: float, ends: tuple[float, float]) -> Fi
     if low <= 0:
         why = f"at least {1 / high:.3g}; no upper end"
         return FittedParameter(parameter.path, parameter.unit, written, None, "fitted", why)
-    return FittedParameter(parameter.path, parameter.unit, written, (1 / high, 1 / low), "fitted")
+    why = "as fast as the probes' echo, and no faster" if value == parameter.least * parameter.scale else ""
+    return FittedParameter(parameter.path, parameter.unit, written, (1 / high, 1 / low), "fitted", why)
 
 
 def _residuals(observed: Observed, before: Calibration, after: Calibration) -> tuple[PhaseResidual, ...]:
