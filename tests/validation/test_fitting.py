@@ -285,6 +285,17 @@ def test_a_probe_stands_where_cells_do_not_tell(emulated_settings: list[Setting]
     assert fitted.calibration.devices["*"].copying_bytes_per_s == pytest.approx(5e8)
 
 
+def test_no_pipeline_is_found_to_copy_faster_than_the_probes_echo(emulated_settings: list[Setting]) -> None:
+    echo = Probed(per_byte_s=1 / 3e7, low=1 / 3.2e7, high=1 / 2.5e7, per_message_s=1e-4, probes=3)
+    found = fit(observed_of(HOST, emulated_settings, emulated=True), echo)  # which copies 4e7 bytes a second
+    copying = _found(found, "devices.*.copying_bytes_per_s")
+    assert (copying.known, copying.value) == ("fitted", pytest.approx(3.2e7))
+    assert copying.why == "as fast as the probes' echo, and no faster"
+    slower = fit(observed_of(HOST, emulated_settings, emulated=True), replace(echo, low=1 / 8e7))
+    assert _found(slower, copying.path).value == pytest.approx(4e7, rel=0.05)
+    assert _found(slower, copying.path).why == ""
+
+
 def test_how_much_later_threads_wake_is_the_probes_and_what_they_cost_anyway_is_found_beside_it(
     emulated_settings: list[Setting],
 ) -> None:
