@@ -377,6 +377,9 @@ def _fitted(parameter: Parameter, value: float, ends: tuple[float, float]) -> Fi
     if parameter.path == "framing_bytes":
         value = round(value)
         low, high = min(low, value), max(high, value)
+    if parameter.path.endswith(_COPYING) and 0 < value == parameter.least * parameter.scale:
+        why = "as fast as the probes' echo, and no faster"
+        return FittedParameter(parameter.path, parameter.unit, parameter.written(value), None, "fitted", why)
     if value > 0 and high - low <= 1e-9 * value:
         # All resamples alike: the cells that tell it were never left out nor drawn against each other.
         why = "one cell alone tells it, so how sure it is is not known"
@@ -392,8 +395,7 @@ def _fitted(parameter: Parameter, value: float, ends: tuple[float, float]) -> Fi
     if low <= 0:
         why = f"at least {1 / high:.3g}; no upper end"
         return FittedParameter(parameter.path, parameter.unit, written, None, "fitted", why)
-    why = "as fast as the probes' echo, and no faster" if value == parameter.least * parameter.scale else ""
-    return FittedParameter(parameter.path, parameter.unit, written, (1 / high, 1 / low), "fitted", why)
+    return FittedParameter(parameter.path, parameter.unit, written, (1 / high, 1 / low), "fitted")
 
 
 def _residuals(observed: Observed, before: Calibration, after: Calibration) -> tuple[PhaseResidual, ...]:
