@@ -14,3 +14,6 @@ if "CI" not in os.environ:
 # What a script starts in the background ignores Ctrl-C, and so would all commands that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How wide tables are in a pipe is the tests' own to say.
+os.environ.pop("COLUMNS", None)

@@ -16,18 +16,18 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("paretosim", "hwrun", "validation")
 
 # What hwrun may see of paretosim: nouns, units, profile files and dominance, never a prediction. `command_line` is
-# the shell that the commands share, and `plain_text` and `held_interrupt` parts of it; `whole_file` and `indented_json`
-# write for all.
+# the shell that the commands share, and `plain_text` and `held_interrupt` parts of it; `whole_file`, `indented_json`
+# and `console` write for all.
 OPEN_TO_HWRUN = {
     "block", "device", "timing", "link", "plan", "mode", "units", "profiles", "errors", "command_line", "pareto",
-    "held_interrupt", "whole_file", "indented_json",
+    "held_interrupt", "whole_file", "indented_json", "console",
 }  # fmt: skip
 
 # Inside paretosim no import goes to a higher layer, and none in a circle. A module that is not listed is search or
 # sweep: it stands between the pipeline and what shows its results.
 LAYERS = (
     {"errors"},
-    {"units", "plain_text", "held_interrupt", "whole_file", "indented_json"},
+    {"units", "plain_text", "held_interrupt", "whole_file", "indented_json", "console"},
     {"block", "device", "timing", "link", "plan", "mode", "calibration"},
     {"profiles", "pareto", "columns", "command_line", "memory", "chain"},
     {"transfer_time"},

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from hwrun.errors import BadUsageError, HwrunError, RecordError
@@ -17,6 +16,7 @@ from hwrun.export.cell_rows import COLUMNS, as_csv, cell_rows
 from hwrun.export.timeline import as_chrome_trace
 from hwrun.records import Cell, Run, Scalar, read_run
 from paretosim.command_line import DONE
+from paretosim.console import stdout_console
 from paretosim.whole_file import write_whole
 
 _STDOUT = Path("-")
@@ -116,7 +116,7 @@ def _parquet_writer(rows: Sequence[dict[str, Scalar]]) -> Callable[[Path], None]
 
 def _list(rows: Sequence[dict[str, Scalar]]) -> None:
     """Cells and their ids, in 80 columns: what all have in common is said once, above them."""
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, emoji=False, highlight=False)
+    console = stdout_console(_PLAIN_WIDTH)
     differing = [name for name in _CONDITIONS if len({row[name] for row in rows}) > 1]
     shared = [f"{_in_words(name)} {rows[0][name]}" for name in _CONDITIONS if rows and name not in differing]
     if shared:

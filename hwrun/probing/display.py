@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from hwrun.records import LinkMeasured, Scalar, clock_offset, echo_cost, resting_cost
+from paretosim.console import stdout_console
 from paretosim.units import format_bytes, format_duration, format_rate
 
 _DIGITS = 4
@@ -59,7 +58,7 @@ def probe_document(near: str, far: str, link: str, measured: LinkMeasured) -> di
 
 def show_probe(near: str, far: str, link: str, measured: LinkMeasured) -> None:
     """A table of the probe on stdout, narrow enough for 80 columns."""
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, emoji=False, highlight=False)
+    console = stdout_console(_PLAIN_WIDTH)
     table = Table(title=f"{near} → {far}, {link} ({measured.medium})", show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from hwrun.records import Scalar
+from paretosim.console import stdout_console
 from paretosim.indented_json import indented_json
 from paretosim.units import format_duration
 
@@ -30,7 +30,7 @@ def show_summary(rows: Sequence[dict[str, Scalar]], folder: Path, *, as_json: bo
         found = {"schema_version": SCHEMA_VERSION, "run": str(folder), "rows": rows}
         sys.stdout.buffer.write(indented_json(found))
         return
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, emoji=False, highlight=False)
+    console = stdout_console(_PLAIN_WIDTH)
     for line in _shared(rows):
         console.print(line, soft_wrap=True)
     console.print(_table(rows, is_narrow=console.width < _ROOM_FOR_NUMBERS))

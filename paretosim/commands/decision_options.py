@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from paretosim import setting_words
-from paretosim.commands.output import terminal, write
+from paretosim.commands.output import write
 from paretosim.commands.split_options import setting_of
+from paretosim.console import stdout_console
 from paretosim.setting_words import as_option
 
 
@@ -50,7 +51,7 @@ def decide(arguments: Namespace) -> int:
 
     return write(
         arguments,
-        show=lambda: tables.show(space, terminal(width_elsewhere=160), everything=arguments.all),
+        show=lambda: tables.show(space, stdout_console(width_elsewhere=160), everything=arguments.all),
         as_json=lambda: as_json.as_json(space),
         as_csv=lambda: as_json.as_csv(space),
         plot=lambda path: figures.plot(space, path),

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from paretosim.commands.operation_options import add_operation_options, add_paper_preset, settle
 from paretosim.commands.options import timing_files
-from paretosim.commands.output import add_output_options, terminal, write
+from paretosim.commands.output import add_output_options, write
 from paretosim.commands.split_options import (
     SETTING_OPTIONS,
     add_calibration_options,
@@ -14,6 +14,7 @@ from paretosim.commands.split_options import (
     add_load_options,
     add_profile_options,
 )
+from paretosim.console import stdout_console
 from paretosim.errors import BadInputError
 from paretosim.mode import ALL_MODE_NAMES
 from paretosim.setting_words import DEFAULT_DEVICES, DEFAULT_LINK, as_option
@@ -55,7 +56,7 @@ def run(arguments: Namespace) -> int:
 
     return write(
         arguments,
-        show=lambda: tables.show(found, terminal(width_elsewhere=160)),
+        show=lambda: tables.show(found, stdout_console(width_elsewhere=160)),
         as_json=lambda: as_json.as_json(found),
         as_csv=lambda: as_json.as_csv(found),
         plot=lambda path: figures.plot(found, path),

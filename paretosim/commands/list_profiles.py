@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from paretosim.calibration import Calibration
+from paretosim.console import stdout_console
 from paretosim.indented_json import indented_json
 from paretosim.profiles import ProfileStore
 from paretosim.units import format_bytes, format_duration, format_rate
@@ -27,12 +28,9 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         _print_json(store)
         return 0
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 160
+    console = stdout_console(width_elsewhere=160)
     tables = [
         Table("model", "blocks", "parameters", "GFLOPs an image", "input", title="models"),
         Table("device", "cores", "memory", "accelerator", "title", title="devices"),

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from paretosim.commands.output import add_output_options, terminal, write
+from paretosim.commands.output import add_output_options, write
 from paretosim.commands.split_options import add_calibration_options, add_split_options, setting_of
+from paretosim.console import stdout_console
 from paretosim.errors import BadInputError
 from paretosim.link import shaped
 from paretosim.rates.rate_map import Range, RateMap, rate_map
@@ -49,7 +50,7 @@ def _written(arguments: Namespace, found: RateMap) -> int:
 
     return write(
         arguments,
-        show=lambda: map_text.show(found, terminal()),
+        show=lambda: map_text.show(found, stdout_console()),
         as_json=lambda: map_json.as_json(found),
         as_csv=lambda: map_json.as_csv(found),
         plot=lambda path: map_figures.plot(found, path),

@@ -6,10 +6,6 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def add_output_options(parser: ArgumentParser, *, lines: str) -> None:
@@ -41,13 +37,3 @@ def write(
     if arguments.plot is not None:
         print(f"figure: {arguments.plot}", file=sys.stderr)
     return 0
-
-
-def terminal(width_elsewhere: int | None = None) -> Console:
-    """A console for stdout; a file or a pipe has no width, and gets one that cuts no column where it is given."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if width_elsewhere is not None and not console.is_terminal:
-        console.width = width_elsewhere
-    return console

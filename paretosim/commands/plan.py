@@ -7,8 +7,9 @@ from pathlib import Path
 
 from paretosim.calibration import check_terms
 from paretosim.commands.options import DEFAULT_LINK, check_load, link_of, own_timings
-from paretosim.commands.output import add_output_options, terminal, write
+from paretosim.commands.output import add_output_options, write
 from paretosim.commands.split_options import add_calibration_options
+from paretosim.console import stdout_console
 from paretosim.errors import BadInputError
 from paretosim.link import Link, parse_link
 from paretosim.mode import DEFAULT_BURST_BATCHES, DEFAULT_WINDOW, MODE_NAMES, Mode
@@ -90,7 +91,7 @@ def run(arguments: Namespace) -> int:
 
     return write(
         arguments,
-        show=lambda: tables.show_placement(placement, terminal(width_elsewhere=240)),
+        show=lambda: tables.show_placement(placement, stdout_console(width_elsewhere=240)),
         as_json=lambda: as_json.placement_as_json(placement),
         as_csv=lambda: as_json.placement_as_csv(placement),
         plot=lambda path: figures.plot(placement, path),

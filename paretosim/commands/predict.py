@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from paretosim.commands.decision_options import add_decision_options, decide, is_decision
 from paretosim.commands.operation_options import add_operation_options, add_paper_preset, settle
-from paretosim.commands.output import add_output_options, terminal, write
+from paretosim.commands.output import add_output_options, write
 from paretosim.commands.split_options import add_calibration_options, add_split_options, setting_of
 from paretosim.commands.uncertainty_options import add_uncertainty_options, check_uncertainty, uncertainty_asked
+from paretosim.console import stdout_console
 from paretosim.errors import BadInputError
 from paretosim.mode import ALL_MODE_NAMES
 from paretosim.prediction import Prediction, predict
@@ -83,14 +84,14 @@ def _explained(arguments: Namespace, prediction: Prediction) -> int:
         return 0
     from paretosim.explanation.text import show
 
-    show(explanation, terminal())
+    show(explanation, stdout_console())
     return 0
 
 
 def _show(prediction: Prediction, uncertainty: Uncertainty | None) -> None:
     from paretosim.show.tables import show
 
-    show(prediction, terminal(width_elsewhere=160 if uncertainty is None else 230), uncertainty)
+    show(prediction, stdout_console(width_elsewhere=160 if uncertainty is None else 230), uncertainty)
 
 
 def _as_json(prediction: Prediction, uncertainty: Uncertainty | None) -> bytes:

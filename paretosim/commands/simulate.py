@@ -7,7 +7,6 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from paretosim.commands.operation_options import add_operation_options, settle
-from paretosim.commands.output import terminal
 from paretosim.commands.split_options import (
     add_calibration_options,
     add_delay_options,
@@ -15,6 +14,7 @@ from paretosim.commands.split_options import (
     add_profile_options,
     setting_of,
 )
+from paretosim.console import stdout_console
 from paretosim.errors import BadInputError
 from paretosim.link import Link
 from paretosim.mode import ALL_MODE_NAMES, DEFAULT_BURST_BATCHES
@@ -63,7 +63,7 @@ def run(arguments: Namespace) -> int:
     else:
         from paretosim.simulation.tables import show
 
-        show(simulation, terminal())
+        show(simulation, stdout_console())
     return 0
 
 

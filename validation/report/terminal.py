@@ -6,17 +6,17 @@ priority, and the line below says so: the written report has all of it.
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from paretosim.console import stdout_console
 from validation.report.tables import Column, Table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-# A file or a pipe has no width of its own: this many characters, unless COLUMNS says otherwise.
+# Characters in a file or a pipe, unless COLUMNS says otherwise.
 WIDTH_ELSEWHERE = 120
 _GAP = 2
 # Words wrap rather than push a column out, but not into a narrower column than this.
@@ -24,13 +24,8 @@ _NARROWEST_WORDS = 18
 
 
 def console_for_tables() -> Console:
-    """A console on stdout, whose width is the terminal's."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
-        console.width = WIDTH_ELSEWHERE
-    return console
+    """A console on stdout that these tables fit."""
+    return stdout_console(WIDTH_ELSEWHERE)
 
 
 def print_table(console: Console, table: Table, *, elsewhere: str = "") -> None:
