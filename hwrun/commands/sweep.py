@@ -14,7 +14,7 @@ from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError, RecordError
 from hwrun.machine.steady import restart_if_unsteady
 from hwrun.models.catalogue import MODEL_NAMES
-from hwrun.records import BackendName, ComputeDevice, Sink, Source, TcpState
+from hwrun.records import MANIFEST_NAME, BackendName, ComputeDevice, Sink, Source, TcpState
 from hwrun.sweeps.duration import estimate, parse_long_duration_s
 from hwrun.sweeps.plan import SweepPlan
 from paretosim.command_line import DONE
@@ -230,7 +230,9 @@ def resumed(arguments: argparse.Namespace, defaults: argparse.Namespace) -> argp
     try:
         recorded = read_run(arguments.resume).manifest.command_line
     except RecordError as error:
-        raise BadUsageError(f"--resume: {error}") from error
+        begun = (arguments.resume / MANIFEST_NAME).exists()
+        remedy = "" if begun else "; one that ended before its first cell wrote nothing to go on with: start it again"
+        raise BadUsageError(f"--resume: {error}{remedy}") from error
     if any(value != getattr(defaults, name, None) for name, value in conditions_of(arguments).items()):
         return arguments
     return _with_run_options(parsed(recorded[2:]), arguments)

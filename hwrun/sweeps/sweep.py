@@ -251,10 +251,12 @@ class Sweep:
         try:
             write()
         except OSError as error:
-            raise RecordError(
-                f"{self._folder}: cannot be written: {error.strerror}; what is in it is kept. When there is room, go on"
-                f" with: {resume_command(self._folder)}"
-            ) from error
+            raise RecordError(f"{self._folder}: cannot be written: {error.strerror}; {self._way_on()}") from error
+
+    def _way_on(self) -> str:
+        if not (self._folder / MANIFEST_NAME).exists():
+            return "nothing was measured yet. When there is room, start it again, or give another folder with -o"
+        return f"what is in it is kept. When there is room, go on with: {resume_command(self._folder)}"
 
     @contextlib.contextmanager
     def _workers(self, site: Site, testbed: Testbed) -> Iterator[Workers]:

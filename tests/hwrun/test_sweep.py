@@ -426,6 +426,20 @@ def test_a_full_disk_ends_the_sweep_with_what_to_do_and_what_was_written_is_kept
     assert left_in(scratch) == []
 
 
+def test_a_disk_that_is_full_before_the_first_cell_leaves_nothing_to_resume(
+    in_this_process, profiles, tmp_path, monkeypatch
+):
+    def full(folder, manifest):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sweep, "write_manifest", full)
+    code, _, err = swept(*options(profiles, tmp_path / "run"))
+    assert code == 1
+    assert "cannot be written: No space left on device; nothing was measured yet" in err
+    assert "--resume" not in err
+    assert not (tmp_path / "run").exists()
+
+
 def test_cells_that_cannot_be_done_in_time_are_skipped_without_a_worker_and_resumed_with_more_time(
     in_this_process, profiles, tmp_path
 ):

@@ -86,7 +86,10 @@ def test_modes_take_their_parameters():
             "has b, expected devices of --emulate a",
         ),
         (["--hosts", "A,B,C"], "got 3 hosts"),
-        (["--resume", "no-such-folder"], "holds no manifest.json"),
+        (
+            ["--resume", "no-such-folder"],
+            "holds no manifest.json.*ended before its first cell.*start it again",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_to_do(options, message):
