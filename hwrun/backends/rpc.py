@@ -19,9 +19,11 @@ import os
 import queue
 import time
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 import psutil
 import torch
@@ -40,8 +42,11 @@ SCHEME = "rpc:"
 RpcReach = Literal["nobody", "loopback", "network"]
 # Longer than any message of a cell takes; a peer's death is seen by its connection, not by waiting.
 _CALL_LIMIT_S = 3600.0
-# How long the members of a group wait for one another.
-_JOIN_LIMIT_S = 60.0
+# How long the members of a group wait for one another, at the rendezvous and again where they join hands; both together
+# are within the orchestrator's patience.
+_JOIN_LIMIT_S = 45.0
+# A rendezvous by TCP that is given up after that time; torch's own waits for half an hour.
+_BOUNDED_TCP = "hwrun-tcp"
 # Calls that may be in progress: one blocks for each stage whose queue is full.
 _THREADS = 8
 
@@ -204,7 +209,7 @@ class RpcMember:
         options = rpc.TensorPipeRpcBackendOptions(
             num_worker_threads=_THREADS,
             rpc_timeout=_JOIN_LIMIT_S,
-            init_method=rendezvous,
+            init_method=_bounded(rendezvous),
             _transports=["uv"],
             _channels=["basic"],
         )
@@ -265,8 +270,44 @@ class RpcMember:
             raise HwrunError("backend rpc: this worker is in no group, expected it to have joined one first")
 
 
+def _bounded(rendezvous: str) -> str:
+    """The same rendezvous, which members give up after _JOIN_LIMIT_S, as they do Gloo's joining hands after it."""
+    from torch.distributed import register_rendezvous_handler, rpc
+
+    # Made for the group that forms agents, which then do without it; 25 days as torch has it.
+    rpc.constants.DEFAULT_PROCESS_GROUP_TIMEOUT = timedelta(seconds=_JOIN_LIMIT_S)
+    if not rendezvous.startswith("tcp:"):
+        return rendezvous  # what looks for something in a file has RPC's own limit
+    with contextlib.suppress(RuntimeError):  # it is known already
+        register_rendezvous_handler(_BOUNDED_TCP, _meet_by_tcp)
+    return f"{_BOUNDED_TCP}:{rendezvous.removeprefix('tcp:')}"
+
+
+def _meet_by_tcp(url: str, **_: object) -> Iterator[tuple[torch.distributed.TCPStore, int, int]]:
+    """As torch's handler of tcp:// does, but within _JOIN_LIMIT_S."""
+    parts = urlsplit(url)
+    asked = dict(parse_qsl(parts.query))
+    rank, size = int(asked["rank"]), int(asked["world_size"])
+    assert parts.hostname is not None  # the orchestrator's rendezvous has both
+    assert parts.port is not None
+    yield (
+        torch.distributed.TCPStore(
+            parts.hostname,
+            parts.port,
+            size,
+            is_master=rank == 0,
+            timeout=timedelta(seconds=_JOIN_LIMIT_S),
+            multi_tenant=True,
+        ),
+        rank,
+        size,
+    )
+
+
 def join_group(members: Sequence[tuple[WorkerClient, str]], rendezvous: str) -> None:
-    """Make these workers one group, each at its address; returns once all have come, or raises what one says.
+    """Make these workers one group, each at its address; returns once all have come.
+
+    Raises what the first says that does not join: the others only say that they waited for it.
 
     Parameters
     ----------
@@ -277,7 +318,7 @@ def join_group(members: Sequence[tuple[WorkerClient, str]], rendezvous: str) -> 
             joining.submit(client.join_rpc, rank, len(members), rendezvous, address)
             for rank, (client, address) in enumerate(members)
         ]
-        for joined in asked:
+        for joined in as_completed(asked):
             joined.result()
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import re
 import secrets
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +20,7 @@ import torch
 from hwrun.backends.cold_tcp import ColdTcpInlet, ColdTcpOutlet
 from hwrun.backends.contract import Arrival, Inlet, Outlet
 from hwrun.backends.memory import MemoryExchange, address
-from hwrun.backends.rpc import RpcMember
+from hwrun.backends.rpc import RpcMember, join_group
 from hwrun.backends.tcp import TcpInlet, TcpOutlet
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, ProtocolError
 from hwrun.wire.connection import Connection
@@ -361,6 +364,60 @@ def test_a_torch_without_rpc_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.distributed.rpc, "is_available", lambda: False)
     with pytest.raises(HwrunError, match="built without"):
         RpcMember(reach="loopback").join("A", 0, 1, "file:///nowhere", "127.0.0.1")
+
+
+JOIN = """
+import sys
+from hwrun.backends import rpc
+from hwrun.errors import HwrunError
+rpc._JOIN_LIMIT_S = float(sys.argv[1])
+try:
+    rpc.RpcMember(reach="network").join(f"host{sys.argv[2]}", int(sys.argv[2]), 2, sys.argv[3], "127.0.0.1")
+    print("joined")
+except HwrunError as error:
+    print(error)
+import os; os._exit(0)  # torch would wait for the other member
+"""
+
+
+def joining(limit_s: float, rank: int, rendezvous: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", JOIN, str(limit_s), str(rank), rendezvous]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def test_members_on_a_trusted_network_meet_at_an_address(member: RpcMember) -> None:
+    rendezvous = f"tcp://127.0.0.1:{free_port()}"
+    members = [joining(60, rank, rendezvous) for rank in (0, 1)]
+    assert [one.communicate(timeout=120)[0] for one in members] == ["joined\n", "joined\n"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_member_that_does_not_come_is_given_up_in_time(member: RpcMember, rank: int) -> None:
+    alone = joining(1, rank, f"tcp://127.0.0.1:{free_port()}")
+    said, _ = alone.communicate(timeout=120)  # torch's own limit is half an hour
+    assert re.match(r"backend rpc: the group did not come together: .*tim", said, re.IGNORECASE)
+
+
+@dataclass
+class Asked:
+    after_s: float
+    problem: str
+
+    def join_rpc(self, *_: object) -> None:
+        time.sleep(self.after_s)
+        raise HwrunError(self.problem)
+
+
+def test_the_first_that_cannot_join_says_why_and_not_those_that_waited_for_it() -> None:
+    members = [Asked(0.3, "nobody came"), Asked(0.0, "no such interface")]
+    with pytest.raises(HwrunError, match="no such interface"):
+        join_group([(one, "127.0.0.1") for one in members], "tcp://127.0.0.1:1")  # type: ignore[misc]
 
 
 def test_a_worker_in_no_group_says_so() -> None:
