@@ -34,3 +34,15 @@ class TimedOutError(HwrunError):
 
 class RecordError(HwrunError):
     """A run folder is missing, unreadable or not of this schema."""
+
+
+def in_words(error: Exception) -> str:
+    """What an error says, and of what kind it is where its words alone may be as few as "tuple index out of range".
+
+    >>> in_words(TimedOutError("no answer within 5 s")), in_words(IndexError("tuple index out of range"))
+    ('no answer within 5 s', 'IndexError: tuple index out of range')
+    """
+    # The kernel's and torch's own (RuntimeError) are sentences.
+    if isinstance(error, (HwrunError, OSError, RuntimeError)) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

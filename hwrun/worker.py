@@ -21,7 +21,7 @@ import torch
 from hwrun.backends.memory import MemoryExchange
 from hwrun.backends.rpc import RpcReach
 from hwrun.doctor.gathering import gather
-from hwrun.errors import HwrunError, PeerGoneError, ProtocolError
+from hwrun.errors import HwrunError, PeerGoneError, ProtocolError, in_words
 from hwrun.machine.clock_state import clock_state
 from hwrun.machine.compute_device import available_devices
 from hwrun.machine.conditions import alike_versions, version_differences
@@ -43,6 +43,7 @@ from hwrun.wire.connection import Connection
 from hwrun.wire.control import decode_control, send_control
 from hwrun.wire.data_path import receive_hello
 from hwrun.wire.frames import Kind
+from hwrun.wire.sockets import bound_sends
 from hwrun.wire.tensors import incoming
 
 # Connections that have not proved the token yet; more are closed unread.
@@ -181,6 +182,7 @@ class Worker:
         keep = False
         try:
             if purpose is Purpose.CONTROL:
+                bound_sends(admitted)
                 self._control(connection)
             elif purpose is Purpose.PROBE:
                 answer_probe(connection)
@@ -267,12 +269,12 @@ class Worker:
             self._pool.give(message.buffer)
             try:
                 reply = self._answer(request, connection)
-            # RuntimeError and OSError: torch and the disk; the orchestrator is told, and the worker lives on.
-            except (HwrunError, RuntimeError, OSError) as error:
-                if isinstance(error, ProtocolError):
-                    raise
-                self._log(f"{type(request).__name__}: {error}")
-                reply = control.Failed(str(error))
+            except ProtocolError:
+                raise
+            # Any other, the disk's, torch's, a network's own: the orchestrator is told, and the worker lives on.
+            except Exception as error:
+                self._log(f"{type(request).__name__}: {in_words(error)}")
+                reply = control.Failed(in_words(error))
             send_control(connection, reply)
 
     def _answer(self, request: control.ControlMessage, connection: Connection) -> control.ControlMessage:

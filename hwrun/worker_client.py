@@ -22,6 +22,7 @@ from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection
 from hwrun.wire.control import answered, decode_control, receive_control, send_control
 from hwrun.wire.frames import Kind, TensorSpec
+from hwrun.wire.sockets import bound_sends
 from paretosim.link import Link
 
 if TYPE_CHECKING:  # it loads torch, which a command may only once its environment is fixed
@@ -29,11 +30,15 @@ if TYPE_CHECKING:  # it loads torch, which a command may only once its environme
 
 # Loading a stage of vgg16 on a slow SD card is the longest that a worker is expected to take for one request.
 REQUEST_LIMIT_S = 120.0
+# One that has others to serve says so within seconds; one with a GPU first has torch look for it.
+_WELCOME_LIMIT_S = 30.0
 _Reply = TypeVar("_Reply")
 
 
 class WorkerClient:
     """One worker's control connection.
+
+    It ends with the first request that is not answered in time: a late answer must not pass for the next one's.
 
     `on_failure`, where set, is told from another thread when the worker is gone or a stage of it has broken down: the
     pipeline concerned (None for all) and the reason. `gone` is why the connection ended, None while it stands.
@@ -47,8 +52,11 @@ class WorkerClient:
         self._closing = False
         self.gone: str | None = None
         own = alike_versions()
+        connection.socket.settimeout(_WELCOME_LIMIT_S)
         send_control(connection, control.Hello(versions=own))
         self.welcome = receive_control(connection, BufferPool(), control.Welcome)
+        connection.socket.settimeout(None)
+        bound_sends(connection.socket)
         if differences := version_differences(own, self.welcome.versions, "orchestrator", f"worker {name}"):
             raise HwrunError(f"versions: {differences}; install the same on both")
         self._reader = threading.Thread(target=self._read, name=f"control of {name}", daemon=True)
@@ -158,7 +166,10 @@ class WorkerClient:
         try:
             reply = self._replies.get(timeout=limit_s)
         except queue.Empty as error:
-            raise TimedOutError(f"worker {self.name}: no answer within {limit_s:g} s") from error
+            late = TimedOutError(f"worker {self.name}: no answer within {limit_s:g} s")
+            self.gone = self.gone or str(late)
+            self._connection.shut_down()
+            raise late from error
         if isinstance(reply, HwrunError):
             self._replies.put(reply)  # the connection stays dead for whoever asks next
             raise reply
@@ -176,10 +187,10 @@ class WorkerClient:
                 else:
                     self._replies.put(decoded)
         except HwrunError as error:
-            self.gone = str(error)
+            self.gone = self.gone or str(error)
             self._replies.put(error if isinstance(error, PeerGoneError) else PeerGoneError(str(error)))
             if not self._closing:
-                self._report(None, str(error))
+                self._report(None, self.gone)
 
     def _report(self, pipeline: str | None, reason: str) -> None:
         if self.on_failure is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from hwrun.backends.contract import Arrival, Inlet, Outlet
-from hwrun.errors import HwrunError, ProtocolError
+from hwrun.errors import ProtocolError, in_words
 from hwrun.records import Phases
 from hwrun.stages.runner import Cancelled, StageResult, StageRunner
 from hwrun.wire.control import Collected
@@ -141,11 +141,11 @@ class Stage:
             work()
         except (HandoverClosed, Cancelled):
             return
-        # RuntimeError is torch's own: shapes that do not fit the stage, no memory left.
-        except (HwrunError, RuntimeError, OSError) as error:
+        # Any: what a block raises on tensors that do not fit it, or for want of memory, is its author's choice.
+        except Exception as error:
             if not self._stopping.is_set() and not self._failed:
                 self._failed = True
-                self._on_failure(f"{name}: {error}")
+                self._on_failure(f"{name}: {in_words(error)}")
             # Closing tells the neighbours, whose threads may be blocked on this one.
             self._wake()
 

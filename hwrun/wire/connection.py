@@ -97,6 +97,7 @@ class Connection:
         Raises
         ------
         PeerGoneError : the other side closed, or this one was shut down.
+        TimedOutError : it takes nothing, within what `bound_sends` allows; then this end is shut down.
         """
         pieces = [memoryview(piece).cast("B") for piece in payload if len(piece)] if payload else []
         payload_bytes = sum([piece.nbytes for piece in pieces])
@@ -116,6 +117,9 @@ class Connection:
                     if sent:
                         pending[0] = pending[0][sent:]
                     sent = self.socket.sendmsg(pending[:_MAX_PIECES])
+            except BlockingIOError as error:
+                self.shut_down()  # what follows half a frame would be taken for its rest
+                raise TimedOutError(f"{self.peer}: takes no {kind.name}; the peer, or the path, is stuck") from error
             except OSError as error:
                 raise PeerGoneError(f"{self.peer}: sending {kind.name}: {error.strerror or error}") from error
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import TypeVar
 
-from hwrun.errors import ProtocolError, TimedOutError
+from hwrun.errors import HwrunError, ProtocolError, TimedOutError
 from hwrun.wire import control
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials, admit_peer, dial_peer
@@ -14,6 +15,8 @@ from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection
 from hwrun.wire.control import receive_control, send_control
 
+# The least that a listener waits for.
+_MOMENT_S = 0.001
 _Hello = TypeVar("_Hello", control.Hello, control.DataHello)
 
 
@@ -52,17 +55,30 @@ def receive_hello(connection: Connection, expected: type[_Hello]) -> _Hello:
 def admit_data(
     listener: socket.socket, credentials: Credentials, pipeline: str, position: int, limit_s: float
 ) -> Connection:
-    """The connection of the stage before `position`, which is expected to dial `listener` next.
+    """The connection of the stage before `position`, which is expected to dial `listener`.
+
+    Whoever else does, a port scanner say, is turned away, and the stage still waited for.
 
     Raises
     ------
-    TimedOutError : it did not within `limit_s`.
+    TimedOutError : it did not within `limit_s`; names the last that was turned away.
     """
-    listener.settimeout(limit_s)
-    try:
-        stream, _ = listener.accept()
-    except TimeoutError as error:
-        raise TimedOutError(f"results: the last stage did not dial within {limit_s:g} s") from error
+    end_s = time.monotonic() + limit_s
+    turned_away = ""
+    while True:
+        # At least a moment: one that has dialled already is always taken.
+        listener.settimeout(max(_MOMENT_S, end_s - time.monotonic()))
+        try:
+            stream, _ = listener.accept()
+        except TimeoutError as error:
+            raise TimedOutError(f"results: the last stage did not dial within {limit_s:g} s{turned_away}") from error
+        try:
+            return _admitted(stream, credentials, pipeline, position)
+        except (HwrunError, OSError) as error:
+            turned_away = f"; another peer was turned away: {error}"
+
+
+def _admitted(stream: socket.socket, credentials: Credentials, pipeline: str, position: int) -> Connection:
     try:
         admitted, purpose = admit_peer(stream, credentials)
     except BaseException:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hwrun.errors import BadUsageError, PeerGoneError, TimedOutError
 from hwrun.wire.address import Address
+from hwrun.wire.tls import Stream
 
 _DIAL_LIMIT_S = 15.0
 # Seconds of silence before the first question, seconds between questions, and how many go unanswered (tcp(7)).
@@ -24,6 +25,8 @@ _KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPC
 # cubic is not to be had the host's own stays. Links between machines, or with a rate of their own, keep what their
 # route says.
 _LOOPBACK_CONGESTION_CONTROL = b"cubic"
+# How long a peer may leave unread, or unacknowledged, what it is sent over a control connection.
+_STUCK_S = 60
 # How often a thread that waits for bytes looks at the clock.
 _WAKE_S = 5
 
@@ -118,6 +121,18 @@ def prepared(connection: socket.socket) -> socket.socket:
             with contextlib.suppress(OSError):  # not loaded, or not permitted
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _LOOPBACK_CONGESTION_CONTROL)
     return connection
+
+
+def bound_sends(connection: Stream) -> None:
+    """Let sending fail once the peer has taken nothing for a minute, for connections whose peer reads all the time.
+
+    A peer that has vanished is asked for nothing (`prepared`) while it owes an acknowledgement, and the kernel alone
+    would wait a quarter of an hour for that (tcp_retries2). A stage that computes for minutes reads nothing meanwhile,
+    so this is not for data.
+    """
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _STUCK_S, 0))
+    if connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STUCK_S * 1000)
 
 
 def is_loopback(connection: socket.socket) -> bool:

@@ -272,3 +272,21 @@ def test_an_absurd_length_is_refused_before_anything_is_allocated(pair):
         with pytest.raises(ProtocolError, match=f"payload of {announced} bytes, expected at most 1000"):
             pair[1].receive(Watched(), 1000)
     assert taken == []
+
+
+@pytest.mark.parametrize("over", ["tcp", "unix"])
+def test_a_peer_that_takes_nothing_is_given_up_where_sends_are_bounded(monkeypatch, tmp_path, over):
+    monkeypatch.setattr(sockets, "_STUCK_S", 1)
+    address = Address(host="127.0.0.1") if over == "tcp" else Address(path=str(tmp_path / "s"))
+    with listen(address) as listener:
+        near = dial(address if over == "unix" else Address(*listener.getsockname()))
+        far, _ = listener.accept()
+        sockets.bound_sends(near)
+        sender = Connection(near, "w")
+        # More than the buffers of both ends. Over TCP the kernel's limit for what is not acknowledged may come first.
+        with pytest.raises((TimedOutError, PeerGoneError), match=r"w: (takes no|sending) CHUNK"):
+            sender.send(Kind.CHUNK, payload=(bytes(2**28),))
+        with pytest.raises(PeerGoneError):
+            sender.send(Kind.PING)  # half a frame is out: nothing may follow it
+        sender.close()
+        far.close()

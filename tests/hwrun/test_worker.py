@@ -12,7 +12,9 @@ import pytest
 import torch
 
 import hwrun.stages.deployed
+import hwrun.stages.runner
 import hwrun.worker
+import hwrun.worker_client
 from hwrun.backends.tcp import SocketEnds
 from hwrun.errors import PeerGoneError, TimedOutError
 from hwrun.feeding import feed
@@ -21,7 +23,7 @@ from hwrun.orchestrator import Deployment, Pipeline
 from hwrun.reference import References, compare
 from hwrun.wire import control, data_path
 from hwrun.wire.address import Address
-from hwrun.wire.admission import Credentials
+from hwrun.wire.admission import Credentials, admit_peer
 from hwrun.wire.authentication import AuthenticationError, Purpose, prove_to_listener
 from hwrun.wire.buffer_pool import BufferPool
 from hwrun.wire.connection import Connection
@@ -338,6 +340,81 @@ def test_a_tensor_of_the_wrong_shape_ends_its_pipeline_and_not_the_worker(worker
     client.close()
 
 
+@pytest.mark.parametrize(
+    "tensors",
+    [[torch.ones(1, 1280)] * 2, [torch.ones(())], [torch.ones(1, 1280, dtype=torch.int64)]],
+    ids=["two tensors", "no dimension", "integers"],
+)
+def test_whatever_a_block_raises_ends_its_pipeline_with_the_reason(
+    worker, reference_and_store, tmp_path, monkeypatch, tensors
+):
+    def forward(module, x):  # of a block that unpacks and indexes what it is given
+        _, channels = x.shape
+        return (x @ torch.ones(channels, 10),)
+
+    reference, store = reference_and_store
+    failures = []
+    client = worker.client()
+    client.on_failure = lambda pipeline, reason: failures.append(reason)
+    client.supply(reference.digests[20:], store)
+    monkeypatch.setattr(hwrun.stages.runner.StageRunner, "load", lambda runner: None)
+    monkeypatch.setattr(hwrun.stages.runner.StageRunner, "run", lambda runner, inputs, _: forward(runner, *inputs))
+    deploy_stage(client, reference, "p")
+    connection = dial_data(worker.data, CREDENTIALS, "p", 1)
+    with listen(Address(path=str(tmp_path / "r"))) as results:
+        connecting = threading.Thread(target=lambda: accept_results(results))
+        connecting.start()
+        client.request(control.Connect(pipeline="p", position=1, address=f"unix:{tmp_path / 'r'}"), control.Done)
+        connecting.join()
+    specs, payload = outgoing(tensors)
+    connection.send(Kind.BATCH, specs=specs, payload=payload)
+    worker.wait_for_log("pipeline p: compute: ")
+    assert client.exchange().round_trip_s < 5
+    assert re.search(
+        "compute: (TypeError: .*positional|ValueError: not enough values|expected .* same dtype)", failures[0]
+    )
+    connection.close()
+    client.close()
+
+
+def test_a_request_that_fails_in_an_unforeseen_way_is_answered_and_the_session_goes_on(worker, monkeypatch):
+    monkeypatch.setattr(worker.store, "has", lambda digest: {}[digest])
+    client = worker.client()
+    with pytest.raises(RequestFailedError, match="KeyError: 'ab'"):
+        client.request(control.MissingBlocks(("ab",)), control.Missing)
+    assert client.exchange().round_trip_s < 5
+    client.close()
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_ones(worker, monkeypatch):
+    answering = threading.Event()
+    has = worker.store.has
+    monkeypatch.setattr(worker.store, "has", lambda digest: answering.wait(10) and has(digest))
+    client = worker.client()
+    with pytest.raises(TimedOutError, match=r"worker w: no answer within 0\.2 s"):
+        client.request(control.MissingBlocks(("0" * 64,)), control.Missing, 0.2)
+    answering.set()
+    with pytest.raises(PeerGoneError):
+        client.exchange()
+    assert client.gone == "worker w: no answer within 0.2 s"
+    client.close()
+    again = worker.client()
+    assert again.exchange().round_trip_s < 5
+    again.close()
+
+
+def test_one_that_never_says_welcome_is_not_waited_for_without_end(monkeypatch):
+    monkeypatch.setattr(hwrun.worker_client, "_WELCOME_LIMIT_S", 0.2)
+    with listen(Address(host="127.0.0.1")) as listener:
+        admitting = threading.Thread(target=lambda: admitted.append(admit_peer(listener.accept()[0], CREDENTIALS)))
+        admitted = []
+        admitting.start()
+        with pytest.raises(TimedOutError, match="worker w: said nothing in time"):
+            WorkerClient.dial("w", Address(*listener.getsockname()), CREDENTIALS)
+        admitting.join()
+        admitted[0][0].close()
+
+
 def accept_results(listener):
     admit_data(listener, CREDENTIALS, "p", 2, limit_s=5).close()
 
@@ -347,6 +424,35 @@ def test_a_stage_that_is_not_deployed_is_not_dialled(worker):
     with pytest.raises(RequestFailedError, match="stage 1 of pipeline nowhere is not deployed"):
         dial_data(worker.data, CREDENTIALS, "nowhere", 1)
     client.close()
+
+
+@pytest.mark.parametrize("token", [None, b"another token of enough bytes"], ids=["a port scanner", "another token"])
+def test_a_stranger_at_the_results_is_turned_away_and_the_stage_still_taken(worker, token):
+    with listen(Address(host="127.0.0.1")) as results:
+        address = Address(*results.getsockname())
+        taken = []
+        taking = threading.Thread(target=lambda: taken.append(admit_data(results, CREDENTIALS, "p", 2, limit_s=20)))
+        taking.start()
+        if token is None:
+            dial(address).close()
+        else:
+            with pytest.raises(AuthenticationError):
+                dial_data(address, Credentials(token), "p", 2)
+        stage = dial_data(address, CREDENTIALS, "p", 2)
+        taking.join()
+        stage.send(Kind.PING, 7)
+        assert taken[0].receive(BufferPool(), 0).header.sequence == 7
+        for connection in (stage, taken[0]):
+            connection.close()
+
+
+def test_results_that_nobody_brings_are_given_up_and_say_who_came_instead():
+    with listen(Address(host="127.0.0.1")) as results:
+        dial(Address(*results.getsockname())).close()
+        with pytest.raises(
+            TimedOutError, match=r"within 0\.5 s; another peer was turned away: .*the peer closed after 0"
+        ):
+            admit_data(results, CREDENTIALS, "p", 2, limit_s=0.5)
 
 
 def test_a_second_orchestrator_is_told_that_the_worker_is_busy_and_may_come_later(worker):
