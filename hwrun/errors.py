@@ -32,6 +32,10 @@ class TimedOutError(HwrunError):
     """Nothing happened within the bound."""
 
 
+class CellTimeOverError(TimedOutError):
+    """A cell was not done in the time that cells are given: more of it may help."""
+
+
 class RecordError(HwrunError):
     """A run folder is missing, unreadable or not of this schema."""
 

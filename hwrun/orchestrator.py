@@ -18,7 +18,7 @@ from typing import Self
 import torch
 
 from hwrun.backends.contract import Arrival, Ends, Inlet, Landing, Outlet
-from hwrun.errors import HwrunError, PeerGoneError, TimedOutError
+from hwrun.errors import CellTimeOverError, HwrunError, PeerGoneError
 from hwrun.records import BackendName, ComputeDevice, Phases, Scalar, SocketBuffers, WorkerKind
 from hwrun.stages.runner import Cancelled, sharpen_timer, wait_until
 from hwrun.wire import control
@@ -80,7 +80,7 @@ class Pipeline:
     Parameters
     ----------
     workers : the one of each stage; several stages may run on one.
-    deadline_s : monotonic time after which waiting for a batch ends with TimedOutError.
+    deadline_s : monotonic time after which waiting for a batch ends with CellTimeOverError.
 
     Attributes
     ----------
@@ -287,7 +287,7 @@ class Pipeline:
             except queue.Empty as error:
                 self._ends.check()
                 if left_s <= _CHECK_INTERVAL_S:
-                    raise TimedOutError("results: none within the cell's time limit; see the workers' logs") from error
+                    raise CellTimeOverError("results: not all were back within the cell's time limit") from error
         if isinstance(item, HwrunError):
             self._returned.put(item)
             raise item

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import psutil
 
-from hwrun.errors import BadUsageError, HwrunError, ProtocolError
+from hwrun.errors import BadUsageError, CellTimeOverError, HwrunError, ProtocolError
 from hwrun.feeding import Fed, FedRun, feed
 from hwrun.models.model_source import recorded_reference
 from hwrun.orchestrator import Deployment, Pipeline
@@ -24,6 +24,7 @@ from hwrun.sweeps.cell_duration import smaller_than_a_round_trip
 from hwrun.sweeps.plan import SweepPlan, recorded
 from hwrun.sweeps.watching import Watching
 from hwrun.testbed import DataPath, Testbed, Workers
+from paretosim.units import format_duration
 
 # A cell may take this many times its bound, and a little for deploying it, before it is given up.
 _PATIENCE = 3.0
@@ -73,6 +74,12 @@ class Bench:
             remedy = f"resume the sweep to try it again; {self._workers.logs}"
             if isinstance(error, LinkMissedError):
                 remedy = link_remedy(self._settings.link_tolerance)
+            elif isinstance(error, CellTimeOverError):
+                limit = format_duration(self._settings.max_cell_time_s)
+                remedy = (
+                    f"resume with more than --max-cell-time {limit}: a cell is given up after {_PATIENCE:g} times that"
+                    f" and {format_duration(_DEPLOY_ALLOWANCE_S)}; {self._workers.logs}"
+                )
         return recorded(
             cell,
             self._plan,

@@ -77,7 +77,7 @@ def run_and_show(
     if failed:
         print(
             f"hwrun: {len(failed)} of {len(cells)} cells failed, the first because {failed[0].reason};"
-            f" try them again with: {again}",
+            f" {failed[0].remedy}. Try them again with: {again}",
             file=sys.stderr,
         )
     if cells and not left and all(cell.status == "skipped" for cell in cells):

@@ -43,8 +43,8 @@ class SweepPlan:
     `sites` says where by backend; several backends may share one. `timings` are the identities of the timings that
     emulated stages take their targets from; `block_s` the seconds of each block, by device, model and batch size,
     already divided by the speed; where stages compute, those that a profile of the device says, if there is one, for
-    the estimate of the sweep's duration alone, and so are `host_block_s`, by model and batch size, of a core such as
-    this machine's. `allowed` are factories of networks outside the catalogue that may be
+    how long a cell will last alone. `host_block_s`, by model and batch size, are of a core such as this machine's, for
+    the estimate of the sweep's duration alone. `allowed` are factories of networks outside the catalogue that may be
     imported and called, here and by the workers. `devices` are what stages compute on: one for all, or one for each in
     turn; none for the workers' own.
     """
@@ -109,7 +109,7 @@ class SweepPlan:
         """Reason and remedy where the cell cannot be measured here or would take too long, else None."""
         if (refused := self.sites[cell.plan.backend].refuses(cell)) is not None:
             return refused
-        return too_long(self.floor_s(cell, self.targets_s(cell)), self.settings.max_cell_time_s)
+        return too_long(self.floor_s(cell, self.expected_stages_s(cell)), self.settings.max_cell_time_s)
 
     def floor_s(self, cell: PlannedCell, stages_s: Sequence[float] | None) -> float:
         """Seconds that the cell takes at least where its stages take these times."""

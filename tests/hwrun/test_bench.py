@@ -6,8 +6,20 @@ import pytest
 
 from hwrun.commands.sweep import parsed
 from hwrun.commands.sweep_conditions import sweep_plan
-from hwrun.errors import PeerGoneError
+from hwrun.errors import CellTimeOverError, PeerGoneError
 from hwrun.sweeps.bench import Bench
+
+
+def failed_by(error, deaths=""):
+    """The record of a cell that this error ended."""
+
+    def revive():
+        raise error
+
+    workers = SimpleNamespace(revive=revive, deaths=lambda: deaths, logs="the log on its host says more")
+    options = ["--model", "mobilenet_v2", "--splits", "3", "--repeats", "1", "--max-cell-time", "90s"]
+    plan = sweep_plan(parsed(options))
+    return Bench(None, workers, None, plan, None).measure(plan.cells[0])
 
 
 @pytest.mark.parametrize(
@@ -20,11 +32,14 @@ from hwrun.sweeps.bench import Bench
     ],
 )
 def test_a_failed_cell_names_the_death_and_not_its_effect_again(deaths, error, reason):
-    def revive():
-        raise PeerGoneError(error)
-
-    workers = SimpleNamespace(revive=revive, deaths=lambda: deaths, logs="the log on its host says more")
-    plan = sweep_plan(parsed(["--model", "mobilenet_v2", "--splits", "3", "--repeats", "1"]))
-    cell = Bench(None, workers, None, plan, None).measure(plan.cells[0])
+    cell = failed_by(PeerGoneError(error), deaths)
     assert (cell.status, cell.reason) == ("failed", reason)
     assert cell.remedy == "resume the sweep to try it again; the log on its host says more"
+
+
+def test_a_cell_whose_time_was_over_says_which_option_gives_it_more():
+    cell = failed_by(CellTimeOverError("results: not all were back within the cell's time limit"))
+    assert cell.remedy == (
+        "resume with more than --max-cell-time 90s: a cell is given up after 3 times that and 60s; the log on its host"
+        " says more"
+    )

@@ -1,5 +1,7 @@
 """Which cells of a sweep are skipped, and the pace of the emulated ones."""
 
+import re
+
 import pytest
 
 from hwrun.commands.sweep import parsed
@@ -25,6 +27,18 @@ def test_a_batch_of_103_megabytes_is_skipped_at_5_mbit_and_not_unshaped():
     reasons = {cell.link_name: swept.skip_reason(cell) for cell in swept.cells}
     assert reasons["unshaped"] is None
     assert "--max-cell-time" in reasons["5mbit,200ms"][1]
+
+
+def test_stages_that_compute_take_at_least_what_a_profile_of_their_device_says_and_are_skipped_by_it():
+    def skipped(device, *options):
+        swept = plan("--model", "vgg16", "--splits", "39", "--devices", f"{device},{device}", *options)
+        return swept.skip_reason(swept.cells[0])
+
+    reason, remedy = skipped("rpi4b")
+    assert "more than --max-cell-time 60s" in reason
+    (enough,) = re.findall(r"--max-cell-time (\S+) or more", remedy)
+    assert skipped("rpi4b", "--max-cell-time", enough) is None
+    assert skipped("without-profile") is None
 
 
 def test_targets_are_the_profiles_block_times_over_the_speed_and_nothing_where_stages_compute():

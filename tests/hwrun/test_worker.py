@@ -16,7 +16,7 @@ import hwrun.stages.runner
 import hwrun.worker
 import hwrun.worker_client
 from hwrun.backends.tcp import SocketEnds
-from hwrun.errors import PeerGoneError, TimedOutError
+from hwrun.errors import CellTimeOverError, PeerGoneError
 from hwrun.feeding import feed
 from hwrun.models.weights import WeightStore
 from hwrun.orchestrator import Deployment, Pipeline
@@ -581,7 +581,7 @@ def test_a_path_that_is_gone_ends_the_wait_for_a_result_within_a_second(workers,
 def test_a_pipeline_without_a_result_in_time_says_so(workers, reference_and_store, tmp_path):
     with pipeline(workers, reference_and_store, tmp_path, limit_s=1.5, targets_s=(0.01, 20.0)) as running:
         running.dispatch(0)
-        with pytest.raises(TimedOutError, match="time limit"):
+        with pytest.raises(CellTimeOverError, match="time limit"):
             running.take_returned()
 
 
