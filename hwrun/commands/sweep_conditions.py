@@ -118,6 +118,8 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         tcp_states=_tcp_states(arguments),
         backends=list(dict.fromkeys(arguments.backend or given_backends or ["tcp"])),
     )
+    if lab is not None and not emulated:
+        _require_own_devices(cells, lab)
     max_cell_time_s = parse_duration_s(
         "60s" if arguments.max_cell_time is None else arguments.max_cell_time, "--max-cell-time"
     )
@@ -148,6 +150,17 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         devices=_compute_devices(arguments, plans),
         host_block_s=_host_blocks(store, plans, models),
     )
+
+
+def _require_own_devices(cells: Sequence[PlannedCell], lab: Lab) -> None:
+    """Refuse to record what a host computes under the name of another device than the testbed file says it is."""
+    for plan, hosts in dict.fromkeys((cell.plan, cell.hosts) for cell in cells):
+        for stage, name in zip(plan.stages, hosts, strict=True):
+            if stage.device != (own := lab.host(name).device):
+                raise BadUsageError(
+                    f"--testbed: plan {plan} has a stage of {stage.device} on host {name}, expected one of {own}, which"
+                    f" is its device in {lab.name}; say with --hosts where each stage runs, or name {own} there"
+                )
 
 
 def _host_blocks(

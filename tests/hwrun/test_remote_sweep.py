@@ -123,6 +123,25 @@ def test_what_a_testbed_cannot_do_is_refused_before_anything_starts(tmp_path):
         plan("--plan", "mobilenet_v2@a[0:3]+b[3:9]+c[9:21]/b1/w-/tcp/f32")
 
 
+def test_what_a_host_computes_goes_under_its_own_device_and_no_other(tmp_path):
+    lab = Lab(tmp_path, [None, None])
+    first, second = lab.text.split("[[hosts]]")[1:]
+    lab.path.write_text(f'token_file = "token"\n[[hosts]]{first}[[hosts]]{second.replace("x86-core", "rpi4b")}')
+
+    def hosts(*options):
+        words = ["--testbed", str(lab.path), "--repeats", "1", "--batches-per-cell", "2", *options]
+        return {cell.hosts for cell in sweep_plan(parsed(words)).cells}
+
+    plan = "mobilenet_v2@rpi4b[0:3]+x86-core[3:21]/b1/w-/tcp/f32"
+    with pytest.raises(BadUsageError, match=r"a stage of rpi4b on host h1, expected one of x86-core, .* with --hosts"):
+        hosts("--plan", plan)
+    assert hosts("--plan", plan, "--hosts", "h2,h1") == {("h2", "h1")}
+    with pytest.raises(BadUsageError, match="a stage of x86-core on host h2, expected one of rpi4b"):
+        hosts("--splits", "3", "--devices", "x86-core,x86-core")
+    assert hosts("--splits", "3") == {("h1", "h2")}
+    assert hosts("--splits", "3", "--emulate", "rpi4b,rpi4b") == {("h1", "h2")}
+
+
 def test_results_come_to_the_address_that_faces_the_last_host(tmp_path):
     lab = Lab(tmp_path, [None])
     path = DataPath(("h1",), (), "h1", None)
