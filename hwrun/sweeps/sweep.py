@@ -34,22 +34,8 @@ from hwrun.scratch import remove_abandoned_folders
 from hwrun.sweeps.bench import Bench
 from hwrun.sweeps.cells import cells_identity
 from hwrun.sweeps.plan import SweepPlan, recorded
+from hwrun.sweeps.resuming import refuse_unlike
 from hwrun.testbed import Site, Testbed, Workers
-
-# What a resumed sweep must have in common with what it continues; host names and load may differ.
-_MATTERS = (
-    "emulated",
-    "speed",
-    "timings",
-    "versions",
-    "seed",
-    "data",
-    "weights",
-    "cells_planned",
-    "cells_identity",
-    "batches_per_cell",
-    "compute_devices",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,29 +342,3 @@ def _remove_unused(folder: Path) -> None:
             for path in found:
                 path.unlink()
             folder.rmdir()
-
-
-def _apart(name: str, one: object, other: object) -> Iterator[tuple[str, object, object]]:
-    """Where two values differ, by name: of mappings, such as versions, those of their entries that do."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in dict.fromkeys((*one, *other)):
-            yield from _apart(f"{name} {key}", one.get(key), other.get(key))
-    elif one != other:
-        yield name, one, other
-
-
-def refuse_unlike(recorded: Manifest, now: Manifest, folder: Path) -> None:
-    """Raise BadUsageError if continuing `recorded` under the conditions of `now` would mix unlike cells."""
-    pairs = [(name, getattr(recorded, name), getattr(now, name)) for name in _MATTERS]
-    pairs += [
-        (f"testbed {name}", recorded.testbed.get(name), now.testbed.get(name)) for name in ("kind", "shaped", "hosts")
-    ]
-    if recorded.cores_each and now.cores_each:  # a transfer between workers that share cores is another one
-        pairs.append(("cores of a worker", recorded.cores_each, now.cores_each))
-    differences = [
-        f"{what}: the folder's is {was!r}, this one's {is_now!r}"
-        for name, one, other in pairs
-        for what, was, is_now in _apart(name, one, other)
-    ]
-    if differences:
-        raise BadUsageError(f"--resume {folder}: {'; '.join(differences)}; start a new run instead")

@@ -62,6 +62,12 @@ def test_every_split_over_two_hosts_is_measured_and_computes_what_the_whole_does
     for path in (tmp_path / "run").iterdir():
         assert running.token not in path.read_bytes()
     assert "results are wanted on" not in shown.err
+    assert main(["sweep", "--resume", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    running.path.write_text(running.text.replace('name = "h1"', 'name = "h1"\ncores = "0"'))
+    assert main(["sweep", "--resume", str(tmp_path / "run")]) == 2
+    running.path.write_text(running.text)
+    assert "testbed h1.cores: the folder's is None, this one's '0'" in capsys.readouterr().err
 
 
 def test_two_stages_on_one_host_and_results_from_another_host_than_this(running, tmp_path, capsys):

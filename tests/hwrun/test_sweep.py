@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 
 from hwrun import worker_client
 from hwrun.cli import main
-from hwrun.errors import BadUsageError, TimedOutError
+from hwrun.errors import TimedOutError
 from hwrun.feeding import feed
 from hwrun.local import testbed as local_testbed
 from hwrun.local import workers as local_workers
@@ -296,27 +296,6 @@ def test_a_sweep_is_not_resumed_under_other_conditions(finished, profiles):
     assert code == 2
     assert "speed: the folder's is 1.0, this one's 2.0" in err
     assert len(read_run(finished[0]).cells) == 6
-
-
-def test_of_versions_only_those_that_differ_are_named(finished):
-    manifest = read_run(finished[0]).manifest
-    now = structs.replace(manifest, versions={**manifest.versions, "torch": "9.9"})
-    with pytest.raises(
-        BadUsageError, match=r"versions torch: the folder's is '.*', this one's '9\.9'; start a"
-    ) as refused:
-        sweep.refuse_unlike(manifest, now, finished[0])
-    assert "numpy" not in str(refused.value)
-
-
-def test_a_sweep_whose_workers_shared_their_cores_is_not_resumed_by_workers_on_their_own(finished):
-    manifest = read_run(finished[0]).manifest
-    shared, own = (
-        structs.replace(manifest, workers=tuple({"threads": 1, "cores": cores} for cores in each))
-        for each in (("0,1", "0,1"), ("0", "1"))
-    )
-    with pytest.raises(BadUsageError, match=r"cores of a worker: the folder's is \(2,\), this one's \(1,\); start"):
-        sweep.refuse_unlike(shared, own, finished[0])
-    sweep.refuse_unlike(own, own, finished[0])
 
 
 def test_when_the_time_is_over_no_cell_is_started_and_the_rest_is_resumed(in_this_process, profiles, tmp_path):
