@@ -26,6 +26,19 @@ QUICK = (
     "--model mobilenet_v2 --emulate rpi4b,rpi4b --speed 20 --splits 0,14,18,21"
     " --link unshaped --link 20mbit,20ms --mode paced --repeats 1 --batches-per-cell 8"
 )
+# What is measured where an option was not typed. The parser has none of these: that one was typed, though it says what
+# would be measured anyway, means that the small sweep above is not meant, nor what a resumed run has.
+_DEFAULTS = {
+    "batch": 8,
+    "source": "stage1",
+    "sink": "last",
+    "repeats": 5,
+    "batches_per_cell": 12,
+    "queue_depth": 2,
+    "threads": 1,
+    "accuracy_images": 256,
+    "seed": 0,
+}
 # Options that say how to run rather than what: they may differ when a sweep is resumed.
 _NOT_CONDITIONS = (
     "local", "resume", "json", "dry_run", "output", "max_cell_time", "max_time", "link_tolerance", "subcommand",
@@ -89,20 +102,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", action="append", choices=MODE_NAMES, help="paced (default); repeatable")
     parser.add_argument("--window", type=int, metavar="W", help="batches in flight in mode closed (default 4)")
     parser.add_argument("--burst", type=int, metavar="N", help="batches at once in mode burst (default 8)")
-    parser.add_argument("--batch", type=int, default=8, metavar="B", help="images a batch (default 8)")
-    parser.add_argument("--source", choices=get_args(Source), default="stage1", help="where the inputs are")
-    parser.add_argument("--sink", choices=get_args(Sink), default="last", help="device where results are wanted")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="times each cell is measured (default 5)")
-    parser.add_argument("--batches-per-cell", type=int, default=12, metavar="N", help="measured batches (default 12)")
-    parser.add_argument(
-        "--queue-depth", type=int, default=2, metavar="N", help="batches waiting in a stage (default 2)"
-    )
+    parser.add_argument("--batch", type=int, metavar="B", help="images a batch (default 8)")
+    parser.add_argument("--source", choices=get_args(Source), help="where the inputs are (default stage1)")
+    parser.add_argument("--sink", choices=get_args(Sink), help="device where results are wanted (default last)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="times each cell is measured (default 5)")
+    parser.add_argument("--batches-per-cell", type=int, metavar="N", help="measured batches (default 12)")
+    parser.add_argument("--queue-depth", type=int, metavar="N", help="batches waiting in a stage (default 2)")
     parser.add_argument(
         "--threads",
         type=int,
-        default=1,
         metavar="N",
-        help="threads that compute, each worker; a testbed file says its own, and this is then the reference's",
+        help="threads that compute, each worker (default 1); a testbed file says its own, and this is then the"
+        " reference's",
     )
     parser.add_argument(
         "--link-tolerance",
@@ -122,7 +133,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accuracy-images",
         type=int,
-        default=256,
         metavar="N",
         help="images that the unsplit model's top-1 is of, at most, where images have labels (default 256)",
     )
@@ -130,7 +140,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-time", metavar="TIME", help="start no cell after this time; the rest is left for --resume (such as 8h)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of weights, inputs and the order of cells")
+    parser.add_argument("--seed", type=int, help="of weights, inputs and the order of cells (default 0)")
     parser.add_argument(
         "--profiles", action="append", type=Path, metavar="DIR", help="searched before the shipped ones"
     )
@@ -144,13 +154,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run or resume a sweep."""
-    defaults = parsed([])
-    chosen = ""
-    if arguments.resume is not None:
-        arguments = resumed(arguments, defaults)
-    elif all(value == getattr(defaults, name, None) for name, value in conditions_of(arguments).items()):
-        arguments = _with_run_options(parsed(shlex.split(QUICK)), arguments)
-        chosen = f"hwrun sweep: no options, so: hwrun sweep {QUICK}"
+    arguments, chosen = meant(arguments)
     plan = sweep_plan(arguments)
     max_time_s = None if arguments.max_time is None else parse_long_duration_s(arguments.max_time, "--max-time")
     if arguments.dry_run:
@@ -187,10 +191,27 @@ def _say(line: str) -> None:
 
 
 def parsed(options: Sequence[str]) -> argparse.Namespace:
-    """These options of `hwrun sweep`, parsed."""
+    """These options of `hwrun sweep`, every other one at its default."""
     parser = argparse.ArgumentParser(prog="hwrun sweep", allow_abbrev=False)
     configure(parser)
-    return parser.parse_args(list(options))
+    return _with_defaults(parser.parse_args(list(options)))
+
+
+def meant(typed: argparse.Namespace) -> tuple[argparse.Namespace, str]:
+    """What the options that were typed (others are None or False) ask for, and what is to be said of it, if anything.
+
+    Without any that says what is measured, that is what the folder to resume has, or a small sweep.
+
+    Raises
+    ------
+    BadUsageError : there is nothing to resume.
+    """
+    recorded = None if typed.resume is None else _recorded_options(typed.resume)
+    if any(value is not None and value is not False for value in conditions_of(typed).values()):
+        return _with_defaults(typed), ""  # beside --resume they are compared with what the folder has
+    if recorded is not None:
+        return _with_run_options(parsed(recorded), typed), ""
+    return _with_run_options(parsed(shlex.split(QUICK)), typed), f"hwrun sweep: no options, so: hwrun sweep {QUICK}"
 
 
 def conditions_of(arguments: argparse.Namespace) -> dict[str, object]:
@@ -198,8 +219,13 @@ def conditions_of(arguments: argparse.Namespace) -> dict[str, object]:
     return {name: value for name, value in vars(arguments).items() if name not in _NOT_CONDITIONS}
 
 
+def _with_defaults(typed: argparse.Namespace) -> argparse.Namespace:
+    untyped = {name: value for name, value in _DEFAULTS.items() if getattr(typed, name) is None}
+    return argparse.Namespace(**vars(typed) | untyped)
+
+
 def spelled(arguments: argparse.Namespace) -> list[str]:
-    """Options that give the same conditions again, those at their default left out."""
+    """Options that give the same conditions again; those at their default are left out, but not all."""
     defaults = vars(parsed([]))
     options: list[str] = []
     kept = {name: getattr(arguments, name) for name in ("max_cell_time", "link_tolerance")}
@@ -212,7 +238,7 @@ def spelled(arguments: argparse.Namespace) -> list[str]:
         else:
             for one in value if isinstance(value, list) else [value]:
                 options += [option, str(one)]
-    return options
+    return options or ["--repeats", str(arguments.repeats)]  # none at all would mean the small sweep
 
 
 def _with_run_options(conditions: argparse.Namespace, given: argparse.Namespace) -> argparse.Namespace:
@@ -223,19 +249,16 @@ def _with_run_options(conditions: argparse.Namespace, given: argparse.Namespace)
     return conditions
 
 
-def resumed(arguments: argparse.Namespace, defaults: argparse.Namespace) -> argparse.Namespace:
-    """The conditions of the folder to resume, unless others were given: those are then compared with it."""
+def _recorded_options(folder: Path) -> tuple[str, ...]:
+    """The options of the run in a folder that is to be resumed."""
     from hwrun.records import read_run
 
     try:
-        recorded = read_run(arguments.resume).manifest.command_line
+        return read_run(folder).manifest.command_line[2:]
     except RecordError as error:
-        begun = (arguments.resume / MANIFEST_NAME).exists()
+        begun = (folder / MANIFEST_NAME).exists()
         remedy = "" if begun else "; one that ended before its first cell wrote nothing to go on with: start it again"
         raise BadUsageError(f"--resume: {error}{remedy}") from error
-    if any(value != getattr(defaults, name, None) for name, value in conditions_of(arguments).items()):
-        return arguments
-    return _with_run_options(parsed(recorded[2:]), arguments)
 
 
 def _dry_run(plan: SweepPlan) -> int:

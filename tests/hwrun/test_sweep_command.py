@@ -1,21 +1,30 @@
 """Options of `hwrun sweep`: what they mean, and what is refused before anything starts."""
 
+import argparse
 import json
+import shlex
 
 import pytest
 
-from hwrun.commands.sweep import QUICK, parsed, resumed, spelled
+from hwrun.commands.sweep import QUICK, configure, meant, parsed, spelled
 from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError
+from hwrun.records import Manifest, write_manifest
 from paretosim.cli import main
 from paretosim.errors import BadInputError, ProfileError, UnknownNameError
 from paretosim.mode import Mode
 from paretosim.plan import Plan
 
 
+def understood(*options):
+    """What `hwrun sweep` takes these options to mean, and what it says of that."""
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    return meant(parser.parse_args(options))
+
+
 def plan(*options):
-    arguments = parsed(options)
-    return sweep_plan(arguments if arguments.resume is None else resumed(arguments, parsed([])))
+    return sweep_plan(understood(*options)[0])
 
 
 def test_the_options_a_run_records_give_the_same_cells_again():
@@ -32,8 +41,36 @@ def test_the_options_a_run_records_give_the_same_cells_again():
     assert not again.json
 
 
-def test_a_bare_sweep_is_small_and_parses():
-    assert parsed(QUICK.split()).repeats == 1
+@pytest.mark.parametrize("options", [(), ("--local",), ("--max-time", "1h", "-o", "somewhere")])
+def test_a_sweep_without_a_word_on_what_to_measure_is_small_and_says_so(options):
+    arguments, said = understood(*options)
+    assert said == f"hwrun sweep: no options, so: hwrun sweep {QUICK}"
+    assert sweep_plan(arguments).cells == sweep_plan(parsed(shlex.split(QUICK))).cells
+    assert len(sweep_plan(arguments).cells) == 8
+    assert str(arguments.output) == ("somewhere" if "-o" in options else "None")
+
+
+@pytest.mark.parametrize("options", [("--repeats", "5"), ("--batch", "8", "--repeats", "5"), ("--seed", "0")])
+def test_what_is_typed_is_meant_though_it_would_have_been_so_anyway(options):
+    arguments, said = understood(*options)
+    assert (said, arguments.repeats, arguments.emulate) == ("", 5, None)
+    # And whoever types what the run says of itself gets it again.
+    again, said = understood(*spelled(arguments))
+    assert said == ""
+    assert sweep_plan(again) == sweep_plan(arguments)
+
+
+def test_a_run_is_resumed_as_it_was_measured_unless_it_is_said_how(tmp_path):
+    manifest = Manifest(
+        run_id="r", created_utc="2026-01-01T00:00:00+00:00", testbed={}, workers=(), emulated=False, speed=1.0,
+        command_line=("hwrun", "sweep", "--splits", "3", "--repeats", "2"), timings={}, versions={}, host={},
+        sysctls={}, qdisc="", seed=0, cells_planned=2,
+    )  # fmt: skip
+    write_manifest(tmp_path, manifest)
+    resumed, _ = understood("--resume", str(tmp_path), "--max-cell-time", "90s")
+    assert (resumed.splits, resumed.repeats, resumed.max_cell_time) == ("3", 2, "90s")
+    typed, _ = understood("--resume", str(tmp_path), "--repeats", "5")
+    assert (typed.splits, typed.repeats) == (None, 5)
 
 
 def test_a_rate_and_a_delay_are_one_link():
