@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
@@ -159,7 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
     max_time_s = None if arguments.max_time is None else parse_long_duration_s(arguments.max_time, "--max-time")
     if arguments.dry_run:
         _say(chosen)
-        return _dry_run(plan)
+        return _dry_run(plan, _done_in(arguments.resume))
     if arguments.testbed is None:
         _permit_shaping(plan)
     # The reference output is computed here, under the same conditions as in the workers; torch loads only now.
@@ -261,13 +261,25 @@ def _recorded_options(folder: Path) -> tuple[str, ...]:
         raise BadUsageError(f"--resume: {error}{remedy}") from error
 
 
-def _dry_run(plan: SweepPlan) -> int:
+def _done_in(folder: Path | None) -> frozenset[str]:
+    """The cells that are done in the folder of a run to resume; none without one."""
+    from hwrun.records import read_run
+
+    if folder is None:
+        return frozenset()
+    return frozenset(cell.cell_id for cell in read_run(folder).latest_cells() if cell.status == "done")
+
+
+def _dry_run(plan: SweepPlan, done: Set[str]) -> int:
+    left = [cell for cell in plan.cells if cell.cell_id not in done]
     measured = []
-    for cell in plan.cells:
+    for cell in left:
         reason = plan.skip_reason(cell)
         print(f"{cell}{f'  skipped: {reason[0]}' if reason else ''}")
         if reason is None:
             measured.append(cell)
+    if len(left) < len(plan.cells):
+        print(f"{len(plan.cells) - len(left)} of {len(plan.cells)} cells are done")
     print(estimate(plan, measured))
     return DONE
 

@@ -2,14 +2,17 @@
 
 import argparse
 import json
+import re
 import shlex
 
 import pytest
 
+from hwrun.cli import main as run_command
 from hwrun.commands.sweep import QUICK, configure, meant, parsed, spelled
 from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError
-from hwrun.records import Manifest, write_manifest
+from hwrun.records import Manifest, append_cell, write_manifest
+from hwrun.sweeps.plan import recorded
 from paretosim.cli import main
 from paretosim.errors import BadInputError, ProfileError, UnknownNameError
 from paretosim.mode import Mode
@@ -60,13 +63,42 @@ def test_what_is_typed_is_meant_though_it_would_have_been_so_anyway(options):
     assert sweep_plan(again) == sweep_plan(arguments)
 
 
-def test_a_run_is_resumed_as_it_was_measured_unless_it_is_said_how(tmp_path):
+def begin_run(folder, *options):
+    """A folder as a sweep with these options has left it that has measured nothing yet."""
     manifest = Manifest(
-        run_id="r", created_utc="2026-01-01T00:00:00+00:00", testbed={}, workers=(), emulated=False, speed=1.0,
-        command_line=("hwrun", "sweep", "--splits", "3", "--repeats", "2"), timings={}, versions={}, host={},
-        sysctls={}, qdisc="", seed=0, cells_planned=2,
+        run_id="r", created_utc="2026-01-01T00:00:00+00:00", command_line=("hwrun", "sweep", *options), testbed={},
+        workers=(), emulated=False, speed=1.0, timings={}, versions={}, host={}, sysctls={}, qdisc="", seed=0,
+        cells_planned=2,
     )  # fmt: skip
-    write_manifest(tmp_path, manifest)
+    write_manifest(folder, manifest)
+
+
+def test_a_dry_run_lists_what_would_be_measured_and_what_that_takes(capsys, monkeypatch):
+    monkeypatch.setattr("hwrun.sweeps.display.run_and_show", lambda *_, **__: pytest.fail("a sweep was begun"))
+    options = ("--model", "vgg16", "--splits", "1,39", "--link", "5mbit,200ms", "--repeats", "1", "--mode", "single")
+    assert run_command(["sweep", *options, "--dry-run"]) == 0
+    *lines, estimated = capsys.readouterr().out.splitlines()
+    lines.sort()
+    assert lines[0].startswith("vgg16@x86-core[0:1]+x86-core[1:39]/b8/w-/tcp/f32 single 5mbit,200ms #0  skipped: its")
+    assert lines[1] == "vgg16@x86-core[0:39]+x86-core[39:39]/b8/w-/tcp/f32 single 5mbit,200ms #0"
+    assert re.fullmatch(r"1 cells to measure, about 1 min \d+ s \(an estimate\)", estimated)
+
+
+def test_a_dry_run_of_a_resumed_sweep_is_of_what_is_left(capsys, tmp_path):
+    options = ("--splits", "3,5", "--repeats", "1")
+    begin_run(tmp_path, *options)
+    swept = plan(*options)
+    first, second = swept.cells
+    append_cell(tmp_path, recorded(first, swept, "done"))
+    append_cell(tmp_path, recorded(second, swept, "failed", reason="why", remedy="what to do"))
+    assert run_command(["sweep", "--resume", str(tmp_path), "--dry-run"]) == 0
+    listed, done, estimated = capsys.readouterr().out.splitlines()
+    assert (listed, done) == (str(second), "1 of 2 cells are done")
+    assert estimated.startswith("1 cells to measure, about ")
+
+
+def test_a_run_is_resumed_as_it_was_measured_unless_it_is_said_how(tmp_path):
+    begin_run(tmp_path, "--splits", "3", "--repeats", "2")
     resumed, _ = understood("--resume", str(tmp_path), "--max-cell-time", "90s")
     assert (resumed.splits, resumed.repeats, resumed.max_cell_time) == ("3", 2, "90s")
     typed, _ = understood("--resume", str(tmp_path), "--repeats", "5")
