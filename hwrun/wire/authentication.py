@@ -20,6 +20,7 @@ from pathlib import Path
 
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, ProtocolError, TimedOutError
 from hwrun.wire.frames import VERSION
+from hwrun.wire.private_file import require_private
 from hwrun.wire.tls import Stream
 
 HANDSHAKE_LIMIT_S = 5.0
@@ -51,7 +52,6 @@ def read_token(path: Path) -> bytes:
     """
     try:
         token = path.read_bytes().strip()
-        mode = path.stat().st_mode
     except OSError as error:
         raise BadUsageError(
             f"token file: {path} cannot be read: {error.strerror}; write one with: (umask 077; openssl rand -hex 32 >"
@@ -62,8 +62,7 @@ def read_token(path: Path) -> bytes:
             f"token file: {path} holds {len(token)} bytes, expected {MIN_TOKEN_BYTES} or more;"
             " write one with: openssl rand -hex 32"
         )
-    if mode & 0o077:
-        raise BadUsageError(f"token file: {path} is open to other users (mode {mode & 0o777:o}); run: chmod 600 {path}")
+    require_private(path, "token file")
     return token
 
 

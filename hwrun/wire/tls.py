@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, ProtocolError, TimedOutError
+from hwrun.wire.private_file import require_private
 
 # Encrypted in one go before it is sent: large enough to be fast, small enough to hold twice.
 _PIECE_BYTES = 256 * 2**10
@@ -70,10 +71,7 @@ def load_tls(files: TlsFiles) -> Tls:
             path.read_bytes()
         except OSError as error:
             raise BadUsageError(f"TLS {what}: {path} cannot be read: {error.strerror}") from error
-    if (mode := files.key.stat().st_mode) & 0o077:
-        raise BadUsageError(
-            f"TLS key: {files.key} is open to other users (mode {mode & 0o777:o}); run: chmod 600 {files.key}"
-        )
+    require_private(files.key, "TLS key")
     dialling, listening = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for context in (dialling, listening):
         context.minimum_version = ssl.TLSVersion.TLSv1_3

@@ -1,5 +1,6 @@
 """Who may talk: both ends prove the token, and nothing else gets in."""
 
+import os
 import socket
 import threading
 
@@ -138,3 +139,46 @@ def test_a_token_file_must_be_secret_and_long_enough(tmp_path):
         read_token(path)
     path.chmod(0o600)
     assert read_token(path) == b"0123456789abcdef"
+
+
+@pytest.fixture
+def credentials_folder(tmp_path, monkeypatch):
+    """As systemd has it for a service: its user may read by an access control list, whose mask shows as the group's."""
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    return folder
+
+
+def written(path, mode):
+    path.write_bytes(b"0123456789abcdef")
+    path.chmod(mode)
+    return path
+
+
+def test_a_token_that_systemd_hands_a_service_as_a_credential_is_taken(credentials_folder):
+    assert read_token(written(credentials_folder / "token", 0o440)) == b"0123456789abcdef"
+
+
+def test_only_what_lies_in_the_folder_of_credentials_and_is_closed_to_others_is_one(credentials_folder, tmp_path):
+    elsewhere = written(tmp_path / "token", 0o440)
+    (credentials_folder / "below").mkdir()
+    (credentials_folder / "link").symlink_to(elsewhere)
+    for path in (
+        elsewhere,
+        credentials_folder / "link",
+        written(credentials_folder / "below" / "token", 0o440),
+        written(credentials_folder / "open", 0o444),
+    ):
+        with pytest.raises(BadUsageError, match=r"is open to other users \(mode 44[04]\); run: chmod 600"):
+            read_token(path)
+
+
+def test_a_credential_is_of_root_or_of_this_user(credentials_folder, monkeypatch):
+    path = written(credentials_folder / "token", 0o440)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(BadUsageError, match="is open to other users"):
+        read_token(path)
