@@ -12,6 +12,7 @@ from hwrun.cli import SUBCOMMANDS
 from hwrun.remote.lab_file import read_lab
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+UNIT = (DOCS / "hwrun-worker.service").read_text(encoding="utf-8")
 PAGE = (DOCS / "testbed.md").read_text(encoding="utf-8")
 
 
@@ -35,13 +36,20 @@ def test_every_command_of_the_page_is_there():
     assert typed <= {subcommand.name for subcommand in SUBCOMMANDS}
 
 
+def test_the_unit_sees_the_socket_of_results_and_has_a_folder_for_what_torch_writes_when_it_is_imported():
+    settings = dict(line.split("=", 1) for line in UNIT.splitlines() if "=" in line and not line.startswith("#"))
+    assert "PrivateTmp" not in settings
+    # With everything read-only Python finds no temporary folder, and torch asks for one.
+    assert settings["ProtectSystem"] == "strict"
+    assert settings["Environment"] == f"TMPDIR=/run/{settings['RuntimeDirectory']}"
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_takes_the_unit(tmp_path):
-    unit = (DOCS / "hwrun-worker.service").read_text(encoding="utf-8")
     path = tmp_path / "hwrun-worker.service"
     installed = "/home/pi/paretosim/.venv/bin/hwrun"
-    assert installed in unit
-    path.write_text(unit.replace(installed, sys.executable))  # it must be there to be verified
+    assert installed in UNIT
+    path.write_text(UNIT.replace(installed, sys.executable))  # it must be there to be verified
     done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True)
     if "Failed to" in done.stderr and "manager" in done.stderr:
         pytest.skip(f"systemd-analyze cannot verify here: {done.stderr.strip()}")
