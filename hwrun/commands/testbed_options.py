@@ -37,7 +37,8 @@ def _described(report: HostReport) -> str:
     state = report.state
     if state is None:
         return f"not reached{f', but {report.worker}' if report.worker else ''}"
-    parts = [state.what]
+    is_stranger = state.pid is None and report.worker is not None and not state.failed
+    parts = [] if is_stranger else [state.what]
     if state.pid is not None:
         parts.append(f"process {state.pid} on {state.hostname}")
     if state.uptime_s is not None:

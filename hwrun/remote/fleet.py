@@ -63,7 +63,7 @@ def credentials_of(lab: Lab) -> Credentials:
 
 
 def start_workers(lab: Lab) -> tuple[HostReport, ...]:
-    """Have every worker of the testbed run; those that do are left alone."""
+    """Have every worker of the testbed run; those that do are left alone, whoever started them."""
     credentials = credentials_of(lab)
     token = credentials.token.decode(errors="surrogateescape")
     return _each(lab, lambda host: _report(lab, host, Start(settings_of(host), token), credentials))
@@ -86,6 +86,9 @@ def _each(lab: Lab, ask: Callable[[LabHost], HostReport]) -> tuple[HostReport, .
 
 
 def _report(lab: Lab, host: LabHost, request: Request, credentials: Credentials | None) -> HostReport:
+    answer = None if credentials is None else _answer(host, credentials)
+    if isinstance(request, Start) and isinstance(answer, str):
+        request = Ask(request.settings)  # whoever started it: another could not have its port
     problems: list[str] = []
     state = None
     try:
@@ -94,19 +97,29 @@ def _report(lab: Lab, host: LabHost, request: Request, credentials: Credentials 
         problems.append(str(error).removeprefix(f"host {host.name}: "))  # whoever shows it names the host
     else:
         problems += _found_wrong(state, host)
+        if isinstance(request, Start) and credentials is not None and not state.failed:
+            answer = _answer(host, credentials)
     worker = None
-    if credentials is not None and (state is None or state.pid is not None):
-        try:
-            worker = f"answers at {host.control}, process {_greeting(host, credentials)}"
-        except WorkerBusyError:
-            worker = f"answers at {host.control}, busy with an orchestrator"
-        except HwrunError as error:
-            if state is not None:  # else the host itself is not there, which has been said
-                worker = f"does not answer at {host.control}"
-                problems.append(str(error))
-    elif credentials is not None and state is not None and not state.failed:
-        problems.append("no worker runs; start it with: hwrun up")
+    if isinstance(answer, str):
+        stranger = ", not started by hwrun up" if state is not None and state.pid is None else ""
+        worker = f"answers at {host.control}, {answer}{stranger}"
+    elif answer is not None and state is not None:  # else the host itself is not there, which has been said
+        if state.pid is not None:
+            worker = f"does not answer at {host.control}"
+            problems.append(str(answer))
+        elif not isinstance(answer.__cause__, ConnectionRefusedError):
+            problems.append(f"no worker runs that hwrun up started, and {answer}")
+        elif not state.failed:
+            problems.append("no worker runs; start it with: hwrun up")
     return HostReport(host=host.name, state=state, worker=worker, problems=tuple(problems))
+
+
+def has_ended(lab: Lab, host: LabHost, pid: int) -> bool:
+    """Whether a host says that this process was a worker which `start_workers` started there, and is no more."""
+    try:
+        return ask_host(lab, host, Ask(settings_of(host))).ended_pid == pid
+    except HwrunError:
+        return False
 
 
 def _found_wrong(state: State, host: LabHost) -> list[str]:
@@ -119,6 +132,16 @@ def _found_wrong(state: State, host: LabHost) -> list[str]:
     if differences := version_differences(alike_versions(), state.versions, "this machine", host.name):
         found.append(differences)
     return found
+
+
+def _answer(host: LabHost, credentials: Credentials) -> str | HwrunError:
+    """What the worker at a host's control address is or does; why there is no answer."""
+    try:
+        return f"process {_greeting(host, credentials)}"
+    except WorkerBusyError:
+        return "busy with an orchestrator"
+    except HwrunError as error:
+        return error
 
 
 def _greeting(host: LabHost, credentials: Credentials) -> int:

@@ -76,6 +76,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A host's answer: the worker's process if it runs, and the versions installed now.
 
     `what` says what was done. `differs` names what about a running worker is not as asked, or not as installed.
+    `ended_pid` is the process of one that was started here and has ended since, without having been told to.
     """
 
     hostname: str
@@ -83,6 +84,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     what: str
     pid: int | None = None
     uptime_s: float | None = None
+    ended_pid: int | None = None
     differs: tuple[str, ...] = ()
     log: str = ""
     failed: bool = False
@@ -141,13 +143,17 @@ class _Place:
 
     def running(self) -> _Started | None:
         """The worker that was started here, if that process is still there."""
+        started = self._kept()
+        return started if started is not None and began(started.pid) == started.began else None
+
+    def _kept(self) -> _Started | None:
+        """What is remembered of the worker that was started here last, until it is told to end."""
         try:
-            started = msgspec.json.decode(self._started.read_bytes(), type=_Started)
+            return msgspec.json.decode(self._started.read_bytes(), type=_Started)
         except FileNotFoundError:
             return None
         except msgspec.DecodeError as error:
             raise HwrunError(f"{self._started}: is damaged ({error}); end the worker by hand and remove it") from error
-        return started if began(started.pid) == started.began else None
 
     def keep(self, started: _Started) -> None:
         """Remember a worker, whole or not at all."""
@@ -160,7 +166,7 @@ class _Place:
 
     def state(self, what: str, *, failed: bool = False, log_from: int | None = None) -> State:
         """How things stand."""
-        started, versions = self.running(), alike_versions()
+        kept, started, versions = self._kept(), self.running(), alike_versions()
         differs: list[str] = []
         if started is not None:
             differs = _differences(started, self.settings, versions)
@@ -170,6 +176,7 @@ class _Place:
             what=what,
             pid=started.pid if started else None,
             uptime_s=_uptime_s(started.began) if started else None,
+            ended_pid=kept.pid if kept and not started else None,
             differs=tuple(differs),
             log=self.log_since(log_from) if log_from is not None else "",
             failed=failed,

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from msgspec import structs
 
 from hwrun.errors import HwrunError, PeerGoneError
-from hwrun.remote.fleet import credentials_of, require_sound, start_workers
+from hwrun.remote.fleet import credentials_of, has_ended, require_sound, start_workers
 from hwrun.remote.lab_file import RPC_PORTS, Lab, LabHost
 from hwrun.remote.testbed import numeric_address
 from hwrun.testbed import DataPath
@@ -21,8 +21,11 @@ from hwrun.wire.sockets import listen
 from hwrun.worker_client import WorkerClient
 from hwrun.workers import SocketWorkers
 
-# A worker that lost its orchestrator needs a moment to notice, and one that systemd restarts a few seconds.
+# A worker that lost its orchestrator needs a moment to notice.
 _DIAL_AGAIN_LIMIT_S = 10.0
+# One that its host restarts (docs/hwrun-worker.service) waits two seconds, and then imports torch: half a minute from
+# an SD card (docs/testbed.md, "What each step takes"), and twice that where the card is busy.
+_RESTART_LIMIT_S = 60.0
 _DIAL_AGAIN_EVERY_S = 0.5
 
 
@@ -41,7 +44,7 @@ class RemoteWorkers(SocketWorkers):
 
     def _reach(self) -> None:
         for host in self.hosts:
-            self._clients[host] = self._dialled(self._lab.host(host), waits=False)
+            self._clients[host] = self._dialled(self._lab.host(host))
 
     @property
     def logs(self) -> str:
@@ -59,24 +62,29 @@ class RemoteWorkers(SocketWorkers):
         )
 
     def revive(self) -> None:
-        """Dial every worker again whose connection has ended; one that cannot be reached is started again over ssh.
+        """Dial every worker again whose connection has ended; one that does not come back is started over ssh.
+
+        One that `hwrun up` started comes back in no other way, so it is started at once.
 
         Raises
         ------
         HwrunError : it does not come back.
         """
         for host in map(self._lab.host, self.hosts):
-            client = self._clients.get(host.name)
-            if client is not None and client.gone is None:
-                continue
-            if client is not None:
+            client = self._clients[host.name]
+            if client.gone is not None:
                 client.close()
-            try:
-                self._clients[host.name] = self._dialled(host, waits=True)
-            except PeerGoneError:
-                # It was up when the sweep began, so it is to be up again.
-                require_sound(start_workers(structs.replace(self._lab, hosts=(host,))))
-                self._clients[host.name] = self._dialled(host, waits=True)
+                self._clients[host.name] = self._revived(host, client.welcome.pid)
+
+    def _revived(self, host: LabHost, pid: int) -> WorkerClient:
+        with contextlib.suppress(PeerGoneError):
+            return self._dialled(host)
+        if not has_ended(self._lab, host, pid):
+            with contextlib.suppress(PeerGoneError):
+                return self._dialled(host, patience_s=_RESTART_LIMIT_S)
+        # It was up when the sweep began, so it is to be up again.
+        require_sound(start_workers(structs.replace(self._lab, hosts=(host,))))
+        return self._dialled(host, patience_s=_DIAL_AGAIN_LIMIT_S)
 
     def _leave(self) -> None:
         """Each then waits for the next orchestrator."""
@@ -97,19 +105,19 @@ class RemoteWorkers(SocketWorkers):
         """How data take that path."""
         return RemoteRoute(self._lab, path, Address(path=str(self.folder / "results")))
 
-    def _dialled(self, host: LabHost, *, waits: bool) -> WorkerClient:
-        """The host's worker; one that is busy, or with `waits` one that is not there, is given some time."""
-        deadline_s = time.monotonic() + _DIAL_AGAIN_LIMIT_S
+    def _dialled(self, host: LabHost, patience_s: float = 0.0) -> WorkerClient:
+        """The host's worker; one that is busy is given some time, and one that is not there `patience_s`."""
+        start_s = time.monotonic()
         while True:
             try:
                 return WorkerClient.dial(host.name, host.control, self.credentials)
             except WorkerBusyError as error:
-                if time.monotonic() > deadline_s:
+                if time.monotonic() - start_s > max(patience_s, _DIAL_AGAIN_LIMIT_S):
                     raise HwrunError(str(error)) from error  # it is there: no case for starting it again
             except WorkerRefusedError as error:
                 raise HwrunError(f"{error}, and start it again: hwrun down, hwrun up") from error
             except PeerGoneError as error:
-                if not waits or time.monotonic() > deadline_s:
+                if time.monotonic() - start_s >= patience_s:
                     raise PeerGoneError(f"worker {host.name}: {error}; start it with: hwrun up") from error
             time.sleep(_DIAL_AGAIN_EVERY_S)
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hwrun.commands.testbed_options import _described
+from hwrun.commands.testbed_options import _described, show_reports
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError
 from hwrun.machine import conditions
 from hwrun.remote import fleet, resident
 from hwrun.remote.lab_file import LabHost, TlsPaths, read_lab
 from hwrun.remote.resident import Ask, Start, Stop, WorkerSettings, answer, began, read_request
 from hwrun.remote.ssh import command_line
+from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import new_token
 from tests.hwrun.lab import Lab
 from tests.hwrun.sshd import MISSING, SSHD, Sshd, free_port
@@ -207,6 +208,60 @@ def test_a_host_that_ssh_does_not_reach_still_has_its_worker_asked(settings, tmp
     assert there.problems == gone.problems == ("ssh: connect to host x: Connection refused",)
     assert _described(there) == f"not reached, but answers at {host.control}, process {os.getpid()}"
     assert _described(gone) == "not reached"
+
+
+@pytest.mark.parametrize("request_of", [Ask, lambda settings: Start(settings, new_token().decode())], ids=["ask", "up"])
+def test_a_worker_that_something_else_started_is_left_alone_and_all_is_well(
+    settings, tmp_path, monkeypatch, request_of, capsys
+):
+    asked = []
+
+    def ask(lab, host, request):
+        asked.append(request)
+        return answer(request)
+
+    monkeypatch.setattr(fleet, "ask_host", ask)
+    worker = RunningWorker(tmp_path / "worker")
+    host = LabHost(name="h1", address=worker.control.host, device="d", control_port=worker.control.port)
+    idle = fleet._report(None, host, request_of(settings), CREDENTIALS)
+    orchestrator = worker.client()
+    busy = fleet._report(None, host, request_of(settings), CREDENTIALS)
+    orchestrator.close()
+    worker.stop()
+    assert asked == [Ask(settings)] * 2
+    assert show_reports([idle, busy]) == 0
+    at = f"h1: answers at {host.control}"
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{at}, process {os.getpid()}, not started by hwrun up, protocol ")
+    assert second.startswith(f"{at}, busy with an orchestrator, not started by hwrun up, protocol ")
+
+
+def test_what_answers_otherwise_than_a_worker_of_ours_is_not_said_to_be_no_worker(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(fleet, "ask_host", lambda lab, host, request: answer(request))
+    worker = RunningWorker(tmp_path / "worker", credentials=Credentials(b"another token, as long as it must be"))
+    host = LabHost(name="h1", address=worker.control.host, device="d", control_port=worker.control.port)
+    (problem,) = fleet._report(None, host, Ask(settings), CREDENTIALS).problems
+    worker.stop()
+    assert problem.startswith(f"no worker runs that hwrun up started, and {host.control}: ")
+    assert "same token file" in problem
+    (problem,) = fleet._report(None, host, Ask(settings), CREDENTIALS).problems
+    assert problem == "no worker runs; start it with: hwrun up"
+
+
+def test_a_host_knows_of_a_worker_that_it_was_asked_to_start_and_that_has_ended_until_it_is_told_to_end(
+    settings, sleeper, monkeypatch
+):
+    monkeypatch.setattr(fleet, "ask_host", lambda lab, host, request: answer(Ask(settings)))
+    host = LabHost(name="h1", address="127.0.0.1", device="d")
+    started = answer(Start(settings, new_token().decode()))
+    assert not fleet.has_ended(None, host, started.pid)
+    os.kill(started.pid, signal.SIGKILL)
+    os.waitpid(started.pid, 0)
+    assert answer(Ask(settings)).ended_pid == started.pid
+    assert fleet.has_ended(None, host, started.pid)
+    assert not fleet.has_ended(None, host, os.getpid())  # of whom it knows nothing
+    answer(Stop(settings))
+    assert not fleet.has_ended(None, host, started.pid)
 
 
 def test_only_the_process_that_was_started_is_ended_never_another_that_has_its_number(settings, sleeper, tmp_path):

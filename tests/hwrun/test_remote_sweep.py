@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,7 +81,8 @@ def test_two_stages_on_one_host_and_results_from_another_host_than_this(running,
 
 
 def test_a_worker_that_is_killed_is_up_again_for_the_next_cell(running, capsys, monkeypatch):
-    monkeypatch.setattr(remote_workers, "_DIAL_AGAIN_LIMIT_S", 1.0)
+    # It was started by `hwrun up`, so nobody else restarts it, and nobody is waited for.
+    monkeypatch.setattr(remote_workers, "_RESTART_LIMIT_S", 3600.0)
     lab = read_lab(running.path)
     with RemoteWorkers(lab, ("h1", "h2")) as workers:
         first = workers.client("h1").welcome.pid
@@ -100,6 +102,54 @@ def test_a_worker_that_is_killed_is_up_again_for_the_next_cell(running, capsys, 
         assert (code, out.count("busy with an orchestrator")) == (0, 2)
     with RemoteWorkers(lab, ("h1",)) as workers:  # it noticed that the one before has left
         assert workers.hosts == ("h1",)
+
+
+class Host:
+    """A host whose worker has died, in its own time; dialling and starting it are what a sweep does."""
+
+    def __init__(self, monkeypatch, lab, back_after_s):
+        self.now_s, self.back_after_s, self.started_at_s = 0.0, back_after_s, None
+        self.workers = RemoteWorkers(lab, ("h1",))
+        self.workers._clients["h1"] = SimpleNamespace(
+            gone="it died", close=lambda: None, welcome=SimpleNamespace(pid=4711)
+        )
+        self.known_to_have_ended = None
+        monkeypatch.setattr(remote_workers, "time", SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.sleep))
+        monkeypatch.setattr(remote_workers.WorkerClient, "dial", self.dial)
+        monkeypatch.setattr(remote_workers, "has_ended", lambda lab, host, pid: pid == self.known_to_have_ended)
+        monkeypatch.setattr(remote_workers, "start_workers", self.start)
+
+    def sleep(self, duration_s):
+        self.now_s += duration_s
+
+    def dial(self, *_):
+        if self.now_s < self.back_after_s:
+            raise PeerGoneError("nobody listens")
+        return SimpleNamespace(gone=None)
+
+    def start(self, lab):
+        self.started_at_s, self.back_after_s = self.now_s, self.now_s
+        return ()
+
+
+def test_a_worker_that_its_host_restarts_is_given_the_time_that_a_small_board_takes_to_import_torch(
+    tmp_path, monkeypatch
+):
+    host = Host(monkeypatch, read_lab(Lab(tmp_path, [None]).path), back_after_s=32.0)
+    host.workers.revive()
+    assert host.workers.client("h1").gone is None
+    assert (host.started_at_s, host.now_s) == (None, 32.0)
+
+
+def test_a_worker_that_does_not_come_back_is_started_and_at_once_if_it_had_been_started_so(tmp_path, monkeypatch):
+    lab = read_lab(Lab(tmp_path, [None]).path)
+    host = Host(monkeypatch, lab, back_after_s=float("inf"))
+    host.workers.revive()
+    assert host.started_at_s == pytest.approx(60.0, abs=1)
+    host = Host(monkeypatch, lab, back_after_s=float("inf"))
+    host.known_to_have_ended = 4711
+    host.workers.revive()
+    assert host.started_at_s == host.now_s == 0.0
 
 
 def test_a_worker_that_is_not_up_is_an_error_that_says_so(tmp_path):
