@@ -85,7 +85,7 @@ class RemoteSite:
         from hwrun.remote.workers import RemoteWorkers
 
         assert isinstance(testbed, RemoteTestbed)  # this very site opened it
-        with RemoteWorkers(self.lab, self.hosts) as workers:
+        with RemoteWorkers(self.lab, self.hosts, testbed.addresses) as workers:
             testbed.reach(workers.client)
             try:
                 yield workers

@@ -29,6 +29,9 @@ _SSH_PORT = 22
 class RemoteTestbed:
     """Hosts of a testbed file and whatever joins them. Use it as a context manager.
 
+    `addresses`, once it is open, are where each host takes data, as numbers: names are resolved once, so that a moment
+    without a resolver does not end a sweep.
+
     Parameters
     ----------
     hosts : names of those that take part.
@@ -39,8 +42,10 @@ class RemoteTestbed:
         self._hosts = tuple(lab.host(name) for name in hosts)
         self._client: Callable[[str], WorkerClient] | None = None
         self._shaped: dict[str, tuple[str, ...]] = {}
+        self.addresses: Mapping[str, str] = {}
 
     def __enter__(self) -> Self:
+        self.addresses = {host.name: numeric_address(host) for host in self._hosts}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,7 +64,7 @@ class RemoteTestbed:
         HwrunError : a worker could not; its reason and remedy are in the message.
         """
         ends = {
-            host.name: End(numeric_address(host), () if any_port else data_ports(self._lab, host))
+            host.name: End(self.addresses[host.name], () if any_port else data_ports(self._lab, host))
             for host in self._hosts
         }
         left_alone = control_ports(self._lab) if any_port else ()

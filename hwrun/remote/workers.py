@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from msgspec import structs
@@ -13,7 +13,6 @@ from msgspec import structs
 from hwrun.errors import HwrunError, PeerGoneError
 from hwrun.remote.fleet import credentials_of, has_ended, require_sound, start_workers
 from hwrun.remote.lab_file import RPC_PORTS, Lab, LabHost
-from hwrun.remote.testbed import numeric_address
 from hwrun.testbed import DataPath
 from hwrun.wire.address import Address
 from hwrun.wire.control import WorkerBusyError, WorkerRefusedError
@@ -35,11 +34,13 @@ class RemoteWorkers(SocketWorkers):
     Parameters
     ----------
     hosts : names of those that take part.
+    addresses : where each takes data, as numbers.
     """
 
-    def __init__(self, lab: Lab, hosts: tuple[str, ...]) -> None:
+    def __init__(self, lab: Lab, hosts: tuple[str, ...], addresses: Mapping[str, str]) -> None:
         super().__init__(hosts, credentials_of(lab))
         self._lab = lab
+        self._addresses = addresses
         self._clients: dict[str, WorkerClient] = {}
 
     def _reach(self) -> None:
@@ -96,7 +97,7 @@ class RemoteWorkers(SocketWorkers):
         """Nothing of it outlives this process: a worker ends what it runs for us when the connection ends."""
 
     def _meeting(self, path: DataPath, hosts: Sequence[str]) -> tuple[Sequence[str], str]:
-        addresses = [numeric_address(self._lab.host(name)) for name in hosts]
+        addresses = [self._addresses[name] for name in hosts]
         # A port of its own for each group: what an earlier one met by may still be open.
         port = self._lab.host(hosts[0]).rpc_port + self._groups % RPC_PORTS
         return addresses, f"tcp://{Address(host=addresses[0], port=port)}"
@@ -158,10 +159,10 @@ class RemoteRoute:
 
 def _own_address(there: Address) -> str:
     """This machine's address on the way to `there`, as the routing table has it; nothing is sent."""
-    family, kind, protocol, _, address = socket.getaddrinfo(there.host, there.port, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        try:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(there.host, there.port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
             probe.connect(address)
-        except OSError as error:
-            raise PeerGoneError(f"results: no way to {there}: {error.strerror or error}") from error
-        return str(probe.getsockname()[0])
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise PeerGoneError(f"results: no way to {there}: {error.strerror or error}") from error

@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_is_up_again_for_the_next_cell(running, capsys, 
     # It was started by `hwrun up`, so nobody else restarts it, and nobody is waited for.
     monkeypatch.setattr(remote_workers, "_RESTART_LIMIT_S", 3600.0)
     lab = read_lab(running.path)
-    with RemoteWorkers(lab, ("h1", "h2")) as workers:
+    with RemoteWorkers(lab, ("h1", "h2"), {}) as workers:
         first = workers.client("h1").welcome.pid
         os.kill(first, signal.SIGKILL)
         deadline_s = time.monotonic() + 10
@@ -100,7 +100,7 @@ def test_a_worker_that_is_killed_is_up_again_for_the_next_cell(running, capsys, 
         assert workers.deaths() == ""
         code, out, _ = running.run("status", capsys)
         assert (code, out.count("busy with an orchestrator")) == (0, 2)
-    with RemoteWorkers(lab, ("h1",)) as workers:  # it noticed that the one before has left
+    with RemoteWorkers(lab, ("h1",), {}) as workers:  # it noticed that the one before has left
         assert workers.hosts == ("h1",)
 
 
@@ -109,7 +109,7 @@ class Host:
 
     def __init__(self, monkeypatch, lab, back_after_s):
         self.now_s, self.back_after_s, self.started_at_s = 0.0, back_after_s, None
-        self.workers = RemoteWorkers(lab, ("h1",))
+        self.workers = RemoteWorkers(lab, ("h1",), {})
         self.workers._clients["h1"] = SimpleNamespace(
             gone="it died", close=lambda: None, welcome=SimpleNamespace(pid=4711)
         )
@@ -155,7 +155,7 @@ def test_a_worker_that_does_not_come_back_is_started_and_at_once_if_it_had_been_
 def test_a_worker_that_is_not_up_is_an_error_that_says_so(tmp_path):
     lab = Lab(tmp_path, [None])
     with pytest.raises(PeerGoneError, match=r"worker h1: .*; start it with: hwrun up"):
-        RemoteWorkers(read_lab(lab.path), ("h1",)).__enter__()
+        RemoteWorkers(read_lab(lab.path), ("h1",), {}).__enter__()
 
 
 def test_what_a_testbed_cannot_do_is_refused_before_anything_starts(tmp_path):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import socket
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 
 from hwrun.commands.sweep import parsed
 from hwrun.commands.sweep_conditions import sweep_plan
-from hwrun.errors import HwrunError
+from hwrun.errors import BadUsageError, HwrunError, PeerGoneError
 from hwrun.remote.lab_file import read_lab
 from hwrun.remote.site import RemoteSite
 from hwrun.remote.testbed import LEASE_S, RemoteTestbed
-from hwrun.remote.workers import RemoteWorkers
+from hwrun.remote.workers import RemoteRoute, RemoteWorkers
 from hwrun.shaping.setting import Path, Peer, egresses_of
 from hwrun.testbed import DataPath
 from hwrun.wire import control
+from hwrun.wire.address import Address
 from paretosim.link import Link
 
 SLOW = Link(schema_version=1, name="slow", rate_bps=5e6, one_way_delay_s=0.2, return_rate_bps=5e6, return_delay_s=0.0)
@@ -122,6 +126,57 @@ def test_a_link_without_workers_is_refused(lab):
             made.shape({("pi-a", "pi-b"): SLOW})
 
 
+NAMES = {"pi-a.lab": "192.0.2.11", "pi-b.lab": "192.0.2.12"}
+
+
+@pytest.fixture
+def resolver(lab, monkeypatch):
+    """Names for the hosts of the file, and what is asked of whoever knows them; without NAMES in it he is not there."""
+    known, asked = dict(NAMES), []
+
+    def getaddrinfo(host, port, *_, **__):
+        asked.append(host)
+        if host in known:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (known[host], port or 0))]
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    text = FILE
+    for name, address in NAMES.items():
+        text = text.replace(f'"{address}"', f'"{name}"')
+    lab.write_text(text)
+    return SimpleNamespace(known=known, asked=asked)
+
+
+def test_names_are_resolved_when_the_testbed_is_opened_and_not_again_for_each_cell(lab, clients, resolver):
+    site = RemoteSite(read_lab(lab), ("pi-a", "pi-b"))
+    with site.testbed() as testbed:
+        testbed.reach(clients.__getitem__)
+        resolver.known.clear()
+        for any_port in (False, True):
+            testbed.shape({("pi-a", "pi-b"): SLOW}, any_port=any_port)
+        testbed.shape({})
+        assert clients["pi-a"].shaped[0][0][0].peers == (Peer("192.0.2.12", (7071,)),)
+        workers = RemoteWorkers(site.lab, site.hosts, testbed.addresses)
+        path = DataPath(site.hosts, (None,), "pi-b", None, "rpc")
+        assert workers._meeting(path, site.hosts) == (["192.0.2.11", "192.0.2.12"], "tcp://192.0.2.11:7080")
+    assert resolver.asked == ["pi-a.lab", "pi-b.lab"]
+
+
+def test_a_name_that_nobody_knows_is_said_when_the_testbed_is_opened(lab, resolver):
+    del resolver.known["pi-b.lab"]
+    with pytest.raises(BadUsageError, match=r"host pi-b: got pi-b\.lab, which is not known here \(Temporary failure"):
+        RemoteTestbed(read_lab(lab), ("pi-a", "pi-b")).__enter__()
+
+
+def test_a_moment_without_a_resolver_fails_the_cell_whose_results_need_it_and_says_so(lab, resolver, tmp_path):
+    resolver.known.clear()
+    path = DataPath(("pi-a", "pi-b"), (None,), "pi-b", None)
+    route = RemoteRoute(read_lab(lab), path, Address(path=str(tmp_path / "results")))
+    with pytest.raises(PeerGoneError, match=r"results: no way to pi-b\.lab:7071: Temporary failure in name resolution"):
+        route.listen_for_results()
+
+
 def planned(lab, *options):
     options = ("--testbed", str(lab), "--model", "mobilenet_v2", "--splits", "3", "--link", "5mbit,20ms", *options)
     return sweep_plan(parsed([*options, "--repeats", "1"])).cells[0]
@@ -170,7 +225,8 @@ class Member:
 def test_workers_join_one_group_and_a_new_one_only_when_others_take_part_or_one_was_started_again(lab, monkeypatch):
     (lab.parent / "token").touch(mode=0o600)
     (lab.parent / "token").write_bytes(b"a token of sixteen bytes or more")
-    workers = RemoteWorkers(read_lab(lab), ("pi-a", "pi-b", "here"))
+    addresses = {"pi-a": "192.0.2.11", "pi-b": "192.0.2.12", "here": "192.0.2.1"}
+    workers = RemoteWorkers(read_lab(lab), tuple(addresses), addresses)
     members = workers._clients = {name: Member(pid) for pid, name in enumerate(("pi-a", "pi-b", "here"))}
     monkeypatch.setattr(workers, "folder", lab.parent, raising=False)
 
