@@ -142,15 +142,17 @@ def compare(outputs: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -
     got_shapes, expected_shapes = ([tuple(tensor.shape) for tensor in tensors] for tensors in (outputs, expected))
     if got_shapes != expected_shapes:
         raise OutputDiffersError(f"output: got shapes {got_shapes}, expected {expected_shapes}")
-    difference = max(float((a - b).abs().max()) for a, b in zip(outputs, expected, strict=True))
+    differences = [float((a - b).abs().max()) for a, b in zip(outputs, expected, strict=True)]
     scale = max(float(tensor.abs().max()) for tensor in expected)
-    relative = difference / scale if scale else difference
-    if not math.isfinite(relative):
-        raise OutputDiffersError(f"output: differs by {difference} from values up to {scale}; expected numbers")
+    # Each by itself: Python's maximum of 0 and NaN is whichever comes first.
+    for difference in differences:
+        if not math.isfinite(difference):
+            raise OutputDiffersError(f"output: differs by {difference} from values up to {scale}; expected numbers")
+    largest = max(differences)
     return OutputCheck(
         bitwise_equal=all(torch.equal(a, b) for a, b in zip(outputs, expected, strict=True)),
-        max_abs_difference=difference,
-        relative_difference=relative,
+        max_abs_difference=largest,
+        relative_difference=largest / scale if scale else largest,
     )
 
 

@@ -32,3 +32,12 @@ def test_a_difference_of_rounding_is_told_and_permitted():
 def test_other_shapes_and_values_that_are_no_numbers_are_refused(outputs):
     with pytest.raises(OutputDiffersError, match="output:"):
         compare(outputs, [torch.ones(2)])
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_no_number_is_refused_in_whichever_output_it_is(position, value):
+    outputs = [torch.ones(2) for _ in range(3)]
+    outputs[position][1] = value
+    with pytest.raises(OutputDiffersError, match=r"output: differs by (nan|inf) from values up to 1\.0"):
+        compare(outputs, [torch.ones(2)] * 3)
