@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
 
 from hwrun.data.cifar10 import is_cifar10
 from hwrun.data.images import ImageSet
@@ -16,10 +15,7 @@ from hwrun.errors import BadUsageError, HwrunError
 from hwrun.machine.steady import restart_if_unsteady, usable_cores
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry, with_classes
 from paretosim.command_line import DONE
-from paretosim.whole_file import write_whole
-
-if TYPE_CHECKING:
-    import torch
+from paretosim.whole_file import require_writable, write_whole
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,11 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
     training, test = _images(arguments.data)
     if not training.labels:
         raise BadUsageError(f"--data {arguments.data}: its images have no labels, expected one folder of them a class")
-    # Before an hour of computing is lost to it.
-    if not arguments.output.parent.is_dir():
-        raise BadUsageError(f"-o {arguments.output}: its folder is not there, expected one; make it first")
+    _check_output(arguments.output)
     restart_if_unsteady(arguments.threads)
     import torch
+    from safetensors.torch import save
 
     from hwrun.data.finetuning import Features, features_of, share_right, train_head
     from hwrun.models.catalogue import build_model
@@ -96,13 +91,25 @@ def run(arguments: argparse.Namespace) -> int:
         tested = features(test, arguments.test_images, "features of test images")
         print(f"test top-1: {share_right(layer, tested):.1%} of {len(tested.rows)} images")
     module.get_submodule(head).load_state_dict(layer.state_dict())
-    _write(arguments.output, module.state_dict(), {"model": reference, "data": training.identity})
+    whole = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    _write(arguments.output, save(whole, {"model": reference, "data": training.identity}))
     print(f"wrote {arguments.output}")
     print(
         f"use it with: hwrun sweep --model {entry.name} --weights {quote(f'{entry.name}={arguments.output}')}"
         f" --data {quote(arguments.data)}"
     )
     return DONE
+
+
+def _check_output(path: Path) -> None:
+    """Refuse what cannot become a file, before an hour of computing is lost to it."""
+    if path.is_dir():
+        raise BadUsageError(f"-o {path}: is a folder, expected a file in it, such as {path / 'tuned.safetensors'}")
+    folder = path.resolve().parent  # a link goes on pointing where it does
+    if not folder.is_dir():
+        raise BadUsageError(f"-o {path}: its folder is not there, expected one; make it first")
+    if path.is_file() or not path.exists():  # others, such as pipes, are written to where they are
+        require_writable(folder)
 
 
 def _images(text: str) -> tuple[ImageSet, ImageSet | None]:
@@ -123,12 +130,9 @@ def _progress(what: str) -> Callable[[int, int], None]:
     return show
 
 
-def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
+def _write(path: Path, content: bytes) -> None:
     """The whole file or none."""
-    from safetensors.torch import save_file
-
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
-        write_whole(path, lambda unfinished: save_file(whole, unfinished, metadata))
+        write_whole(path, lambda unfinished: unfinished.write_bytes(content))
     except OSError as error:
         raise HwrunError(f"-o {path}: cannot be written: {error.strerror or error}; give another") from error

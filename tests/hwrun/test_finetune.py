@@ -1,10 +1,13 @@
 """Training a head: features once, the rest of the model untouched, and a model with it runs split."""
 
+import os
 import re
+import resource
+import threading
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 
 from hwrun.cli import main
 from hwrun.data.cifar10 import read_cifar10
@@ -194,9 +197,50 @@ def test_weights_of_another_model_are_refused_by_name(tmp_path):
         (["--model", "resnet18", "--data", "{data}", "--epochs", "0"], "--epochs: got 0, expected 1 or more"),
         (["--model", "resnet18", "--data", "{data}", "--lr", "nan"], "--lr: got nan"),
         (["--model", "resnet18", "--data", "{data}", "-o", "/nowhere/x"], "its folder is not there"),
+        (["--model", "resnet18", "--data", "{data}", "-o", "{data}"], "is a folder, expected a file in it"),
+        (["--model", "resnet18", "--data", "{data}", "-o", "/proc/x"], "/proc takes no files ("),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_computed(options, message, data, tmp_path, capsys):
     output = [] if "-o" in options else ["-o", str(tmp_path / "x.safetensors")]
     assert main(["finetune", *(option.format(data=data) for option in options), *output]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def finetune(data, monkeypatch):
+    """The command, which has nothing to compute: with an output, its exit code."""
+    features = Features(torch.zeros(2, 1280), torch.zeros(2, dtype=torch.long))
+    monkeypatch.setattr("hwrun.data.finetuning.features_of", lambda *_: features)
+    monkeypatch.setattr("hwrun.data.finetuning.train_head", lambda *_, **__: torch.nn.Linear(1280, 10))
+    for name, value in steady_environment(1).items():
+        monkeypatch.setenv(name, value)
+    return lambda path: main(
+        ["finetune", "--model", "mobilenet_v2", "--data", str(data), "-o", str(path), "--threads", "1"]
+    )
+
+
+def test_weights_that_do_not_fit_on_the_disk_are_one_error_and_leave_what_was_there(finetune, tmp_path, capsys):
+    path = tmp_path / "w.safetensors"
+    path.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))  # as full as a disk, to whoever writes more
+    try:
+        code = finetune(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == 1
+    assert f"-o {path}: cannot be written: File too large; give another" in capsys.readouterr().err
+    assert ([found.name for found in tmp_path.iterdir()], path.read_text()) == (["w.safetensors"], "old")
+
+
+def test_weights_go_through_a_pipe_and_do_not_take_its_place(finetune, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    taken = []
+    reader = threading.Thread(target=lambda: taken.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    assert finetune(pipe) == 0
+    reader.join(timeout=30)
+    assert load(taken[0]).keys() == build_model("mobilenet_v2?classes=10", meta=True).state_dict().keys()
+    assert pipe.is_fifo()
