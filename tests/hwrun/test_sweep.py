@@ -22,12 +22,16 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 from msgspec import structs
+from PIL import Image
 from safetensors.torch import save_file
 
 from hwrun import worker_client
 from hwrun.cli import main
-from hwrun.errors import TimedOutError
+from hwrun.data.opening import open_images
+from hwrun.data.preparing import correct, prepared
+from hwrun.errors import BadUsageError, TimedOutError
 from hwrun.feeding import feed
 from hwrun.local import testbed as local_testbed
 from hwrun.local import workers as local_workers
@@ -339,6 +343,30 @@ def test_labelled_images_cross_the_pipeline_and_the_record_says_how_many_are_rig
         code, _, err = swept(*options(profiles, tmp_path / "no", "--weights", wrong))
         assert code == 2
         assert f"--weights: got {wrong!r}" in err
+
+
+def test_images_of_folders_cross_the_pipeline_to_a_head_of_as_many_classes(in_this_process, profiles, tmp_path):
+    data, weights, folder = tmp_path / "animals", tmp_path / "w.safetensors", tmp_path / "run"
+    for number, name in enumerate(("ant/a.png", "ant/b.jpg", "bee/a.bmp", "cat/a.png", "cat/b.png")):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40 + number, 30), (50 * number, 200, 255 - 50 * number)).save(data / name)
+    module = build_model("mobilenet_v2?classes=3", seed=4)
+    save_file(module.state_dict(), weights)
+    given = ["--data", str(data), "--weights", f"mobilenet_v2={weights}", "--accuracy-images", "5"]
+    code, _, err = swept(*options(profiles, folder, *given))
+    assert code == 0, err
+    run = read_run(folder)
+    images = open_images(str(data))
+    assert run.manifest.data == f"{data} {images.identity}"
+    with torch.inference_mode():
+        right = correct(module(prepared(images, range(5), (3, 224, 224))), images.labels)
+    for cell in run.cells:
+        assert cell.output_check.bitwise_equal
+        assert (cell.accuracy.images, cell.accuracy.unsplit_images) == (2, 5)
+        assert cell.accuracy.unsplit_correct == right
+    (data / "cat" / "b.png").unlink()
+    code, _, err = swept("--resume", folder)
+    assert (code, "data: the folder's is" in err) == (2, True), err
 
 
 def test_two_sweeps_do_not_measure_into_one_folder_at_once(finished):
