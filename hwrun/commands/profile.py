@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, get_args
 from hwrun.commands.network_options import add_network_options, network_of
 from hwrun.errors import BadUsageError, HwrunError
 from hwrun.machine import steady
-from hwrun.machine.clock_state import held_back
+from hwrun.machine.clock_state import FirmwareWatch, held_back
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry
 from hwrun.models.model_source import build_whole, input_for
-from hwrun.records import ComputeDevice, Scalar
+from hwrun.records import ComputeDevice, GpuSample, Scalar
 from paretosim.block import Model
 from paretosim.command_line import DONE, FAILED
 from paretosim.device import Device
@@ -166,6 +166,7 @@ def _profile(
 
     device = "cpu" if runtime is None else runtime.device
     chain = _chain(name, reference, device, arguments)
+    watch = _Watch(_own_gpus(arguments.device))
     before = steady.conditions(arguments.threads)
     steal_before_s = steady.steal_s()
     measured = [
@@ -175,18 +176,20 @@ def _profile(
             repeats=arguments.repeats,
             warmup=arguments.warmup,
             stopwatch=CpuStopwatch() if runtime is None else EventStopwatch(runtime),
-            progress=_progress_of(f"{name}, batch {batch}"),
+            progress=_progress_of(f"{name}, batch {batch}", watch),
         )
         for batch in batches
     ]
     after = steady.conditions(arguments.threads)
     steal_after_s = steady.steal_s()
-    throttling = held_back(before, after)
+    throttling = held_back(before, after, watch.processor)
     against = [
         f"batch {one.batch}: {objection}" if len(batches) > 1 else objection
         for one in measured
         for objection in objections(one, arguments.max_spread, throttling)
     ]
+    if watch.accelerator:
+        against.append("the accelerator was held back between passes; see by what: nvidia-smi -q -d PERFORMANCE")
     worst_spreads = [max(one.spreads_that_matter().values()) for one in measured]
     worst_spread = max(worst_spreads)
     worst = max(measured, key=lambda one: one.error())
@@ -223,6 +226,7 @@ def _profile(
             "worst_spread": round(worst_spread, 6),
             "dtype": "float32",
             **_accelerator_conditions(arguments.device),
+            "accelerator_held_back": watch.accelerator,
         },
         notes=tuple(f"kept with --force although {objection}" for objection in against),
     )
@@ -308,10 +312,42 @@ def _describe_device(arguments: argparse.Namespace) -> Device:
     )
 
 
-def _progress_of(name: str) -> Callable[[int, int], None]:
-    """Shows which pass is running, where stderr is a terminal."""
+class _Watch:
+    """What held the processor and the accelerator back while passes ran: asked between them, and so in no time of one.
+
+    `accelerator` is None where nothing tells.
+    """
+
+    def __init__(self, gpus: Callable[[], tuple[GpuSample, ...]]) -> None:
+        self._firmware = FirmwareWatch()
+        self._gpus = gpus
+        self.processor: set[str] = set()
+        self.accelerator: bool | None = None
+
+    def look(self) -> None:
+        self.processor.update(self._firmware.look())
+        told = [gpu.held_back for gpu in self._gpus() if gpu.held_back is not None]
+        if told:
+            self.accelerator = bool(self.accelerator) or any(told)
+
+
+def _own_gpus(device: str) -> Callable[[], tuple[GpuSample, ...]]:
+    """Reads what NVML says of the accelerator that computes; of several of one name, of them all."""
+    from hwrun.machine.sampling import no_gpus, nvml_gpus
+
+    if device != "cuda":
+        return no_gpus
+    import torch
+
+    name, gpus = torch.cuda.get_device_name(), nvml_gpus()
+    return lambda: tuple(gpu for gpu in gpus() if gpu.name == name)
+
+
+def _progress_of(name: str, watch: _Watch) -> Callable[[int, int], None]:
+    """After each pass, looks at what holds the clocks back, and shows how far it is where stderr is a terminal."""
 
     def show(done: int, total: int) -> None:
+        watch.look()
         if sys.stderr.isatty():
             end = "\r" if done < total else "\n"
             print(f"{name}: pass {done} of {total}", end=end, file=sys.stderr, flush=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from hwrun.machine.system_files import SYSTEM, scaled, text_of
@@ -20,6 +21,8 @@ Firmware = Callable[[str], str | None]
 # Raspberry Pi documentation, vcgencmd get_throttled: bits 0 to 3 are now, 16 to 19 the same since boot.
 CAUSES = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
 SINCE_BOOT = 16
+# An answer may take a process of some milliseconds; what lowers a clock lasts, and so is seen all the same.
+_ASKED_EVERY_S = 1.0
 
 
 def ask_vcgencmd(question: str) -> str | None:
@@ -61,10 +64,16 @@ def clock_state(core: int, system: Path = SYSTEM, firmware: Firmware = ask_vcgen
     }
 
 
-def held_back(before: Mapping[str, Scalar], after: Mapping[str, Scalar]) -> list[str]:
+def held_back(before: Mapping[str, Scalar], after: Mapping[str, Scalar], during: Collection[str] = ()) -> list[str]:
     """What held the processor back before, after or between two states; empty where nothing did, or nothing tells.
 
+    Parameters
+    ----------
+    during : causes that a FirmwareWatch saw in between.
+
     >>> held_back({"throttled_flags": "0x0"}, {"throttled_flags": "0x40000"})
+    ['throttled, in between']
+    >>> held_back({"throttled_flags": "0x40000"}, {"throttled_flags": "0x40000"}, {"throttled"})
     ['throttled, in between']
     """
     flags = [int(str(state["throttled_flags"]), 16) if state.get("throttled_flags") else 0 for state in (before, after)]
@@ -72,12 +81,40 @@ def held_back(before: Mapping[str, Scalar], after: Mapping[str, Scalar]) -> list
     for bit, cause in enumerate(CAUSES):
         when = [word for word, value in zip(("before", "after"), flags, strict=True) if value >> bit & 1]
         newly = (flags[1] & ~flags[0]) >> (bit + SINCE_BOOT) & 1
-        if when or newly:
+        if when or newly or cause in during:
             found.append(f"{cause}, {' and '.join(when) or 'in between'}")
     counts = before.get("throttle_count"), after.get("throttle_count")
     if isinstance(counts[0], int) and isinstance(counts[1], int) and counts[1] > counts[0]:
         found.append(f"the kernel saw cores throttled {counts[1] - counts[0]} times in between")
     return found
+
+
+class FirmwareWatch:
+    """Asks a Raspberry Pi's firmware what holds the processor back, while something runs.
+
+    Of what has happened since boot the firmware does not say that it happened again, so a state before and one after
+    do not tell; what is at work at the moment does. (The kernel counts, on x86, and there those two are enough.)
+    """
+
+    def __init__(
+        self,
+        system: Path = SYSTEM,
+        firmware: Firmware = ask_vcgencmd,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._system = system
+        self._firmware = firmware
+        self._clock_s = clock_s
+        self._next_s = float("-inf")
+
+    def look(self) -> tuple[str, ...]:
+        """Causes at this moment; empty where there is none, nothing tells, or it was asked less than a second ago."""
+        now_s = self._clock_s()
+        if now_s < self._next_s:
+            return ()
+        self._next_s = now_s + _ASKED_EVERY_S
+        flags = _flags(self._system, self._firmware) or 0
+        return tuple(cause for bit, cause in enumerate(CAUSES) if flags >> bit & 1)
 
 
 def _flags(system: Path, firmware: Firmware) -> int | None:

@@ -1,18 +1,21 @@
 """Sampling this process and its host while it works: processor, memory, network, accelerators.
 
 Twice a second at first; a sample takes well under a millisecond, so a sampler uses at most a few thousandths of a core
-(tests/benchmarks has the figure). Over a long cell samples are thinned out rather than lost at one end.
+(tests/benchmarks has the figure). Over a long cell samples are thinned out rather than lost at one end. A Raspberry
+Pi's firmware is asked with every other one, which costs a process there unless the kernel passes its answer on.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
+from msgspec import structs
 
+from hwrun.machine.clock_state import FirmwareWatch
 from hwrun.records.workers import GpuSample, WorkerSample
 
 INTERVAL_S = 0.5
@@ -27,12 +30,19 @@ class Sampler:
     ----------
     gpus : reads the accelerators; `no_gpus` where there is none.
     interval_s : between samples.
+    most : an even number of samples.
+    held_back : says what holds the processor back at the moment; by default as a FirmwareWatch does.
     """
 
     def __init__(
-        self, gpus: Callable[[], tuple[GpuSample, ...]], interval_s: float = INTERVAL_S, most: int = MOST_SAMPLES
+        self,
+        gpus: Callable[[], tuple[GpuSample, ...]],
+        interval_s: float = INTERVAL_S,
+        most: int = MOST_SAMPLES,
+        held_back: Callable[[], tuple[str, ...]] | None = None,
     ) -> None:
         self._gpus = gpus
+        self._held_back = FirmwareWatch().look if held_back is None else held_back
         self._first_interval_s = interval_s
         self._most = most
         self._process = psutil.Process()
@@ -63,10 +73,10 @@ class Sampler:
         while not is_last:
             is_last = ended.wait(interval_s)
             now = _Reading(self._process)
-            self._samples.append(sample_between(before, now, self._gpus()))
+            self._samples.append(sample_between(before, now, self._gpus(), self._held_back()))
             before = now
             if len(self._samples) >= self._most:
-                del self._samples[::2]
+                self._samples = _every_other(self._samples)
                 interval_s *= 2
 
 
@@ -87,7 +97,17 @@ class _Reading:
         }
 
 
-def sample_between(before: _Reading, now: _Reading, gpus: tuple[GpuSample, ...]) -> WorkerSample:
+def _every_other(samples: Sequence[WorkerSample]) -> list[WorkerSample]:
+    """The later one of each two, with what held the processor back at either."""
+    return [
+        structs.replace(kept, held_back=tuple(dict.fromkeys((*gone.held_back, *kept.held_back))))
+        for gone, kept in zip(samples[::2], samples[1::2], strict=True)
+    ]
+
+
+def sample_between(
+    before: _Reading, now: _Reading, gpus: tuple[GpuSample, ...], held_back: tuple[str, ...]
+) -> WorkerSample:
     """What was used from one reading to the next."""
     elapsed_s = max(now.time_s - before.time_s, 1e-9)
     return WorkerSample(
@@ -97,6 +117,7 @@ def sample_between(before: _Reading, now: _Reading, gpus: tuple[GpuSample, ...])
         rss_bytes=now.rss_bytes,
         interfaces=now.interfaces,
         gpus=gpus,
+        held_back=held_back,
     )
 
 

@@ -24,7 +24,8 @@ class WorkerSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     `cpu_cores` is how many cores' worth of time the process has used since the sample before, `cores_busy` the share
     of that time in which each core of the host was at work for whomever. `interfaces` has bytes received and sent since
-    the interface came up, of those that carried any.
+    the interface came up, of those that carried any. `held_back` is what a Raspberry Pi's firmware said holds the
+    processor back; it is asked about once a second, and empty on other hosts.
     """
 
     time_s: float
@@ -33,13 +34,14 @@ class WorkerSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rss_bytes: int
     interfaces: dict[str, tuple[int, int]]
     gpus: tuple[GpuSample, ...] = ()
+    held_back: tuple[str, ...] = ()
 
 
 class WorkerWatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A worker during one cell: its samples, and the state of its processor's clock before and after.
 
     `before` and `after` have `frequency_hz`, `temperature_c`, `throttled`, `throttled_flags` and `throttle_count`;
-    `held_back` is what they say held the processor back, before, after or in between.
+    `held_back` is what they and the samples say held the processor back, before, after or in between.
     """
 
     host: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hwrun.machine.clock_state import held_back
-from hwrun.records import WorkerWatch
+from hwrun.records import WorkerSample, WorkerWatch
 from hwrun.wire import control
 from hwrun.worker_client import WorkerClient
 
@@ -25,7 +25,7 @@ class Watching:
                 host=worker.name,
                 before=begun.clock,
                 after=ended.clock,
-                held_back=tuple(held_back(begun.clock, ended.clock)),
+                held_back=tuple(held_back(begun.clock, ended.clock, _seen(ended.samples))),
                 samples=ended.samples,
             )
             for worker, begun, ended in zip(self._workers, self._before, after, strict=True)
@@ -34,3 +34,7 @@ class Watching:
 
 def _asked(worker: WorkerClient, *, ending: bool) -> control.Watched:
     return worker.request(control.Watch(ending=ending), control.Watched)
+
+
+def _seen(samples: Sequence[WorkerSample]) -> frozenset[str]:
+    return frozenset(cause for sample in samples for cause in sample.held_back)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hwrun.machine.clock_state import ask_vcgencmd, clock_state, held_back
+from hwrun.machine.clock_state import FirmwareWatch, ask_vcgencmd, clock_state, held_back
 
 ANSWERS = {
     "get_throttled": "throttled=0x50005",
@@ -99,3 +99,33 @@ def test_a_count_that_rose_means_that_cores_were_throttled_in_between():
     assert held_back({"throttle_count": 3}, {"throttle_count": 5}) == [
         "the kernel saw cores throttled 2 times in between"
     ]
+
+
+def test_what_happened_again_since_boot_is_named_by_who_looked_meanwhile():
+    # Throttled once before and once meanwhile, and the firmware says the same before and after.
+    state = {"throttled_flags": "0x50000"}
+    assert held_back(state, state) == []
+    assert held_back(state, state, {"throttled"}) == ["throttled, in between"]
+    assert held_back({"throttled_flags": "0x50005"}, state, ("throttled",)) == [
+        "under-voltage, before", "throttled, before"
+    ]  # fmt: skip
+
+
+def test_the_firmware_is_asked_once_a_second_for_what_is_at_work_now(tmp_path):
+    asked, answers = [], iter(["throttled=0x50000", "throttled=0x5000c", "error", None])
+
+    def firmware(question):
+        asked.append(question)
+        return next(answers)
+
+    moments_s = (50.0, 50.9, 51.0, 51.5, 52.0, 53.0)
+    watch = FirmwareWatch(tmp_path, firmware, iter(moments_s).__next__)
+    assert [watch.look() for _ in moments_s] == [(), (), ("throttled", "soft temperature limit"), (), (), ()]
+    assert asked == ["get_throttled"] * 4
+
+
+def test_a_kernel_that_passes_the_answer_on_spares_the_process(tmp_path):
+    def firmware(question):
+        raise AssertionError("a process was started")
+
+    assert FirmwareWatch(written(tmp_path, flags="50005\n"), firmware).look() == ("under-voltage", "throttled")

@@ -5,7 +5,6 @@ import socket
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,6 +14,7 @@ from hwrun.machine.sampling import Sampler, no_gpus, nvml_gpus
 from hwrun.records import GpuSample, WorkerSample
 from hwrun.sweeps.watching import Watching
 from hwrun.wire import control
+from tests.hwrun.fake_nvml import GPU_NAME, FakeNvmlError, fake_nvml
 
 
 def sampled(busy, **options):
@@ -79,6 +79,14 @@ def test_a_long_cell_is_thinned_out_and_keeps_its_beginning_and_its_end():
     assert samples[0].time_s - start_s < 0.5
 
 
+def test_what_held_the_processor_back_for_a_moment_outlives_thinning_out():
+    answers = iter([(), ("throttled",), (), ("under-voltage", "throttled")])
+    samples = sampled(lambda: time.sleep(0.6), interval_s=0.005, most=4, held_back=lambda: next(answers, ()))
+    assert 2 <= len(samples) < 4
+    assert samples[0].held_back == ("throttled", "under-voltage")
+    assert not any(sample.held_back for sample in samples[1:])
+
+
 def test_stopping_twice_and_starting_anew_is_harmless():
     sampler = Sampler(no_gpus, interval_s=0.01)
     assert sampler.stop() == ()
@@ -90,40 +98,11 @@ def test_stopping_twice_and_starting_anew_is_harmless():
     assert not [thread for thread in threading.enumerate() if thread.name == "sampler"]
 
 
-class FakeNvmlError(Exception):
-    pass
-
-
-def fake_nvml(**more):
-    def refuse(*_):
-        raise FakeNvmlError
-
-    answers = {
-        "NVMLError": FakeNvmlError,
-        "NVML_TEMPERATURE_GPU": 0,
-        "NVML_CLOCK_SM": 1,
-        "nvmlClocksThrottleReasonGpuIdle": 1,
-        "nvmlInit": lambda: None,
-        "nvmlDeviceGetCount": lambda: 1,
-        "nvmlDeviceGetHandleByIndex": lambda index: index,
-        "nvmlDeviceGetName": lambda handle: "NVIDIA GeForce RTX 4090",
-        "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=37),
-        "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(used=3 * 2**30),
-        "nvmlDeviceGetPowerUsage": lambda handle: 61_500,
-        "nvmlDeviceGetTemperature": lambda handle, sensor: 54,
-        "nvmlDeviceGetClockInfo": lambda handle, clock: 2520,
-        "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: 0x1,
-    }
-    return SimpleNamespace(
-        **answers | {name: refuse if value is FakeNvmlError else value for name, value in more.items()}
-    )
-
-
 def test_an_accelerator_is_read_as_nvml_says_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml())
     assert nvml_gpus()() == (
         GpuSample(
-            name="NVIDIA GeForce RTX 4090", busy=0.37, memory_bytes=3 * 2**30, power_w=61.5, temperature_c=54.0,
+            name=GPU_NAME, busy=0.37, memory_bytes=3 * 2**30, power_w=61.5, temperature_c=54.0,
             frequency_hz=2.52e9, held_back=False,
         ),
     )  # fmt: skip
@@ -144,17 +123,21 @@ def test_without_nvml_a_driver_or_an_accelerator_there_is_nothing_to_read(monkey
 
 
 class FakeWorker:
-    """Answers as a worker does, with a clock that gets held back meanwhile."""
+    """Answers as a worker does, with a clock that gets held back meanwhile: what its firmware says, and samples saw."""
 
     name = "A"
 
-    def __init__(self):
+    def __init__(self, *flags, seen=()):
         self.asked = []
+        self._flags = flags
+        self._seen = seen
 
     def request(self, message, expected):
         self.asked.append(message)
-        flags = "0x40000" if message.ending else "0x0"
-        sample = WorkerSample(time_s=1.0, cpu_cores=0.5, cores_busy=(0.5,), rss_bytes=1, interfaces={})
+        flags = self._flags[message.ending]
+        sample = WorkerSample(
+            time_s=1.0, cpu_cores=0.5, cores_busy=(0.5,), rss_bytes=1, interfaces={}, held_back=self._seen
+        )
         return control.Watched(
             clock=clock_state(0, firmware=lambda question: None) | {"throttled_flags": flags},
             samples=(sample,) if message.ending else (),
@@ -162,9 +145,14 @@ class FakeWorker:
 
 
 def test_workers_are_watched_from_begin_to_end_and_what_held_them_back_is_named():
-    worker = FakeWorker()
+    worker = FakeWorker("0x0", "0x40000")
     (watch,) = Watching([worker]).end()
     assert [message.ending for message in worker.asked] == [False, True]
     assert watch.host == "A"
     assert len(watch.samples) == 1
+    assert watch.held_back == ("throttled, in between",)
+
+
+def test_what_only_a_sample_saw_is_named_too():
+    (watch,) = Watching([FakeWorker("0x50000", "0x50000", seen=("throttled",))]).end()
     assert watch.held_back == ("throttled, in between",)
