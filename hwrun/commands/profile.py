@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, get_args
 
 from hwrun.commands.network_options import add_network_options, network_of
+from hwrun.commands.profiled_device import APPLE_GPU, describe_device, keeps_device
 from hwrun.errors import BadUsageError, HwrunError
 from hwrun.machine import steady
 from hwrun.machine.clock_state import FirmwareWatch, held_back
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from hwrun.models.block_timing import Measured
     from hwrun.models.cut import BlockChain
 
-_APPLE_GPU = "Apple GPU"  # torch says no more of it
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `hwrun profile`."""
@@ -53,6 +52,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="refuse blocks whose repeats spread more, interquartile range over median (default: 0.1)",
     )
     add("--force", action="store_true", help="keep refused numbers, with a note that says why they were refused")
+    add(
+        "--replace",
+        action="store_true",
+        help="write files that are there anew, whatever they hold (default: batch sizes that are not measured now are"
+        " kept, and what was measured under other conditions is refused)",
+    )
     add("--title", metavar="TEXT", help="a line that describes the device, where its profile is written anew")
     add("-o", "--output", type=Path, default=Path("profiles"), metavar="DIR", help="default: profiles")
     add_network_options(parser)
@@ -73,21 +78,26 @@ def run(arguments: argparse.Namespace) -> int:
 
     _fix_threads(arguments.threads)
     runtime = runtime_of(arguments.device)
+    # Before a model takes memory.
+    device = describe_device(arguments.device_name, arguments.device, arguments.title)
     device_path = arguments.output / "devices" / f"{arguments.device_name}.json"
-    device = _describe_device(arguments)  # before a model takes memory
+    is_device_kept = keeps_device(device_path, device, replace=arguments.replace)
+    conditions = _lasting_conditions(arguments)
+    earlier = {name: _earlier(name, batches, conditions, arguments) for name in names}
     refused = []
     for name in names:
-        timing, objections, summaries = _profile(name, references[name], batches, runtime, arguments)
+        timing, objections, summaries = _profile(name, references[name], batches, runtime, earlier[name], arguments)
         print("\n".join(summaries))
         if objections and not arguments.force:
             print(f"{name}: not kept: {'; '.join(objections)}", file=sys.stderr)
             refused.append(name)
             continue
-        path = arguments.output / "timings" / arguments.device_name / f"{name}.json"
+        path = _timing_path(name, arguments)
         write_profile(path, timing)
-        if not device_path.exists():
+        if not is_device_kept:
             write_profile(device_path, device)
             print(f"wrote {device_path}")
+            is_device_kept = True
         print(f"wrote {path}")
     if refused:
         print(
@@ -151,6 +161,63 @@ def _batch_sizes(text: str) -> list[int]:
     return sorted(sizes)
 
 
+def _timing_path(name: str, arguments: argparse.Namespace) -> Path:
+    path: Path = arguments.output / "timings" / arguments.device_name / f"{name}.json"
+    return path
+
+
+def _earlier(
+    name: str, batches: list[int], conditions: dict[str, Scalar], arguments: argparse.Namespace
+) -> Timing | None:
+    """The timing that is there and goes on with the batch sizes that are measured now; None where none does.
+
+    Raises
+    ------
+    BadUsageError : it was measured otherwise, and is not to be replaced.
+    """
+    from hwrun.models.earlier_timing import differences, how_measured
+
+    path = _timing_path(name, arguments)
+    if not path.exists():
+        return None
+    if arguments.replace:
+        print(f"{path}: is replaced, with all batch sizes that it has", file=sys.stderr)
+        return None
+    timing = read_profile(path, Timing)
+    how = how_measured([arguments.repeats], arguments.warmup)
+    if unlike := differences(timing, how, _block_names(name, arguments), conditions):
+        raise BadUsageError(
+            f"{path}: is of other conditions ({'; '.join(unlike)}), expected the same, since its batch sizes and those"
+            " measured now would be one timing; give another --device-name or -o, or lose what it has with --replace"
+        )
+    sizes = sorted(entry.batch for entry in timing.batches)
+    for what, listed in (
+        ("kept", [size for size in sizes if size not in batches]),
+        ("measured anew", [size for size in sizes if size in batches]),
+    ):
+        if listed:
+            print(f"{path}: {_listed(listed)} {what}", file=sys.stderr)
+    return timing
+
+
+def _block_names(name: str, arguments: argparse.Namespace) -> list[str]:
+    if network_of(arguments) is None:
+        return [block.name for block in catalogue_entry(name).blocks]
+    return [block.name for block in read_profile(arguments.output / "models" / f"{name}.json", Model).blocks]
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return f"batch{'es' if len(sizes) > 1 else ''} {', '.join(map(str, sizes))}"
+
+
+def _lasting_conditions(arguments: argparse.Namespace) -> dict[str, Scalar]:
+    return {
+        **steady.conditions(arguments.threads),
+        "dtype": "float32",
+        **_accelerator_conditions(arguments.device),
+    }
+
+
 def _fix_threads(threads: int) -> None:
     import torch
 
@@ -159,15 +226,21 @@ def _fix_threads(threads: int) -> None:
 
 
 def _profile(
-    name: str, reference: str, batches: list[int], runtime: Runtime | None, arguments: argparse.Namespace
+    name: str,
+    reference: str,
+    batches: list[int],
+    runtime: Runtime | None,
+    earlier: Timing | None,
+    arguments: argparse.Namespace,
 ) -> tuple[Timing, list[str], list[str]]:
-    """A model's timing, what speaks against keeping it, and a line that sums it up for each batch size."""
+    """A model's timing, what speaks against keeping it, and a line that sums it up for each batch size measured now."""
     from hwrun.models.block_timing import CpuStopwatch, EventStopwatch, measure_blocks, objections
+    from hwrun.models.earlier_timing import FORCED, how_measured, kept_batches, kept_notes
 
     device = "cpu" if runtime is None else runtime.device
     chain = _chain(name, reference, device, arguments)
     watch = _Watch(_own_gpus(arguments.device))
-    before = steady.conditions(arguments.threads)
+    before = _lasting_conditions(arguments)
     steal_before_s = steady.steal_s()
     measured = [
         measure_blocks(
@@ -183,38 +256,22 @@ def _profile(
     after = steady.conditions(arguments.threads)
     steal_after_s = steady.steal_s()
     throttling = held_back(before, after, watch.processor)
+    kept = () if earlier is None else kept_batches(earlier, batches)
+    together = sorted((*measured, *kept), key=lambda one: one.batch)
     against = [
-        f"batch {one.batch}: {objection}" if len(batches) > 1 else objection
+        f"batch {one.batch}: {objection}" if len(together) > 1 else objection
         for one in measured
-        for objection in objections(one, arguments.max_spread, throttling)
+        for objection in (*objections(one, arguments.max_spread, throttling), *watch.objections())
     ]
-    if watch.accelerator:
-        against.append("the accelerator was held back between passes; see by what: nvidia-smi -q -d PERFORMANCE")
-    worst_spreads = [max(one.spreads_that_matter().values()) for one in measured]
-    worst_spread = max(worst_spreads)
-    worst = max(measured, key=lambda one: one.error())
-    worst_at = f" at batch {worst.batch}, the worst of {len(batches)} sizes" if len(batches) > 1 else ""
     stolen_s = None if steal_before_s is None or steal_after_s is None else round(steal_after_s - steal_before_s, 2)
     timing = Timing(
         schema_version=1,
         device=arguments.device_name,
         model=name,
         kind="measured",
-        how=(
-            f"hwrun profile: blocks run in sequence with a clock read between them, interleaved with spans run in one"
-            f" go; {arguments.repeats} repeats after {arguments.warmup} that were not kept"
-        ),
-        batches=tuple(one.as_batch_timing() for one in measured),
-        error=TimingError(
-            relative=round(worst.error(), 6),
-            meaning=(
-                f"the larger of two{worst_at}: the spread of the whole model's repeats (interquartile range over"
-                f" median), and {worst.sum_error():.1%}, the median over {len(worst.spans_s)} spans (the whole model,"
-                " prefixes, suffixes) of |sum of block medians − span run in one go| / span; single spans are off by"
-                f" up to {max(map(abs, worst.span_errors().values())):.1%}, and repeats of what matters spread by up to"
-                f" {worst_spread:.1%} (interquartile range over median)"
-            ),
-        ),
+        how=how_measured([len(one.blocks_s[0]) for one in together], arguments.warmup),
+        batches=tuple(one.as_batch_timing() for one in together),
+        error=_error(together),
         conditions={
             **before,
             "load_1min_after": after["load_1min"],
@@ -223,15 +280,34 @@ def _profile(
             "throttled_flags_after": after["throttled_flags"],
             "frequency_after_hz": after["frequency_hz"],
             "steal_s": stolen_s,
-            "worst_spread": round(worst_spread, 6),
-            "dtype": "float32",
-            **_accelerator_conditions(arguments.device),
+            "worst_spread": round(max(one.worst_spread() for one in together), 6),
             "accelerator_held_back": watch.accelerator,
+            **({"earlier_batches": ", ".join(str(one.batch) for one in kept)} if kept else {}),
         },
-        notes=tuple(f"kept with --force although {objection}" for objection in against),
+        notes=(
+            *(() if not kept or earlier is None else kept_notes(earlier, batches)),
+            *(f"{FORCED} {objection}" for objection in against),
+        ),
     )
-    summaries = [_summary(name, one, spread) for one, spread in zip(measured, worst_spreads, strict=True)]
+    summaries = [_summary(name, one) for one in measured]
     return timing, against, summaries
+
+
+def _error(sizes: Sequence[Measured]) -> TimingError:
+    """The headline error of a timing of these batch sizes: that of the worst."""
+    worst = max(sizes, key=lambda one: one.error())
+    worst_at = f" at batch {worst.batch}, the worst of {len(sizes)} sizes" if len(sizes) > 1 else ""
+    worst_spread = max(one.worst_spread() for one in sizes)
+    return TimingError(
+        relative=round(worst.error(), 6),
+        meaning=(
+            f"the larger of two{worst_at}: the spread of the whole model's repeats (interquartile range over"
+            f" median), and {worst.sum_error():.1%}, the median over {len(worst.spans_s)} spans (the whole model,"
+            " prefixes, suffixes) of |sum of block medians − span run in one go| / span; single spans are off by"
+            f" up to {max(map(abs, worst.span_errors().values())):.1%}, and repeats of what matters spread by up to"
+            f" {worst_spread:.1%} (interquartile range over median)"
+        ),
+    )
 
 
 def _chain(name: str, reference: str, device: str | torch.device, arguments: argparse.Namespace) -> BlockChain:
@@ -254,18 +330,18 @@ def _chain(name: str, reference: str, device: str | torch.device, arguments: arg
     return chain
 
 
-def _summary(name: str, measured: Measured, worst_spread: float) -> str:
+def _summary(name: str, measured: Measured) -> str:
     whole_s = measured.as_batch_timing().spans[0].seconds
     return (
         f"{name}: {format_duration(float(f'{whole_s:.4g}'))} for a batch of {measured.batch};"
         f" block sums are off by {measured.sum_error():.1%} (median of {len(measured.spans_s)} spans);"
-        f" spread of what matters up to {worst_spread:.1%}"
+        f" spread of what matters up to {measured.worst_spread():.1%}"
     )
 
 
 def _accelerator_conditions(device: str) -> dict[str, Scalar]:
     if device != "cuda":
-        return {"accelerator": None if device == "cpu" else _APPLE_GPU}
+        return {"accelerator": None if device == "cpu" else APPLE_GPU}
     import torch
 
     return {
@@ -274,42 +350,6 @@ def _accelerator_conditions(device: str) -> dict[str, Scalar]:
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         "cudnn_tf32": torch.backends.cudnn.allow_tf32,
     }
-
-
-def _describe_device(arguments: argparse.Namespace) -> Device:
-    import psutil
-    import torch
-
-    conditions = steady.conditions(arguments.threads)
-    cores = len(steady.usable_cores())
-    accelerator: str | None
-    if arguments.device == "cuda":
-        accelerator = torch.cuda.get_device_name()
-        free_bytes, memory_bytes = torch.cuda.mem_get_info()
-        sources = {"memory_bytes": "the accelerator's, as its driver says"}
-    else:
-        accelerator = None if arguments.device == "cpu" else _APPLE_GPU
-        memory = psutil.virtual_memory()
-        free_bytes, memory_bytes = memory.available, memory.total
-        shared = ", which the accelerator computes in too" if accelerator else ""
-        sources = {"memory_bytes": f"main memory{shared}, as the system says"}
-    title = arguments.title or f"{cores} core{'s' if cores > 1 else ''} of {conditions['cpu_model'] or 'unknown CPU'}"
-    return Device(
-        schema_version=1,
-        name=arguments.device_name,
-        title=f"{title} with {accelerator}" if accelerator and not arguments.title else title,
-        cores=cores,
-        memory_bytes=memory_bytes,
-        reserved_bytes=memory_bytes - free_bytes,
-        accelerator=accelerator,
-        sources={
-            "cores": "those that hwrun profile was allowed to use",
-            **sources,
-            "reserved_bytes": "what was in use when hwrun profile had loaded torch and no model",
-            "idle_power_w": "not measured",
-            "busy_power_w": "not measured",
-        },
-    )
 
 
 class _Watch:
@@ -329,6 +369,11 @@ class _Watch:
         told = [gpu.held_back for gpu in self._gpus() if gpu.held_back is not None]
         if told:
             self.accelerator = bool(self.accelerator) or any(told)
+
+    def objections(self) -> list[str]:
+        if not self.accelerator:
+            return []
+        return ["the accelerator was held back between passes; see by what: nvidia-smi -q -d PERFORMANCE"]
 
 
 def _own_gpus(device: str) -> Callable[[], tuple[GpuSample, ...]]:

@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 
@@ -93,6 +93,16 @@ class Measured:
     blocks_s: tuple[tuple[float, ...], ...]
     spans_s: dict[tuple[int, int], tuple[float, ...]]
 
+    @classmethod
+    def of(cls, timing: BatchTiming) -> Self:
+        """The samples that a timing profile holds of a batch size."""
+        return cls(
+            batch=timing.batch,
+            names=tuple(block.name for block in timing.blocks),
+            blocks_s=tuple(block.samples_s for block in timing.blocks),
+            spans_s={(span.first, span.last): span.samples_s for span in timing.spans},
+        )
+
     def block_medians_s(self) -> list[float]:
         """Median seconds of each block."""
         return [statistics.median(samples) for samples in self.blocks_s]
@@ -123,6 +133,10 @@ class Measured:
             for name, samples, median in zip(self.names, self.blocks_s, medians, strict=True)
             if median >= SHARE_THAT_MATTERS * sum(medians)
         }
+
+    def worst_spread(self) -> float:
+        """The largest of `spreads_that_matter`."""
+        return max(self.spreads_that_matter().values())
 
     def as_batch_timing(self) -> BatchTiming:
         """The samples in the schema of a timing profile."""

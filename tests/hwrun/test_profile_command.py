@@ -8,14 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 import torch
 
 from hwrun.cli import main
 from hwrun.machine.steady import steady_environment
 from hwrun.models.block_timing import Measured, measured_spans
-from paretosim.profiles import read_profile
-from paretosim.timing import Timing
+from paretosim.device import Device
+from paretosim.profiles import read_profile, write_profile
+from paretosim.timing import BatchTiming, BlockTiming, Timing
 from tests.hwrun.fake_nvml import GPU_NAME, fake_nvml
 
 BLOCK_S = 0.01
@@ -78,8 +80,17 @@ def profile(folder: Path, *options: str) -> int:
     ])  # fmt: skip
 
 
+PATH = "timings/mine/mobilenet_v2.json"
+
+
 def timing(folder: Path) -> Timing:
-    return read_profile(folder / "timings/mine/mobilenet_v2.json", Timing)
+    return read_profile(folder / PATH, Timing)
+
+
+def change(folder: Path, **changes: object) -> bytes:
+    """Have the timing be another; its bytes."""
+    write_profile(folder / PATH, msgspec.structs.replace(timing(folder), **changes))
+    return (folder / PATH).read_bytes()
 
 
 def test_a_pi_that_was_throttled_long_ago_is_refused_when_it_is_again_between_passes(
@@ -107,6 +118,7 @@ def test_a_gpu_that_is_held_back_between_passes_is_refused_and_kept_with_a_note_
     assert profile(tmp_path, "--device", "cuda", "--force") == 0
     assert timing(tmp_path).conditions["accelerator_held_back"] is True
     assert timing(tmp_path).notes[0].startswith("kept with --force although the accelerator was held back")
+    assert len(timing(tmp_path).notes) == 1
 
 
 @pytest.mark.parametrize(
@@ -124,3 +136,133 @@ def test_where_nothing_tells_of_the_gpu_it_is_neither_refused_nor_said_to_have_b
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     assert profile(tmp_path, "--device", "cuda") == 0
     assert timing(tmp_path).conditions["accelerator_held_back"] is None
+
+
+def test_batch_sizes_that_are_not_measured_now_are_kept_and_those_that_are_replaced(
+    passes: Passes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert profile(tmp_path, "--batch", "2,1") == 0
+    assert capsys.readouterr().err == ""
+    first = timing(tmp_path)
+    passes.block_s = 2 * BLOCK_S
+    assert profile(tmp_path, "--batch", "4,2", "--repeats", "5") == 0
+    path = tmp_path / PATH
+    assert capsys.readouterr().err == f"{path}: batch 1 kept\n{path}: batch 2 measured anew\n"
+    assert passes.measured == [1, 2, 2, 4]
+    found = timing(tmp_path)
+    assert [(entry.batch, entry.seconds[0]) for entry in found.batches] == [
+        (1, BLOCK_S), (2, 2 * BLOCK_S), (4, 2 * BLOCK_S)
+    ]  # fmt: skip
+    assert found.batches[0] == first.batches[0]
+    assert "the worst of 3 sizes" in str(found.error)
+    assert "; 3 to 5 repeats after 1 that were not kept" in found.how
+    assert found.conditions["earlier_batches"] == "1"
+    assert "earlier_batches" not in first.conditions
+    assert profile(tmp_path, "--batch", "8") == 0
+    assert f"{path}: batches 1, 2, 4 kept\n" in capsys.readouterr().err
+
+
+def test_the_error_of_a_timing_is_that_of_its_worst_size_though_it_was_measured_before(
+    passes: Passes, tmp_path: Path
+) -> None:
+    assert profile(tmp_path, "--batch", "1") == 0
+    (entry,) = timing(tmp_path).batches
+    whole = msgspec.structs.replace(entry.spans[0], samples_s=(0.15, 0.21, 0.27))
+    change(tmp_path, batches=(msgspec.structs.replace(entry, spans=(whole, *entry.spans[1:])),))
+    assert profile(tmp_path, "--batch", "2") == 0
+    error = timing(tmp_path).error
+    assert error is not None
+    assert error.relative == pytest.approx(0.06 / 0.21, abs=1e-6)
+    assert "at batch 1, the worst of 2 sizes" in error.meaning
+
+
+def test_notes_on_sizes_that_are_kept_are_kept_and_name_them(passes: Passes, tmp_path: Path) -> None:
+    assert profile(tmp_path, "--batch", "1") == 0
+    change(tmp_path, notes=("kept with --force although it was hot", "in the attic"))
+    assert profile(tmp_path, "--batch", "2,4") == 0
+    kept = ("kept with --force although batch 1: it was hot", "in the attic")
+    assert timing(tmp_path).notes == kept
+    change(tmp_path, notes=(*kept, "kept with --force although batch 2: it was cold"))
+    assert profile(tmp_path, "--batch", "2") == 0
+    assert timing(tmp_path).notes == kept
+    assert profile(tmp_path, "--batch", "1") == 0
+    assert timing(tmp_path).notes == ("in the attic",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"kind": "reconstructed"}, [], "kind: there 'reconstructed', here 'measured'"),
+        ({"how": "by hand"}, [], "how: there 'by hand', here 'hwrun profile: "),
+        ({"conditions": "threads"}, [], "threads: there 'other', here 1"),
+        ({"conditions": "torch"}, [], "torch: there 'other', here '"),
+        ({"conditions": "accelerator"}, [], "accelerator: there 'other', here None"),
+        ({"batches": ()}, [], "blocks: there 1, here 21, or of other names; raw repeats: not all are there"),
+        ({}, ["--warmup", "0"], "repeats after 1 that were not kept', here '"),
+    ],
+)
+def test_a_timing_of_other_conditions_is_refused_before_anything_is_measured_unless_it_is_to_be_replaced(
+    passes: Passes,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, object],
+    options: list[str],
+    message: str,
+) -> None:
+    assert profile(tmp_path, "--batch", "1") == 0
+    if "conditions" in changes:
+        changes = {"conditions": {**timing(tmp_path).conditions, str(changes["conditions"]): "other"}}
+    if "batches" in changes:
+        changes = {"batches": (BatchTiming(batch=1, blocks=(BlockTiming(name="all", value_s=1.0),)),)}
+    before = change(tmp_path, **changes)
+    passes.measured.clear()
+    assert profile(tmp_path, "--batch", "2", "--model", "alexnet", "mobilenet_v2", *options) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path / PATH}: is of other conditions (" in said
+    assert message in said
+    assert "lose what it has with --replace" in said
+    assert (passes.measured, (tmp_path / PATH).read_bytes()) == ([], before)
+    assert not (tmp_path / "timings/mine/alexnet.json").exists()
+    assert profile(tmp_path, "--batch", "2", "--replace", *options) == 0
+    assert "is replaced, with all batch sizes that it has" in capsys.readouterr().err
+    assert [entry.batch for entry in timing(tmp_path).batches] == [2]
+
+
+def test_what_changes_by_the_minute_is_no_other_condition(passes: Passes, tmp_path: Path) -> None:
+    assert profile(tmp_path, "--batch", "1") == 0
+    for_a_moment = {"load_1min": 99.0, "temperature_c": 99.0, "frequency_hz": 1.0, "steal_s": 9.0, "throttled": True}
+    change(tmp_path, conditions={**timing(tmp_path).conditions, **for_a_moment})
+    assert profile(tmp_path, "--batch", "2") == 0
+    assert [entry.batch for entry in timing(tmp_path).batches] == [1, 2]
+
+
+def test_the_name_of_a_processor_is_not_given_to_a_gpu_unless_it_is_to_be_replaced(
+    passes: Passes, cuda: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "devices/mine.json"
+    assert profile(tmp_path, "--title", "mine own") == 0
+    write_profile(path, msgspec.structs.replace(read_profile(path, Device), busy_power_w=7.0))
+    before = path.read_bytes()
+    passes.measured.clear()
+    assert profile(tmp_path, "--model", "alexnet", "--device", "cuda") == 2
+    assert f"{path}: is of another device (accelerator: there None, here '{GPU_NAME}')" in capsys.readouterr().err
+    assert (passes.measured, path.read_bytes()) == ([], before)
+    # What a user gave stays where it is the same device.
+    assert profile(tmp_path, "--replace") == 0
+    assert path.read_bytes() == before
+    assert profile(tmp_path, "--device", "cuda", "--replace") == 0
+    device = read_profile(path, Device)
+    assert (device.accelerator, device.memory_bytes, device.busy_power_w) == (GPU_NAME, 24 * 2**30, None)
+
+
+def test_the_name_of_all_cores_is_not_given_to_fewer(
+    passes: Passes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert profile(tmp_path) == 0
+    path = tmp_path / "devices/mine.json"
+    device = read_profile(path, Device)
+    write_profile(path, msgspec.structs.replace(device, cores=99))
+    assert profile(tmp_path) == 2
+    assert f"cores: there 99, here {device.cores}" in capsys.readouterr().err
+    write_profile(path, msgspec.structs.replace(device, cores=None))  # nobody said how many
+    assert profile(tmp_path) == 0
