@@ -49,4 +49,4 @@ def in_words(error: Exception) -> str:
     # The kernel's and torch's own (RuntimeError) are sentences.
     if isinstance(error, (HwrunError, OSError, RuntimeError)) and str(error):
         return str(error)
-    return f"{type(error).__name__}: {error}"
+    return ": ".join(part for part in (type(error).__name__, str(error)) if part)

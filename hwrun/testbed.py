@@ -94,7 +94,7 @@ class Testbed(Protocol):
     Every method raises HwrunError where the testbed has broken down; `check_usable` does nothing else.
     """
 
-    def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False) -> None:
+    def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False, hold_s: float = 0.0) -> None:
         """Make the path of each pair of hosts what its link says, seen from the first of the pair.
 
         It holds when this returns, verified where the kernel can be asked, and until the next call; pairs that are not
@@ -104,6 +104,7 @@ class Testbed(Protocol):
         ----------
         any_port : data take ports that nobody knows beforehand, as RPC's do: all that passes between the two hosts is
             shaped, but for control.
+        hold_s : how long its hosts may hear nothing of us meanwhile, beyond the usual: a whole cell.
         """
 
     def medium(self, start: str, end: str, link: Link | None) -> Medium:

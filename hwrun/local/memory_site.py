@@ -40,7 +40,7 @@ class MemoryTestbed:
     def __exit__(self, *_: object) -> None:
         return
 
-    def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False) -> None:
+    def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False, hold_s: float = 0.0) -> None:
         """Set the exchange's links."""
         self.exchange.shape(links)
 

@@ -244,7 +244,7 @@ class LocalTestbed:
         """What carries data from one host to another over this link."""
         return "loopback" if start == end else self.outside(link)
 
-    def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False) -> None:
+    def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False, hold_s: float = 0.0) -> None:
         """Set the relay of each pair of hosts to its link, forward from the first of the pair; it holds on return.
 
         Frames under way are dropped if the link changes. What is unshaped takes the direct path. A relay knows no

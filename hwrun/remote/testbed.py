@@ -17,11 +17,12 @@ from hwrun.errors import BadUsageError, HwrunError
 from hwrun.records import Medium, Scalar
 from hwrun.remote.lab_file import Lab, LabHost
 from hwrun.shaping.ends import End, paths_by_host
+from hwrun.shaping.lease import MAX_LEASE_S
 from hwrun.worker_client import WorkerClient
 from paretosim.link import Link
 
-# After the orchestrator's last message to a worker. Whoever leaves ends its session at once; this is for a host that
-# vanishes, and is more than the longest batch that a cell may have.
+# After the orchestrator's last message to a worker, and beyond what `shape` is asked to hold: while a cell runs only
+# the first stage's worker hears anything. Whoever leaves ends its session at once; this is for a host that vanishes.
 LEASE_S = 900.0
 _SSH_PORT = 22
 
@@ -55,7 +56,7 @@ class RemoteTestbed:
         """How the worker of a host is reached, once there are workers; None when they are left."""
         self._client = client
 
-    def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False) -> None:
+    def shape(self, links: Mapping[tuple[str, str], Link], *, any_port: bool = False, hold_s: float = 0.0) -> None:
         """Have the hosts of each link shape what they send each other, and no other host anything.
 
         Raises
@@ -68,6 +69,7 @@ class RemoteTestbed:
             for host in self._hosts
         }
         left_alone = control_ports(self._lab) if any_port else ()
+        lease_s = min(LEASE_S + hold_s, MAX_LEASE_S)
         wanted = paths_by_host(links, ends)
         if self._client is None:
             if wanted:
@@ -75,7 +77,7 @@ class RemoteTestbed:
             return
         self._shaped = {}
         for host in self._hosts:
-            lines = self._client(host.name).shape(wanted.get(host.name, ()), host.interface, LEASE_S, left_alone)
+            lines = self._client(host.name).shape(wanted.get(host.name, ()), host.interface, lease_s, left_alone)
             if lines:
                 self._shaped[host.name] = lines
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import psutil
 
-from hwrun.errors import BadUsageError, CellTimeOverError, HwrunError, ProtocolError
+from hwrun.errors import BadUsageError, CellTimeOverError, ProtocolError, in_words
 from hwrun.feeding import Fed, FedRun, feed
 from hwrun.models.model_source import recorded_reference
 from hwrun.orchestrator import Deployment, Pipeline
@@ -66,10 +66,10 @@ class Bench:
             self._measure(cell, found)
         except BadUsageError:
             raise
-        # OSError and RuntimeError: the testbed, torch. The sweep goes on with the next cell.
-        except (HwrunError, OSError, RuntimeError) as error:
+        # Any other, the testbed's, torch's, a network's own: the sweep goes on with the next cell.
+        except Exception as error:
             # What a peer saw of a death is an effect; the death is the reason.
-            deaths, seen = self._workers.deaths(), str(error) or type(error).__name__
+            deaths, seen = self._workers.deaths(), in_words(error)
             reason = deaths if seen in deaths else ": ".join(part for part in (deaths, seen) if part)
             remedy = f"resume the sweep to try it again; {self._workers.logs}"
             if isinstance(error, LinkMissedError):
@@ -121,7 +121,8 @@ class Bench:
         clients = [self._workers.client(host) for host in path.hosts]
         for client, stage in zip(clients, stages, strict=True):
             client.supply(reference.digests[stage.first : stage.last], self._workers.store)
-        self._testbed.shape(cell.pair_links(), any_port=cell.backend == "rpc")
+        given_up_after_s = _DEPLOY_ALLOWANCE_S + _PATIENCE * self._settings.max_cell_time_s
+        self._testbed.shape(cell.pair_links(), any_port=cell.backend == "rpc", hold_s=given_up_after_s)
         misses = [f"{hop.start} to {hop.end}: {why}" for hop in cell.hops if (why := self._probes.missed_before(hop))]
         links = tuple(self._probes.before(hop) for hop in cell.hops)
         found |= {"link_measured": links[0] if links else None, "later_links_measured": links[1:]}
@@ -147,7 +148,7 @@ class Bench:
             devices=(*(None,) * path.leads, *self._plan.stage_devices(cell), *(None,) * path.trails),
         )
         ends = self._workers.ends(path)
-        deadline_s = time.monotonic() + _DEPLOY_ALLOWANCE_S + _PATIENCE * self._settings.max_cell_time_s
+        deadline_s = time.monotonic() + given_up_after_s
         with Pipeline(clients, ends, deployment, deadline_s) as pipeline:
             found["computed_on"] = pipeline.computes_on[path.own]
             outputs = pipeline.prime()

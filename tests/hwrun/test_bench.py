@@ -37,6 +37,10 @@ def test_a_failed_cell_names_the_death_and_not_its_effect_again(deaths, error, r
     assert cell.remedy == "resume the sweep to try it again; the log on its host says more"
 
 
+def test_what_nobody_foresaw_fails_its_cell_and_not_the_sweep():
+    assert failed_by(IndexError("tuple index out of range")).reason == "IndexError: tuple index out of range"
+
+
 def test_a_cell_whose_time_was_over_says_which_option_gives_it_more():
     cell = failed_by(CellTimeOverError("results: not all were back within the cell's time limit"))
     assert cell.remedy == (

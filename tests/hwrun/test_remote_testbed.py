@@ -15,6 +15,7 @@ from hwrun.remote.lab_file import read_lab
 from hwrun.remote.site import RemoteSite
 from hwrun.remote.testbed import LEASE_S, RemoteTestbed
 from hwrun.remote.workers import RemoteRoute, RemoteWorkers
+from hwrun.shaping.lease import MAX_LEASE_S
 from hwrun.shaping.setting import Path, Peer, egresses_of
 from hwrun.testbed import DataPath
 from hwrun.wire import control
@@ -93,6 +94,12 @@ def test_both_ends_of_a_link_shape_what_they_send_and_no_other_host_anything(tes
     testbed.shape({})
     assert [client.shaped[-1][0] for client in clients.values()] == [(), (), ()]
     assert testbed.counters() == {}
+
+
+def test_a_link_outlasts_a_cell_in_which_its_hosts_hear_nothing(testbed, clients):
+    for hold_s in (3600.0, 1e9):
+        testbed.shape({("pi-a", "pi-b"): SLOW}, hold_s=hold_s)
+    assert [lease_s for _, _, lease_s in clients["pi-b"].shaped] == [LEASE_S + 3600, MAX_LEASE_S]
 
 
 def test_results_taken_on_this_machine_cross_the_shaped_path_too(testbed, clients):

@@ -31,7 +31,7 @@ from hwrun import worker_client
 from hwrun.cli import main
 from hwrun.data.opening import open_images
 from hwrun.data.preparing import correct, prepared
-from hwrun.errors import BadUsageError, TimedOutError
+from hwrun.errors import TimedOutError
 from hwrun.feeding import feed
 from hwrun.local import testbed as local_testbed
 from hwrun.local import workers as local_workers

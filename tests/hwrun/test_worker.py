@@ -16,7 +16,7 @@ import hwrun.stages.runner
 import hwrun.worker
 import hwrun.worker_client
 from hwrun.backends.tcp import SocketEnds
-from hwrun.errors import CellTimeOverError, PeerGoneError
+from hwrun.errors import CellTimeOverError, PeerGoneError, TimedOutError
 from hwrun.feeding import feed
 from hwrun.models.weights import WeightStore
 from hwrun.orchestrator import Deployment, Pipeline
