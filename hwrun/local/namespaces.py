@@ -61,6 +61,8 @@ class Availability:
 @functools.cache
 def availability() -> Availability:
     """Try, once per process, to make a namespace, a veth pair and a packet socket; nothing of it remains."""
+    if sys.platform != "linux":
+        return Availability("none", reason=f"{sys.platform} has no network namespaces", remedy="use a Linux machine")
     try:
         in_helper_thread(try_network_namespace)
     except OSError as error:

@@ -13,6 +13,7 @@ import psutil
 
 from hwrun.machine import system_files
 from hwrun.machine.packages import installed_version, package_versions
+from hwrun.machine.steady import usable_cores
 from hwrun.machine.system_files import SYSTEM, cpuinfo, text_of
 from hwrun.records import Scalar
 from hwrun.wire.frames import VERSION
@@ -90,7 +91,7 @@ def host() -> dict[str, Scalar]:
     return {
         "machine": platform.machine(),
         "processor": cpuinfo("model name") or cpuinfo("Model"),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(usable_cores()),
         "memory_bytes": psutil.virtual_memory().total,
         "governor": text_of(SYSTEM / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "frequency_hz": _frequency_hz(),

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from hwrun.errors import BadUsageError, HwrunError
 from hwrun.machine.conditions import alike_versions
@@ -289,8 +290,15 @@ def _spelled(value: str | int | tuple[str, ...] | TlsPaths | None) -> str:
 def began(pid: int) -> str | None:
     """When a process began, as boot and clock ticks since then; None where there is none, or it is a zombie.
 
-    Field 22 of proc_pid_stat(5). The clock on the wall, which may be set, has no part in it.
+    Field 22 of proc_pid_stat(5). The clock on the wall, which may be set, has no part in it; elsewhere than on Linux it
+    has, for want of such a file.
     """
+    if sys.platform != "linux":
+        try:
+            process = psutil.Process(pid)
+            return None if process.status() == psutil.STATUS_ZOMBIE else f"{sys.platform}/{process.create_time()}"
+        except psutil.Error:
+            return None
     try:
         # The command's name, second, may hold spaces and brackets; what counts comes behind its last one.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
@@ -301,6 +309,8 @@ def began(pid: int) -> str | None:
 
 
 def _uptime_s(start: str) -> float:
+    if sys.platform != "linux":
+        return time.time() - float(start.rpartition("/")[2])
     ticks = int(start.rpartition("/")[2])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 

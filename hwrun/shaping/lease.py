@@ -19,7 +19,7 @@ from typing import Any, Self
 from hwrun.errors import BadUsageError, HwrunError, NotPermittedError, PeerGoneError, TimedOutError
 from hwrun.shaping import kernel
 from hwrun.shaping.keeper import MESSAGE_BYTES, keeper_of
-from hwrun.shaping.rtnetlink import Traffic
+from hwrun.shaping.rtnetlink import Traffic, require_linux
 from hwrun.shaping.setting import Setting
 from hwrun.shaping.tc_lines import lines, parse
 
@@ -52,6 +52,7 @@ class ShapingLease:
         *,
         replace_root: bool = False,
     ) -> None:
+        require_linux()
         check_lease(lease_s)
         self._lease_s = lease_s
         self._asking = threading.Lock()

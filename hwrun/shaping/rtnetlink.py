@@ -11,9 +11,12 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
+
+from hwrun.errors import HwrunError
 
 # linux/rtnetlink.h, linux/netlink.h, linux/pkt_sched.h
 NEW_QDISC, DEL_QDISC, GET_QDISC = 36, 37, 38
@@ -84,10 +87,17 @@ class Traffic:
         return cls(index, handle, parent, kind, found.get(_OPTIONS, b""), info)
 
 
+def require_linux() -> None:
+    """Raise HwrunError where the kernel has no traffic control to talk to."""
+    if not hasattr(socket, "AF_NETLINK"):
+        raise HwrunError(f"shaping: got {sys.platform}, expected Linux, whose kernel shapes; leave the link unshaped")
+
+
 class TrafficSocket:
     """A netlink socket of the network namespace that the calling thread is in. Use it as a context manager."""
 
     def __init__(self) -> None:
+        require_linux()
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.bind((0, 0))
         self._socket.settimeout(_TIMEOUT_S)

@@ -18,8 +18,9 @@ from hwrun.wire.address import Address
 from hwrun.wire.tls import Stream
 
 _DIAL_LIMIT_S = 15.0
-# Seconds of silence before the first question, seconds between questions, and how many go unanswered (tcp(7)).
-_KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 4}
+# Seconds of silence before the first question (TCP_KEEPALIVE on macOS), seconds between questions, and how many go
+# unanswered (tcp(7)).
+_KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 # Within one machine nothing is congested, and what paces its segments by a rate that it has to guess (BBR, the default
 # of some kernels) only holds bytes back: between two virtual cores 12.8 and 102.8 MB took half as long again. Where
 # cubic is not to be had the host's own stays. Links between machines, or with a rate of their own, keep what their
@@ -115,9 +116,10 @@ def prepared(connection: socket.socket) -> socket.socket:
     if connection.family in (socket.AF_INET, socket.AF_INET6):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEPALIVE.items():
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
-        if is_loopback(connection):
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        if hasattr(socket, "TCP_CONGESTION") and is_loopback(connection):
             with contextlib.suppress(OSError):  # not loaded, or not permitted
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _LOOPBACK_CONGESTION_CONTROL)
     return connection
@@ -131,7 +133,7 @@ def bound_sends(connection: Stream) -> None:
     so this is not for data.
     """
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _STUCK_S, 0))
-    if connection.family in (socket.AF_INET, socket.AF_INET6):
+    if hasattr(socket, "TCP_USER_TIMEOUT") and connection.family in (socket.AF_INET, socket.AF_INET6):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STUCK_S * 1000)
 
 

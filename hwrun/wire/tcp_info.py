@@ -21,10 +21,17 @@ def tcp_info(stream: Stream) -> dict[str, str | int | float | bool | None]:
     """What the kernel says of a TCP connection from this, the sending, side; empty for a unix socket.
 
     Times in seconds, windows in segments: `rtt_s`, `rttvar_s`, `rto_s`, `cwnd`, `ssthresh`, `snd_mss_bytes`,
-    `retransmits`, `congestion_control`, `send_buffer_bytes`, `receive_buffer_bytes`.
+    `retransmits`, `congestion_control`, `send_buffer_bytes`, `receive_buffer_bytes`; only the buffers where the system
+    has no TCP_INFO.
     """
     if stream.family not in (socket.AF_INET, socket.AF_INET6):
         return {}
+    buffers = {
+        "send_buffer_bytes": stream.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
+        "receive_buffer_bytes": stream.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+    }
+    if not hasattr(socket, "TCP_INFO"):
+        return buffers
     raw = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
     words = dict(zip(_TCP_INFO_WORDS, _TCP_INFO.unpack(raw.ljust(_TCP_INFO.size, b"\0"))[8:], strict=True))
     name = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
@@ -37,8 +44,7 @@ def tcp_info(stream: Stream) -> dict[str, str | int | float | bool | None]:
         "snd_mss_bytes": words["snd_mss"],
         "retransmits": words["total_retrans"],
         "congestion_control": name.rstrip(b"\0").decode(),
-        "send_buffer_bytes": stream.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
-        "receive_buffer_bytes": stream.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+        **buffers,
     }
 
 

@@ -322,3 +322,21 @@ def test_what_is_no_request_is_refused():
         read_request(b"\x80\x04\x95pickled")
     with pytest.raises(BadUsageError, match="of the same version"):
         read_request(b'{"type": "Start", "command": "rm"}')
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_process_is_known_by_when_it_began_on_any_system(monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    start = began(process.pid)
+    assert start is not None
+    assert start == began(process.pid)
+    assert start != began(os.getpid())
+    assert 0 <= resident._uptime_s(start) < 60
+    process.kill()
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    assert began(process.pid) is None  # a zombie runs no more
+    process.wait()
+    process.stdin.close()
+    assert began(process.pid) is None
