@@ -38,7 +38,8 @@ def run_and_show(
 ) -> int:
     """Run the sweep into `folder`, show how it goes on stderr and the summary on stdout; the exit code.
 
-    That is FAILED where a cell failed, and where all were skipped: whatever comes next has nothing to work on.
+    That is FAILED where a cell failed, and where none was measured, all being skipped or the time over: whatever comes
+    next has nothing to work on.
 
     Ctrl-C (or SIGTERM) ends the sweep in good order, with everything that is done kept; a second one kills.
     """
@@ -66,6 +67,13 @@ def run_and_show(
             kept = "nothing was measured yet"
         print(f"hwrun: interrupted; {kept}", file=sys.stderr)
         return INTERRUPTED
+    if left and not (folder / MANIFEST_NAME).exists():  # the sweep has removed what it had not used
+        print(
+            "hwrun: --max-time was over when workers stood and before a cell was begun; nothing was measured, and all"
+            f" {left} cells are left. Start it again with a longer --max-time",
+            file=sys.stderr,
+        )
+        return FAILED
     cells = read_run(folder).latest_cells()
     show_summary(summary_rows(cells), folder, as_json=as_json)
     if left:

@@ -321,6 +321,18 @@ def test_when_the_time_is_over_no_cell_is_started_and_the_rest_is_resumed(in_thi
     assert {cell.status for cell in run.cells} == {"done"}
 
 
+def test_a_time_that_is_over_before_the_first_cell_leaves_nothing_and_says_what_to_do(
+    in_this_process, profiles, scratch, tmp_path
+):
+    folder = tmp_path / "run"
+    code, _, err = swept(*options(profiles, folder, "--max-time", "0s"))
+    assert code == 1
+    assert "nothing was measured, and all 2 cells are left. Start it again with a longer --max-time" in err
+    assert "manifest" not in err
+    assert not folder.exists()
+    assert left_in(scratch) == []
+
+
 def test_labelled_images_cross_the_pipeline_and_the_record_says_how_many_are_right(in_this_process, profiles, tmp_path):
     data, weights, folder = tmp_path / "cifar-10-batches-bin", tmp_path / "w.safetensors", tmp_path / "run"
     tiny_cifar10.write_binary(data)
