@@ -88,6 +88,10 @@ class LinkProbes:
         self._given_up_until_s[hop] = time.monotonic() + GIVEN_UP_S
         return self._given_up[hop]
 
+    def given_up(self, hop: Crossing) -> str | None:
+        """In what a hop missed its link each time, where it is given up now; None for any other."""
+        return self._given_up.get(hop)
+
     def after(self, hop: Crossing, *, is_last: bool) -> str | None:
         """Probe the hop after its last cell, if it was probed before; in what it misses its link, None if it holds.
 

@@ -91,6 +91,10 @@ class Bench:
             **found,
         )
 
+    def missed(self, hop: Crossing) -> str | None:
+        """In what a hop missed its link before its last cell; None where it held or was not probed."""
+        return self._probes.given_up(hop)
+
     def probe_after(self, hop: Crossing, *, is_last: bool) -> str | None:
         """Probe a hop once more, after its cells; in what it misses its link, None where it holds.
 

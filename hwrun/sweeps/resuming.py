@@ -1,12 +1,15 @@
-"""Whether a run may be gone on with under the conditions of now, or cells that are unlike would be mixed. Pure."""
+"""Going on with a run: whether its conditions are those of now, and which of its cells no probe came after. Pure."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 from hwrun.errors import BadUsageError
-from hwrun.records import Manifest
+from hwrun.planned_cell import Crossing
+from hwrun.probing.link_check import missed
+from hwrun.records import LinkMeasured, Manifest, Run
 
 # What a resumed sweep must have in common with what it continues; what hosts are called and their load may differ.
 _MATTERS = (
@@ -76,3 +79,32 @@ def _apart(name: str, one: object, other: object) -> Iterator[tuple[str, object,
             yield from _apart(f"{name} {key}", one.get(key), other.get(key))
     elif one != other:
         yield name, one, other
+
+
+def without_probe_after(run: Run, tolerance: float) -> dict[tuple[Crossing, bool], tuple[str, ...]]:
+    """Cells that are done and after which no probe has found their link to hold, by shaped hop.
+
+    Those of a part that was interrupted, or that crashed. Beside each hop: whether it is one of backend `memory`.
+
+    Parameters
+    ----------
+    tolerance : relative; by how much a shaped link may miss what was asked for.
+    """
+    last_before: dict[tuple[Crossing, bool], LinkMeasured] = {}
+    for probe in run.probes:
+        if probe.link_asked is None or missed(probe.link_asked, probe.measured, tolerance) is not None:
+            continue
+        hop = Crossing(probe.near, probe.far, probe.link_asked), probe.measured.medium == "memory"
+        if probe.moment == "before":
+            last_before[hop] = probe.measured.in_brief()
+        else:
+            last_before.pop(hop, None)
+    found: dict[tuple[Crossing, bool], tuple[str, ...]] = {}
+    for cell in run.latest_cells():
+        ends = itertools.pairwise(cell.hosts)
+        for (start, end), asked, measured in zip(ends, cell.links_asked, cell.links_measured, strict=False):
+            hop = Crossing(start, end, asked), measured is not None and measured.medium == "memory"
+            # A cell repeats the probe before it, and by that is known to be of the part which that began.
+            if cell.status == "done" and measured is not None and last_before.get(hop) == measured:
+                found[hop] = (*found.get(hop, ()), cell.cell_id)
+    return found

@@ -34,7 +34,7 @@ from hwrun.scratch import remove_abandoned_folders
 from hwrun.sweeps.bench import Bench
 from hwrun.sweeps.cells import cells_identity
 from hwrun.sweeps.plan import SweepPlan, recorded
-from hwrun.sweeps.resuming import refuse_unlike
+from hwrun.sweeps.resuming import refuse_unlike, without_probe_after
 from hwrun.testbed import Site, Testbed, Workers
 
 
@@ -76,6 +76,8 @@ class Sweep:
         self._on_workers = on_workers
         self._max_time_s = max_time_s
         self._running: tuple[Workers, ...] = ()
+        # Cells of an earlier part that no probe of a hop came after: the next one before cells of it judges them too.
+        self._unjudged: dict[tuple[Crossing, bool], tuple[str, ...]] = {}
 
     def run(self, command_line: Sequence[str], run_id: str, created_utc: str, *, resume: bool) -> int:
         """Measure every cell that is not done yet; how many were left because the time was over.
@@ -94,6 +96,7 @@ class Sweep:
         remove_abandoned_folders()
         previous: dict[str, str] = {}
         swept: set[Crossing] = set()
+        self._unjudged = {}
         with contextlib.ExitStack() as opened:
             if not resume:
                 self._make_folder()
@@ -102,6 +105,7 @@ class Sweep:
                 # Conditions are compared below, once the testbed stands.
                 earlier = read_run(self._folder)
                 previous = {cell.cell_id: cell.status for cell in earlier.latest_cells()}
+                self._unjudged = without_probe_after(earlier, self._plan.settings.link_tolerance)
                 swept = {Crossing(p.near, p.far, p.link_asked) for p in earlier.probes if p.measured.echo}
             else:
                 opened.callback(_remove_unused, self._folder)  # while it is held: another sweep may want it
@@ -132,11 +136,13 @@ class Sweep:
                 site = sites[cell.plan.backend]
                 assert site.bench is not None  # there is a cell without a reason to skip it
                 if time.monotonic() >= end_s:
-                    for (where, hop), measured in over.items():
-                        self._probe_after(where, hop, measured, is_last=False)
+                    for (where, hop), cell_ids in over.items():
+                        self._probe_after(where, hop, cell_ids, is_last=False)
                     return sum(reasons[later.cell_id] is None for later in left[position:])
                 self._on_start(cell, tuple(left[position:]))
-                self._record(site.bench.measure(cell))
+                measured = site.bench.measure(cell)
+                self._record(measured)
+                self._judge_earlier(site.bench, cell, is_done=measured.status == "done")
                 self._require_path(site.testbed)
                 for hop in cell.hops:
                     over.setdefault((site, hop), []).append(cell.cell_id)
@@ -190,6 +196,21 @@ class Sweep:
             self._refuse(
                 measured, f"not the link that was asked for, after its cells: {hop.start} to {hop.end}: {problem}"
             )
+
+    def _judge_earlier(self, bench: Bench, cell: PlannedCell, *, is_done: bool) -> None:
+        """Refuse cells of an earlier part, after which nobody probed, where their link misses now before this cell."""
+        for hop in cell.hops:
+            key = hop, cell.backend == "memory"
+            problem = bench.missed(hop)
+            if problem is None and not is_done:
+                continue  # for another reason; its link may not even have been probed
+            earlier = self._unjudged.pop(key, ())
+            if earlier and problem is not None:
+                self._refuse(
+                    earlier,
+                    "not the link that was asked for, at the first probe after its cells, when the sweep was resumed:"
+                    f" {hop.start} to {hop.end}: {problem}",
+                )
 
     def _refuse(self, cell_ids: Sequence[str], reason: str) -> None:
         """Record cells that were measured once more, as failed: samples stay, and a resumed sweep measures anew."""

@@ -6,8 +6,11 @@ import pytest
 from msgspec import structs
 
 from hwrun.errors import BadUsageError
-from hwrun.records import Manifest
-from hwrun.sweeps.resuming import refuse_unlike
+from hwrun.planned_cell import Crossing
+from hwrun.records import Cell, LinkMeasured, LinkProbe, Manifest, Run
+from hwrun.sweeps.resuming import refuse_unlike, without_probe_after
+from paretosim.link import Link
+from paretosim.mode import Mode
 
 TESTBED = {
     "kind": "remote", "shaped": True, "name": "lab", "hosts": "pi1,server", "orchestrator": "here", "tls": False,
@@ -89,3 +92,56 @@ def test_the_same_hosts_at_another_hour_are_the_same_testbed():
     refuse_unlike(RECORDED, now, Path("run"))
     # All cells that are left are skipped, so no worker was started.
     refuse_unlike(RECORDED, structs.replace(RECORDED, workers=()), Path("run"))
+
+
+SLOW = Link(schema_version=1, name="slow", rate_bps=5e6, one_way_delay_s=0.2, return_rate_bps=5e6, return_delay_s=0.0)
+
+
+def found_by_probe(number, rtt_s=0.2, medium="relay"):
+    """What one probe found: round trips tell probes apart."""
+    return LinkMeasured(
+        medium=medium, rtt_samples_s=(rtt_s + number * 1e-6,) * 5, goodput_bps=5e6 * 1448 / 1538, probe_bytes=10_000_000
+    )
+
+
+def probed(moment, measured, link=SLOW):
+    return LinkProbe(
+        link_name="", link_asked=link, moment=moment, started_utc="", near="A", far="B", measured=measured
+    )  # fmt: skip
+
+
+def cell_after(measured, repeat, status="done", link=SLOW):
+    return Cell(
+        plan="mobilenet_v2@a[0:3]+b[3:21]/b8/w-/tcp/f32", mode=Mode.named("single"), link_name="", link_asked=link,
+        hosts=("A", "B"), emulated=False, speed=1.0, status=status, link_measured=measured, repeat=repeat,
+    )  # fmt: skip
+
+
+def test_what_no_probe_came_after_is_known_by_the_probe_before_it():
+    first, second, third, missing = (found_by_probe(number, rtt_s) for number, rtt_s in enumerate((0.2, 0.2, 0.2, 0.4)))
+    closed, interrupted = cell_after(first, 0), cell_after(second, 1)
+    probes = [probed("before", first), probed("after", third), probed("before", second)]
+
+    def left_open(cells, probes):
+        run = Run(path=Path("run"), manifest=RECORDED, cells=tuple(cells), probes=tuple(probes))
+        return without_probe_after(run, 0.05)
+
+    of_interrupted = {(Crossing("A", "B", SLOW), False): (interrupted.cell_id,)}
+    assert left_open([closed, interrupted], probes) == of_interrupted
+    # What failed is measured anew anyway.
+    assert left_open([closed, cell_after(second, 2, status="failed"), interrupted], probes) == of_interrupted
+    # The sweep was resumed: a probe that held came, and one that missed does not count.
+    assert left_open([closed, interrupted], [*probes, probed("before", third)]) == {}
+    assert left_open([closed, interrupted], [*probes, probed("before", missing)]) == of_interrupted
+    assert left_open([closed, interrupted], [*probes, probed("after", missing)]) == of_interrupted
+    # One in this process's memory says nothing of the relay.
+    assert left_open([interrupted], [*probes, probed("after", found_by_probe(4, medium="memory"))]) == of_interrupted
+
+
+def test_an_unshaped_link_is_none_that_could_be_missed():
+    measured = found_by_probe(0, medium="veth")
+    run = Run(
+        path=Path("run"), manifest=RECORDED, cells=(cell_after(measured, 0, link=None),),
+        probes=(probed("before", measured, link=None),),
+    )  # fmt: skip
+    assert without_probe_after(run, 0.05) == {}

@@ -544,6 +544,41 @@ def test_cells_whose_link_had_changed_when_they_were_done_are_refused_and_keep_t
     assert len(read_run(folder).cells) == 4
 
 
+@pytest.mark.parametrize("holds", [True, False])
+def test_cells_that_an_interrupt_left_without_a_probe_after_them_are_judged_by_the_first_one_when_resumed(
+    in_this_process, profiles, tmp_path, holds
+):
+    folder = tmp_path / "run"
+    record = sweep.append_cell
+
+    def record_and_interrupt(*arguments):
+        record(*arguments)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "append_cell", record_and_interrupt)
+        # A tolerance that a busy machine keeps as well.
+        link = ["--link", "50mbit,20ms", "--link-tolerance", "50%"]
+        code, _, err = swept(*options(profiles, folder, "--backend", "memory", *link))
+    assert code == 130, err
+    (first,) = read_run(folder).cells
+    assert [probe.moment for probe in read_run(folder).probes] == ["before"]
+    with pytest.MonkeyPatch.context() as patch:
+        if not holds:
+            patch.setattr(link_probes, "missed", lambda *_: "round trips take 300 ms")
+        code, _, err = swept("--resume", folder)
+    cells = read_run(folder).latest_cells()
+    assert {cell.status for cell in cells} == {"done" if holds else "failed"}
+    assert code == (0 if holds else 1), err
+    assert ("1 cells refused: not the link that was asked for, at the first probe after its cells" in err) is not holds
+    (again,) = [cell for cell in cells if cell.cell_id == first.cell_id]
+    assert again.subruns == first.subruns  # its samples stay
+    if not holds:
+        code, _, err = swept("--resume", folder)
+        assert code == 0, err
+        assert {cell.status for cell in read_run(folder).latest_cells()} == {"done"}
+
+
 @pytest.mark.root
 @needs_namespaces
 def test_a_killed_relay_fails_its_cell_at_once_and_ends_the_sweep_which_is_resumed(
