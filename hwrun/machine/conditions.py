@@ -67,12 +67,21 @@ def _sources() -> dict[str, Path]:
 
 
 def version_differences(own: dict[str, str], other: dict[str, str], own_name: str, other_name: str) -> str:
-    """A sentence naming every version that differs on both sides; empty where none does."""
+    """A sentence naming every version that differs on both sides; empty where none does.
+
+    Which build of a torch it is (`+cu126`, its local version label of PEP 440) may differ: a board has none that a
+    server with a GPU wants, and outputs are compared with a tolerance for that. Both are recorded in full.
+    """
     return "; ".join(
         f"{name}: {own_name} has {own.get(name, 'none')}, {other_name} has {other.get(name, 'none')}"
         for name in sorted(own.keys() | other.keys())
-        if own.get(name) != other.get(name)
+        if _released(name, own.get(name)) != _released(name, other.get(name))
     )
+
+
+def _released(name: str, version: str | None) -> str | None:
+    """A version without its build where that may differ."""
+    return version.partition("+")[0] if name == "torch" and version is not None else version
 
 
 def versions() -> dict[str, str]:

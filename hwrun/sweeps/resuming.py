@@ -39,6 +39,7 @@ _WORKER_MATTERS = (
     "allocator",
     "kernel",
     "python",
+    "torch",  # with its build, which the handshake lets differ between hosts
 )
 
 

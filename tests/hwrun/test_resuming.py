@@ -22,7 +22,7 @@ WORKERS = (
     {"cpu_model": "Raspberry Pi 4 Model B", "threads": 4, "cores": "0,1,2,3", "governor": "performance",
      "device": "cpu", "load_1min": 0.1, "temperature_c": 40.0, "frequency_hz": 1.5e9},
     {"cpu_model": "a server", "threads": 8, "cores": "0,1,2,3", "governor": None, "device": "cuda: a GPU",
-     "load_1min": 0.2, "temperature_c": None, "frequency_hz": 3e9},
+     "torch": "2.14.1+cu126", "load_1min": 0.2, "temperature_c": None, "frequency_hz": 3e9},
 )  # fmt: skip
 RECORDED = Manifest(
     run_id="r", created_utc="2026-01-01T00:00:00+00:00", command_line=(), testbed=TESTBED, workers=WORKERS,
@@ -75,6 +75,7 @@ def test_a_testbed_file_that_was_changed_is_another_testbed(name, value):
         (0, "governor", "ondemand"),
         (0, "threads", 1),
         (1, "device", "cpu"),
+        (1, "torch", "2.14.1+cpu"),
     ],
 )
 def test_another_machine_at_the_same_address_is_another_worker(place, name, value):

@@ -521,6 +521,18 @@ def test_any_one_version_that_differs_is_refused_by_the_worker_with_both_named(w
     worker.wait_for_log(f"{name}: worker has")
 
 
+def test_another_build_of_the_same_torch_is_accepted_and_each_end_is_told_the_whole_version(worker, monkeypatch):
+    monkeypatch.setattr("hwrun.worker.alike_versions", lambda: {"torch": "2.9.0+cu126", "code": "x"})
+    monkeypatch.setattr("hwrun.worker_client.alike_versions", lambda: {"torch": "2.9.0", "code": "x"})
+    client = worker.client()
+    assert client.welcome.versions["torch"] == "2.9.0+cu126"
+    client.close()
+    for versions in ({"torch": "2.9.1", "code": "x"}, {"torch": "2.9.0", "code": "x+y"}):
+        monkeypatch.setattr("hwrun.worker_client.alike_versions", lambda versions=versions: versions)
+        with pytest.raises(PeerGoneError, match="refused"):
+            worker.client()
+
+
 @pytest.mark.parametrize("changes", [{"limit_bytes": 2**62}, {"queue_depth": 10**6}])
 def test_a_deployment_beyond_any_bound_is_refused(worker, reference_and_store, changes):
     client = worker.client()
