@@ -93,6 +93,33 @@ def _throttling(facts: HostFacts, _: Purpose) -> Iterator[Finding]:
         )
 
 
+def _gpus(facts: HostFacts, _: Purpose) -> Iterator[Finding]:
+    for gpu in facts.gpus:
+        known = (
+            ("{:.0f} MHz", gpu.frequency_hz and gpu.frequency_hz / 1e6),
+            ("{:.0f} °C", gpu.temperature_c),
+            ("{:.0f} W", gpu.power_w),
+        )
+        now = ", ".join(shown.format(value) for shown, value in known if value is not None)
+        if gpu.held_back_by:
+            yield Finding(
+                check="gpu",
+                spoils=True,
+                what=f"{gpu.name} is held back by {', '.join(gpu.held_back_by)} ({now})",
+                why="its clock is lowered, and what its stages take changes from one batch to the next",
+                fix="cool it, let it rest, or allow it more power (sudo nvidia-smi -pl WATTS); watch: nvidia-smi -q -d"
+                " PERFORMANCE,TEMPERATURE,POWER",
+            )
+        elif gpu.held_back:
+            yield Finding(
+                check="gpu",
+                spoils=False,
+                what=f"{gpu.name} runs at a clock that somebody set ({now})",
+                why="it is slower than it could be, if steadily so",
+                fix="sudo nvidia-smi --reset-gpu-clocks, sudo nvidia-smi --reset-applications-clocks",
+            )
+
+
 def _load(facts: HostFacts, _: Purpose) -> Iterator[Finding]:
     others = [busy for busy in facts.busy if busy.share >= _LOAD_SHARE]
     if others:
@@ -275,6 +302,14 @@ def _shaping(facts: HostFacts, purpose: Purpose) -> Iterator[Finding]:
                 why="what is measured now goes over that link",
                 fix=f"sudo hwrun shape --clear --interface {interface.name}",
             )
+        if interface.left_behind is not None:
+            yield Finding(
+                check="shaped",
+                spoils=purpose == "testbed",
+                what=f"{interface.name} has {interface.left_behind}, which hwrun shape or a worker left behind",
+                why="whoever kept it was killed, so it stays, and what is measured now goes over that link",
+                fix=f"sudo hwrun shape --clear --interface {interface.name}",
+            )
         if interface.segments:
             yield Finding(
                 check="offloads",
@@ -308,5 +343,5 @@ def _packages(facts: HostFacts, _: Purpose) -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Check, ...] = (
-    _governor, _throttling, _load, _autogroup, _steal, _memory, _clock, _tcp, _shaping, _packages,
+    _governor, _throttling, _gpus, _load, _autogroup, _steal, _memory, _clock, _tcp, _shaping, _packages,
 )  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from hwrun.records import GpuSample
+
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A network interface that is up. `root` is its root qdisc where somebody set one, in words."""
@@ -14,6 +16,7 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     segments: bool = False  # tso or gso is on
     root: str | None = None
     shaped_by: int | None = None  # process id of the keeper of a setting of ours
+    left_behind: str | None = None  # a setting of ours that nobody keeps, in words
 
 
 class Busy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,3 +65,4 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     interfaces: tuple[Interface, ...] = ()
     sysctls: dict[str, str] = {}
     packages: dict[str, str | None] = {}
+    gpus: tuple[GpuSample, ...] = ()

@@ -24,10 +24,11 @@ from hwrun.local.namespaces import availability
 from hwrun.machine.clock_state import Firmware, ask_vcgencmd, clock_state
 from hwrun.machine.offloads import is_on
 from hwrun.machine.packages import package_versions
+from hwrun.machine.sampling import nvml_gpus
 from hwrun.machine.steady import cpu_model, steal_s, usable_cores
 from hwrun.machine.system_files import SYSTEM, sysctls, text_of
 from hwrun.shaping import kernel
-from hwrun.shaping.keeper import keeper_of
+from hwrun.shaping.keeper import keeper_of, left_behind
 
 _SYSCTLS = (
     "kernel.sched_autogroup_enabled",
@@ -96,6 +97,7 @@ def gather(watch_s: float = WATCH_S, system: Path = SYSTEM, firmware: Firmware =
         interfaces=tuple(_interfaces(system)),
         sysctls=sysctls(_SYSCTLS, system),
         packages=package_versions(),
+        gpus=nvml_gpus()(),
     )
 
 
@@ -206,6 +208,7 @@ def _interface(name: str, speed_bps: float | None, system: Path) -> Interface:
         segments=bool(_asked(lambda: is_on(name, "tso") or is_on(name, "gso"))),
         root=str(root) if is_set else None,
         shaped_by=_asked(lambda: keeper_of(name)),
+        left_behind=_asked(lambda: left_behind(name)),
     )
 
 

@@ -21,6 +21,14 @@ from hwrun.records.workers import GpuSample, WorkerSample
 INTERVAL_S = 0.5
 # With this many, every other one is dropped and they come half as often: 17 minutes at twice a second.
 MOST_SAMPLES = 2048
+# nvmlClocksThrottleReasons (nvml.h) of heat and power; the others are idleness and clocks that somebody has set.
+_LOWERED_BY = {
+    0x04: "its power limit",
+    0x08: "a hardware slowdown",
+    0x20: "heat",
+    0x40: "heat (hardware)",
+    0x80: "a power brake",
+}
 
 
 class Sampler:
@@ -170,4 +178,5 @@ def _gpu(nvml: Any, handle: Any) -> GpuSample:
         frequency_hz=None if megahertz is None else megahertz * 1e6,
         # An idle clock is low on purpose; a cap set by a user is no fault of the moment either, but it is one to know.
         held_back=None if reasons is None else bool(reasons & ~nvml.nvmlClocksThrottleReasonGpuIdle),
+        held_back_by=tuple(name for bit, name in _LOWERED_BY.items() if (reasons or 0) & bit),
     )

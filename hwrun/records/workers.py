@@ -8,7 +8,10 @@ from hwrun.records.links import Scalar
 
 
 class GpuSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An accelerator at one moment, as NVML says; None where it does not. `busy` is a share of the time."""
+    """An accelerator at one moment, as NVML says; None where it does not. `busy` is a share of the time.
+
+    `held_back_by` is what lowers its clock, of heat and power; `held_back` is also true where somebody has set a clock.
+    """
 
     name: str
     busy: float | None = None
@@ -17,6 +20,7 @@ class GpuSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     temperature_c: float | None = None
     frequency_hz: float | None = None
     held_back: bool | None = None
+    held_back_by: tuple[str, ...] = ()
 
 
 class WorkerSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

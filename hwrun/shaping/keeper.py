@@ -81,6 +81,27 @@ def keeper_of(interface: str) -> int | None:
         return int(_PEER.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[0])
 
 
+def left_behind(interface: str) -> str | None:
+    """In words, a setting of ours that nobody keeps: its keeper was killed, and its owner has not noticed or is gone.
+
+    None where there is none.
+    """
+    if not kernel.read(interface).is_ours or keeper_of(interface) is not None:
+        return None
+    found = kernel.read(interface)  # once more: a keeper that ended in between took its own away
+    return str(found) if found.is_ours else None
+
+
+def all_left_behind() -> dict[str, str]:
+    """Every such setting of this host, by its interface; interfaces that cannot be read are left out."""
+    found = {}
+    for _, interface in socket.if_nameindex():
+        with contextlib.suppress(HwrunError):  # gone meanwhile, or nobody may ask
+            if (words := left_behind(interface)) is not None:
+                found[interface] = words
+    return found
+
+
 def end_keeper_of(interface: str) -> int | None:
     """End the keeper of an interface and wait until it has; its process id, None where there was none.
 

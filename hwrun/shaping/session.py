@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.shaping.keeper import all_left_behind
 from hwrun.shaping.lease import ShapingLease
 from hwrun.shaping.setting import Path, Setting
 from hwrun.shaping.tc_lines import lines
@@ -23,6 +24,7 @@ class ShapedSession:
     ----------
     own_ports : TCP ports of this worker that stay unshaped whatever is asked for.
     open_lease : for tests; makes a lease of a setting and a term.
+    left : finds settings that nobody keeps, by interface.
     """
 
     def __init__(
@@ -30,9 +32,10 @@ class ShapedSession:
         own_ports: Iterable[int] = (),
         open_lease: Callable[[Setting, float], ShapingLease] = ShapingLease,
         towards: Callable[[str], str] = interface_towards,
+        left: Callable[[], Mapping[str, str]] = all_left_behind,
     ) -> None:
         self._own_ports = tuple(own_ports)
-        self._open_lease, self._towards = open_lease, towards
+        self._open_lease, self._towards, self._left = open_lease, towards, left
         self._leases: dict[str, ShapingLease] = {}
         self._lease_s = 0.0
         self._renew_at_s = float("inf")
@@ -58,14 +61,14 @@ class ShapedSession:
             self._lease_s = lease_s
             self._renew()  # the same again keeps connections and queues as they are
         else:
-            self.unshape()
+            self._end()
             self._lease_s = lease_s
             try:
                 for setting in wanted:
                     self._leases[setting.interface] = self._open_lease(setting, lease_s)
             except BaseException:
                 with contextlib.suppress(HwrunError):
-                    self.unshape()
+                    self._end()
                 raise
         self._renew_at_s = time.monotonic() + lease_s / _RENEWALS
         return self.lines()
@@ -122,8 +125,18 @@ class ShapedSession:
 
         Raises
         ------
-        HwrunError : something could not be, or was no longer there; all else is away.
+        HwrunError : something could not be, or was no longer there; all else is away. Or what others shaped and nobody
+            keeps is still there: this host is not unshaped.
         """
+        self._end()
+        if left := self._left():
+            raise HwrunError(
+                f"{'; '.join(f'{name}: has {words}' for name, words in left.items())}, which was left behind by hwrun"
+                " shape or a worker that was killed, expected no shaping; on this host, as root: "
+                + "; ".join(f"hwrun shape --clear --interface {name}" for name in left)
+            )
+
+    def _end(self) -> None:
         leases, self._leases = self._leases, {}
         self._renew_at_s, self._lost = float("inf"), None
         failure: HwrunError | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import platform
+import sys
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,8 @@ from hwrun.commands.doctor import described, diagnose
 from hwrun.doctor.checks import Finding, Purpose, findings
 from hwrun.doctor.facts import Busy, HostFacts, Interface
 from hwrun.doctor.gathering import gather, modules
+from hwrun.records import GpuSample
+from tests.hwrun.test_sampling import fake_nvml
 from tests.hwrun.test_worker import RunningWorker
 
 GIB = 2**30
@@ -178,6 +181,34 @@ def test_an_interface_that_is_being_shaped_is_named_with_how_to_clear_it() -> No
     facts = msgspec.structs.replace(SOUND_PI, interfaces=(Interface(name="eth0", shaped_by=4711),))
     assert found(facts)["shaped"].what == "eth0 is being shaped by process 4711"
     assert found(facts)["shaped"].fix == "sudo hwrun shape --clear --interface eth0"
+
+
+def test_a_setting_that_was_left_behind_spoils_and_is_named_with_how_to_clear_it() -> None:
+    facts = msgspec.structs.replace(
+        SOUND_PI, interfaces=(Interface(name="eth0", left_behind="qdisc htb 4857: with netem below it"),)
+    )
+    assert spoiling(facts) == {"shaped"}
+    assert found(facts)["shaped"].what.startswith("eth0 has qdisc htb 4857: with netem below it, which hwrun shape or")
+    assert found(facts)["shaped"].fix == "sudo hwrun shape --clear --interface eth0"
+
+
+def test_a_gpu_that_heat_or_power_holds_back_spoils_and_one_whose_clock_was_set_is_to_be_known() -> None:
+    gpu = GpuSample(name="RTX 4090", power_w=449.7, temperature_c=88.0, frequency_hz=1.2e9, held_back=False)
+    assert findings(msgspec.structs.replace(SOUND_PI, gpus=(gpu,)), "testbed") == ()
+    hot = msgspec.structs.replace(gpu, held_back=True, held_back_by=("its power limit", "heat"))
+    facts = msgspec.structs.replace(SOUND_PI, gpus=(hot,))
+    assert spoiling(facts) == spoiling(facts, "local") == {"gpu"}
+    assert found(facts)["gpu"].what == "RTX 4090 is held back by its power limit, heat (1200 MHz, 88 °C, 450 W)"
+    capped = msgspec.structs.replace(gpu, held_back=True, power_w=None)
+    (finding,) = findings(msgspec.structs.replace(SOUND_PI, gpus=(capped,)), "testbed")
+    assert (finding.spoils, finding.what) == (False, "RTX 4090 runs at a clock that somebody set (1200 MHz, 88 °C)")
+    assert "--reset-gpu-clocks" in finding.fix
+
+
+def test_the_gpus_of_a_host_are_among_its_facts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(nvmlDeviceGetCurrentClocksThrottleReasons=lambda handle: 0x40))
+    (gpu,) = gather(0.01, tmp_path, {}.get).gpus
+    assert (gpu.name, gpu.held_back_by) == ("NVIDIA GeForce RTX 4090", ("heat (hardware)",))
 
 
 @pytest.mark.parametrize("facts", [FRESH_PI, LAPTOP, CONTAINER])

@@ -113,7 +113,19 @@ def test_what_an_accelerator_cannot_tell_is_none_and_a_capped_clock_is_held_back
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     (gpu,) = nvml_gpus()()
     assert gpu.power_w is None
-    assert gpu.held_back is True
+    assert (gpu.held_back, gpu.held_back_by) == (True, ("heat (hardware)",))
+
+
+@pytest.mark.parametrize(
+    ("reasons", "held_back", "by"),
+    [(0x1, False, ()), (0x2, True, ()), (0x24, True, ("its power limit", "heat")), (0x102, True, ())],
+    ids=["idle", "clocks set by a user", "power and heat", "clocks set for a display"],
+)
+def test_what_lowers_an_accelerators_clock_is_named_where_it_is_heat_or_power(monkeypatch, reasons, held_back, by):
+    nvml = fake_nvml(nvmlDeviceGetCurrentClocksThrottleReasons=lambda handle: reasons)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    (gpu,) = nvml_gpus()()
+    assert (gpu.held_back, gpu.held_back_by) == (held_back, by)
 
 
 @pytest.mark.parametrize("nvml", [None, fake_nvml(nvmlInit=FakeNvmlError), fake_nvml(nvmlDeviceGetCount=lambda: 0)])

@@ -18,13 +18,15 @@ from typing import Any
 import pytest
 
 from hwrun.cli import main
+from hwrun.doctor.gathering import gather
 from hwrun.errors import BadUsageError, HwrunError, NotPermittedError, PeerGoneError
 from hwrun.local.namespaces import NetworkNamespace, availability
 from hwrun.machine.offloads import is_on, switch
 from hwrun.shaping import kernel
-from hwrun.shaping.keeper import end_keeper_of, keeper_of
+from hwrun.shaping.keeper import all_left_behind, end_keeper_of, keeper_of, left_behind
 from hwrun.shaping.lease import ShapingLease
 from hwrun.shaping.rtnetlink import CREATE, NEW_QDISC, ROOT, Traffic, TrafficSocket
+from hwrun.shaping.session import ShapedSession
 from hwrun.shaping.setting import OFFLOADS, Path, Peer, Setting, egress_of
 from hwrun.shaping.tc_lines import lines
 from hwrun.shaping.towards import interface_towards
@@ -194,6 +196,21 @@ class TestKernel:
         wanted, _ = kernel.apply(other)
         assert wanted.restores == ("tso", "gso", "segs")  # which the first had switched off
         kernel.remove("eth0")
+
+    def test_what_was_left_behind_is_found_and_what_is_kept_is_not(self, near: NetworkNamespace) -> None:
+        assert left_behind("eth0") is None
+        with ShapingLease(SETTING):
+            assert all_left_behind() == {}
+        kernel.apply(SETTING)
+        try:
+            words = {"eth0": "qdisc htb 4857: with pfifo below it"}
+            assert all_left_behind() == words
+            assert [i.left_behind for i in gather(0.01).interfaces if i.name == "eth0"] == list(words.values())
+            with pytest.raises(HwrunError, match="hwrun shape --clear --interface eth0"):
+                ShapedSession().unshape()
+        finally:
+            assert main(["shape", "--clear", "--interface", "eth0"]) == 0
+        ShapedSession().unshape()
 
     def test_a_change_by_another_program_is_seen(self, near: NetworkNamespace) -> None:
         kernel.apply(SETTING)

@@ -62,7 +62,7 @@ class Lease:
 
 
 def session(leases: Leases) -> ShapedSession:
-    return ShapedSession((7070,), leases, lambda address: "wlan0" if address == "10.0.0.3" else "eth0")
+    return ShapedSession((7070,), leases, lambda address: "wlan0" if address == "10.0.0.3" else "eth0", dict)
 
 
 def test_peers_behind_several_interfaces_are_shaped_on_each() -> None:
@@ -75,6 +75,20 @@ def test_peers_behind_several_interfaces_are_shaped_on_each() -> None:
     assert parse(printed[: len(printed) // 2]) == leases.open["eth0"].setting
     shaped.unshape()
     assert leases.open == {}
+    shaped.unshape()
+
+
+def test_a_host_with_a_setting_that_nobody_keeps_is_not_unshaped_but_may_be_shaped_anew() -> None:
+    leases, left = Leases(), {"eth1": "qdisc htb 4857: with netem below it"}
+    shaped = ShapedSession((), leases, lambda address: "eth0", lambda: left)
+    path, other = Path(SLOW, (Peer("10.0.0.2", (7071,)),)), Path(SLOWER, (Peer("10.0.0.2", (7071,)),))
+    shaped.shape([path], (), None, 60.0)
+    shaped.shape([other], (), None, 60.0)  # what is on that interface is taken away by its keeper
+    said = r"eth1: has qdisc htb 4857: with netem below it, which was left .*: hwrun shape --clear --interface eth1$"
+    with pytest.raises(HwrunError, match=said):
+        shaped.unshape()
+    assert leases.open == {}  # its own is away all the same
+    left.clear()
     shaped.unshape()
 
 
