@@ -275,7 +275,7 @@ def _shaping(facts: HostFacts, purpose: Purpose) -> Iterator[Finding]:
             spoils=False,
             what="this process may not shape interfaces (no CAP_NET_ADMIN)",
             why="hwrun shape, and a worker that is asked for a shaped link, are refused",
-            fix="sudo hwrun shape …; for a worker: AmbientCapabilities=CAP_NET_ADMIN in its systemd unit",
+            fix=f"sudo {facts.hwrun} shape …; for a worker: AmbientCapabilities=CAP_NET_ADMIN in its systemd unit",
         )
     if facts.namespaces == "none":
         yield Finding(
@@ -300,7 +300,7 @@ def _shaping(facts: HostFacts, purpose: Purpose) -> Iterator[Finding]:
                 spoils=purpose == "testbed",
                 what=f"{interface.name} is being shaped by process {interface.shaped_by}",
                 why="what is measured now goes over that link",
-                fix=f"sudo hwrun shape --clear --interface {interface.name}",
+                fix=f"sudo {facts.hwrun} shape --clear --interface {interface.name}",
             )
         if interface.left_behind is not None:
             yield Finding(
@@ -308,7 +308,7 @@ def _shaping(facts: HostFacts, purpose: Purpose) -> Iterator[Finding]:
                 spoils=purpose == "testbed",
                 what=f"{interface.name} has {interface.left_behind}, which hwrun shape or a worker left behind",
                 why="whoever kept it was killed, so it stays, and what is measured now goes over that link",
-                fix=f"sudo hwrun shape --clear --interface {interface.name}",
+                fix=f"sudo {facts.hwrun} shape --clear --interface {interface.name}",
             )
         if interface.segments:
             yield Finding(

@@ -31,8 +31,9 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """One host at one moment.
 
     Shares are of one core, or of the time, between 0 and 1 (`busy` may be above). `governors` counts cores by their
-    frequency governor. `modules` says of each kernel module that shaping needs whether this kernel has it. `packages`
-    has the version of each Python package of hwrun, None where it is missing. `sysctls` are read as they stand.
+    frequency governor. `modules` says of each kernel module that shaping needs whether this kernel has it. `hwrun` is
+    the command as the host's shell finds it from anywhere; `packages` has the version of each Python package of it,
+    None where it is missing. `sysctls` are read as they stand.
     """
 
     hostname: str
@@ -64,5 +65,6 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     modules: dict[str, bool | None] = {}
     interfaces: tuple[Interface, ...] = ()
     sysctls: dict[str, str] = {}
+    hwrun: str = "hwrun"
     packages: dict[str, str | None] = {}
     gpus: tuple[GpuSample, ...] = ()

@@ -23,6 +23,7 @@ from hwrun.errors import HwrunError
 from hwrun.local.namespaces import availability
 from hwrun.machine.clock_state import Firmware, ask_vcgencmd, clock_state
 from hwrun.machine.offloads import is_on
+from hwrun.machine.own_command import own_command
 from hwrun.machine.packages import package_versions
 from hwrun.machine.sampling import nvml_gpus
 from hwrun.machine.steady import cpu_model, steal_s, usable_cores
@@ -96,6 +97,7 @@ def gather(watch_s: float = WATCH_S, system: Path = SYSTEM, firmware: Firmware =
         modules=modules(system),
         interfaces=tuple(_interfaces(system)),
         sysctls=sysctls(_SYSCTLS, system),
+        hwrun=own_command(),
         packages=package_versions(),
         gpus=nvml_gpus()(),
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from hwrun.errors import BadUsageError, HwrunError, NotPermittedError
 from hwrun.machine.offloads import Offload, is_on, switch
+from hwrun.machine.own_command import own_command
 from hwrun.shaping import options
 from hwrun.shaping.claims import Claim, NotOursError, claims_of, setting_of
 from hwrun.shaping.rtnetlink import (
@@ -39,9 +40,9 @@ from hwrun.shaping.tc_lines import QUANTUM_BYTES, class_rate, leaf_major
 _RESTORABLE = ("fq", "fq_codel", "cake", "codel", "pfifo", "bfifo", "pfifo_fast", "pie", "fq_pie", "sfq", "tbf")
 _INGRESS_MAJOR = 0xFFFF
 _NOT_PERMITTED = (
-    "run it as root (sudo hwrun …), or give a worker the right alone: AmbientCapabilities=CAP_NET_ADMIN in its systemd"
-    " unit, or sudo setpriv --reuid=$USER --regid=$USER --init-groups --inh-caps=+net_admin --ambient-caps=+net_admin"
-    " hwrun worker …"
+    "run it as root (sudo {hwrun} …), or give a worker the right alone: AmbientCapabilities=CAP_NET_ADMIN in its"
+    " systemd unit, or sudo setpriv --reuid=$USER --regid=$USER --init-groups --inh-caps=+net_admin"
+    " --ambient-caps=+net_admin {hwrun} worker …"
 )
 _NO_KIND = (
     "load it (sudo modprobe sch_{kind}), or install the kernel's modules (Debian, Raspberry Pi OS: they come with the"
@@ -95,7 +96,7 @@ def _translated(interface: str, step: str, kind: str = "") -> Iterator[None]:
     except OSError as error:
         what = f"{interface}: {step}: {error.strerror}"
         if error.errno in (errno.EPERM, errno.EACCES):
-            raise NotPermittedError(what, _NOT_PERMITTED) from error
+            raise NotPermittedError(what, _NOT_PERMITTED.format(hwrun=own_command())) from error
         if error.errno == errno.ENOENT and kind:
             raise HwrunError(f"{what}: this kernel has no {kind}; {_NO_KIND.format(kind=kind)}") from error
         raise HwrunError(f"{what}, expected the kernel to do it; see dmesg") from error

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hwrun.errors import BadUsageError, HwrunError
+from hwrun.machine.own_command import own_command
 from hwrun.shaping.keeper import all_left_behind
 from hwrun.shaping.lease import ShapingLease
 from hwrun.shaping.setting import Path, Setting
@@ -132,8 +133,8 @@ class ShapedSession:
         if left := self._left():
             raise HwrunError(
                 f"{'; '.join(f'{name}: has {words}' for name, words in left.items())}, which was left behind by hwrun"
-                " shape or a worker that was killed, expected no shaping; on this host, as root: "
-                + "; ".join(f"hwrun shape --clear --interface {name}" for name in left)
+                " shape or a worker that was killed, expected no shaping; run on that host: "
+                + "; ".join(f"sudo {own_command()} shape --clear --interface {name}" for name in left)
             )
 
     def _end(self) -> None:

@@ -84,7 +84,7 @@ def test_a_host_with_a_setting_that_nobody_keeps_is_not_unshaped_but_may_be_shap
     path, other = Path(SLOW, (Peer("10.0.0.2", (7071,)),)), Path(SLOWER, (Peer("10.0.0.2", (7071,)),))
     shaped.shape([path], (), None, 60.0)
     shaped.shape([other], (), None, 60.0)  # what is on that interface is taken away by its keeper
-    said = r"eth1: has qdisc htb 4857: with netem below it, which was left .*: hwrun shape --clear --interface eth1$"
+    said = r"eth1: has qdisc htb 4857: with netem below it, which was left .*: sudo /.* shape --clear --interface eth1$"
     with pytest.raises(HwrunError, match=said):
         shaped.unshape()
     assert leases.open == {}  # its own is away all the same
