@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hwrun.errors import BadUsageError, HwrunError, RecordError
 from hwrun.export.cell_rows import COLUMNS, as_csv, cell_rows
-from hwrun.export.timeline import as_chrome_trace
+from hwrun.export.timeline import aligned_clocks, as_chrome_trace
 from hwrun.records import Cell, Run, Scalar, read_run
 from paretosim.command_line import DONE
 from paretosim.console import stdout_console
@@ -61,6 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(
             f"hwrun: the timeline is of cell {cell.cell_id}: {cell.plan} {cell.mode} {cell.link_name}", file=sys.stderr
         )
+        for host, clock in aligned_clocks(found, cell).items():
+            if clock.error_s > 0:
+                print(f"hwrun: clock of {host}: {clock}", file=sys.stderr)
     if arguments.csv is None and arguments.parquet is None and arguments.timeline is None:
         _list(rows)
     return DONE

@@ -8,32 +8,77 @@ byte out to the last one in. Times are microseconds since the earliest of the ce
 Every process has a clock of its own. On one machine all are the same clock. Across hosts each worker's times are put on
 the orchestrator's by the clock exchanges of the probes, before and after, between which the offset is taken to drift
 evenly; how wrong that can be is stated in the file, and is no smaller than half the shortest round trip.
+
+A monotonic clock begins anew when its host does, and a run may go on after that. So probes are held against the cell's
+own batches: nothing that a host did for a batch was before its dispatch or after its return, which makes of each batch
+an exchange of clocks, if one that is long under way. A probe that says otherwise is of another boot. Where none is
+left, or none was made since nothing is crossed within a host, the batches alone say by how much times are moved, and
+how wrong that can be.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from hwrun.errors import RecordError
-from hwrun.records import BatchRecord, Cell, ClockOffset, Phases, Run, Scalar, clock_offset
+from hwrun.records import BatchRecord, Cell, ClockExchange, Phases, Run, Scalar, clock_offset
 from paretosim.plan import Plan
 
 _ORCHESTRATOR = 1
 _RECEIVE, _COMPUTE, _SEND, _LINK = 1, 2, 3, 4
 _THREADS = {_RECEIVE: "receive", _COMPUTE: "compute", _SEND: "send"}
+# Seconds a second: the kernel bends a clock by no more (adjtimex(2)), and crystals differ by less than a fifth of it.
+_MOST_DRIFT = 500e-6
+# From when a cell or a probe is said to have begun to its first exchange: weights are sent meanwhile, and links filled.
+_LONGEST_BEGINNING_S = 3600.0
+_ONE_MACHINE = ("local", "memory")
 
 
 @dataclass(frozen=True)
 class AlignedClock:
-    """A worker's clock beside the orchestrator's while a cell ran; `source` says how it is known."""
+    """A host's clock beside the orchestrator's while a cell ran; `source` says how it is known.
+
+    `offset_s` is what the host's reads more at `at_s` of the orchestrator's; that grows by `drift` seconds a second.
+    """
 
     offset_s: float
     error_s: float
     source: str
+    at_s: float = 0.0
+    drift: float = 0.0
+
+    def offset_at_s(self, time_s: float) -> float:
+        """What the host's clock reads more at a time of the orchestrator's."""
+        return self.offset_s + self.drift * (time_s - self.at_s)
+
+    def __str__(self) -> str:
+        return f"{self.offset_s:+.6f} s to the orchestrator's, wrong by at most {self.error_s:.6f} s ({self.source})"
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What a host's clock read more than the orchestrator's when that read `at_s`."""
+
+    at_s: float
+    offset_s: float
+    error_s: float
+
+    @classmethod
+    def of(cls, exchanges: Sequence[ClockExchange]) -> _Comparison:
+        """By exchanges right behind each other, as far as the clocks may have drifted meanwhile."""
+        found = clock_offset(exchanges)
+        start_s, end_s = exchanges[0].sent_s, exchanges[-1].returned_s
+        return cls(start_s, found.offset_s, max(0.0, found.error_s) + _MOST_DRIFT * (end_s - start_s))
+
+    def error_at_s(self, time_s: float) -> float:
+        """How wrong the offset can be at another time."""
+        return self.error_s + _MOST_DRIFT * abs(time_s - self.at_s)
 
 
 def as_chrome_trace(run: Run, cell: Cell) -> bytes:
@@ -41,15 +86,11 @@ def as_chrome_trace(run: Run, cell: Cell) -> bytes:
 
     Raises
     ------
-    RecordError : the cell was not measured, or the clocks of its hosts were never compared.
+    RecordError : the cell was not measured.
     """
-    if cell.status != "done":
-        raise RecordError(f"cell {cell.cell_id}: is {cell.status}, expected one that is done to show its timeline")
+    clocks = aligned_clocks(run, cell)
     batches = [(sub.name, batch) for sub in cell.subruns for batch in (*sub.warmup, *sub.batches)]
-    stages = len(batches[0][1].stages)
-    hosts = cell.hosts[:stages] or tuple("AB"[:stages])
-    middle_s = (batches[0][1].dispatched_s + batches[-1][1].returned_s) / 2
-    clocks = {host: aligned_clock(run, host, middle_s) for host in dict.fromkeys(hosts)}
+    hosts = _stage_hosts(cell)
     moved = [(name, _on_one_clock(batch, hosts, clocks)) for name, batch in batches]
     start_s = min(min((batch.dispatched_s, *(p.compute_start_s for p in batch.stages))) for _, batch in moved)
     plan = Plan.parse(cell.plan)
@@ -67,35 +108,90 @@ def as_chrome_trace(run: Run, cell: Cell) -> bytes:
     return msgspec.json.encode(document) + b"\n"
 
 
-def aligned_clock(run: Run, host: str, near_s: float) -> AlignedClock:
-    """The host's clock at a time of the orchestrator's.
+def aligned_clocks(run: Run, cell: Cell) -> dict[str, AlignedClock]:
+    """The clock of each host that computes in a done cell, by its name.
 
     Raises
     ------
-    RecordError : no probe of the run compared the two clocks.
+    RecordError : the cell was not measured.
     """
-    if run.manifest.testbed.get("kind") == "local":
+    if cell.status != "done":
+        raise RecordError(f"cell {cell.cell_id}: is {cell.status}, expected one that is done to show its timeline")
+    return {host: _aligned_clock(run, cell, host) for host in dict.fromkeys(_stage_hosts(cell))}
+
+
+def _aligned_clock(run: Run, cell: Cell, host: str) -> AlignedClock:
+    if run.manifest.testbed.get("kind") in _ONE_MACHINE:
         return AlignedClock(0.0, 0.0, "one machine: its processes share a clock")
-    found: list[tuple[float, ClockOffset]] = [
-        (clock.exchanges[0].sent_s, clock_offset(clock.exchanges))
-        for probe in run.probes
-        for clock in probe.clocks
-        if clock.worker == host and clock.exchanges
-    ]
-    if not found:
-        raise RecordError(
-            f"host {host}: its clock was never compared with the orchestrator's, expected a probe in {run.path};"
-            " measure again, or export a cell of another host"
-        )
-    found.sort(key=lambda entry: entry[0])
-    before = max((entry for entry in found if entry[0] <= near_s), key=lambda entry: entry[0], default=found[0])
-    after = min((entry for entry in found if entry[0] > near_s), key=lambda entry: entry[0], default=found[-1])
-    (t0_s, first), (t1_s, second) = before, after
-    if t1_s <= t0_s:
-        return AlignedClock(first.offset_s, first.error_s, "one comparison of clocks: drift is not known")
-    share = min(1.0, max(0.0, (near_s - t0_s) / (t1_s - t0_s)))
-    offset_s = first.offset_s + share * (second.offset_s - first.offset_s)
-    return AlignedClock(offset_s, max(first.error_s, second.error_s), "between two comparisons of clocks")
+    batches, hosts = _batches(cell), _stage_hosts(cell)
+    start_s, end_s = batches[0].dispatched_s, batches[-1].returned_s
+    middle_s = (start_s + end_s) / 2
+    own = min((_Comparison.of([_exchange(batch, hosts, host)]) for batch in batches), key=lambda one: one.error_s)
+    probed = _probed(run, host, own, _boot_utc_s(cell.started_utc, start_s))
+    before = [compared for compared in probed if compared.at_s <= middle_s][-1:]
+    after = [compared for compared in probed if compared.at_s > middle_s][:1]
+    if before and after:
+        (first,), (second,) = before, after
+        moved_s = second.offset_s - first.offset_s
+        if abs(moved_s) <= first.error_at_s(second.at_s) + second.error_s:
+            drift = moved_s / (second.at_s - first.at_s)
+            offset_s = first.offset_s + drift * (middle_s - first.at_s)
+            error_s = max(first.error_s, second.error_s)
+            return AlignedClock(offset_s, error_s, "between two comparisons of clocks", middle_s, drift)
+        before = after = []  # one of them is of another boot, so shortly that the batches do not tell which
+    sources = dict.fromkeys((*before, *after), "one comparison of clocks")
+    sources[own] = "the cell's own batches"
+    errors_s = {compared: max(compared.error_at_s(start_s), compared.error_at_s(end_s)) for compared in sources}
+    best = min(sources, key=lambda compared: errors_s[compared])
+    return AlignedClock(best.offset_s, errors_s[best], sources[best], best.at_s)
+
+
+def _probed(run: Run, host: str, own: _Comparison, boot_utc_s: float) -> list[_Comparison]:
+    """Comparisons of the boots in which a cell was measured, of host and orchestrator, as they were made.
+
+    Parameters
+    ----------
+    own : what the cell's batches say.
+    boot_utc_s : of the orchestrator's clock, about.
+    """
+    found = []
+    for probe in run.probes:
+        for clock in probe.clocks:
+            if clock.worker != host or not clock.exchanges:
+                continue
+            one = _Comparison.of(clock.exchanges)
+            if (
+                abs(one.offset_s - own.offset_s) <= one.error_s + own.error_at_s(one.at_s)
+                and abs(_boot_utc_s(probe.started_utc, one.at_s) - boot_utc_s) <= _LONGEST_BEGINNING_S
+            ):
+                found.append(one)
+    return sorted(found, key=lambda one: one.at_s)
+
+
+def _exchange(batch: BatchRecord, hosts: Sequence[str], host: str) -> ClockExchange:
+    """A batch as an exchange of clocks with a host: what that did for it was after its dispatch, before its return."""
+    own = [phases for phases, where in zip(batch.stages, hosts, strict=True) if where == host]
+    began = own[0].receive_start_s
+    return ClockExchange(
+        sent_s=batch.dispatched_s,
+        arrived_s=own[0].compute_start_s if began is None else began,
+        answered_s=own[-1].send_start_s,  # a result may be there before its sender knows that all has been sent
+        returned_s=batch.returned_s,
+    )
+
+
+def _boot_utc_s(started_utc: str | None, at_s: float) -> float:
+    """When the orchestrator's clock began, if it read `at_s` then; nothing equals it where that is not known."""
+    return datetime.fromisoformat(started_utc).timestamp() - at_s if started_utc else math.nan
+
+
+def _batches(cell: Cell) -> list[BatchRecord]:
+    return [batch for sub in cell.subruns for batch in (*sub.warmup, *sub.batches)]
+
+
+def _stage_hosts(cell: Cell) -> tuple[str, ...]:
+    stages = len(_batches(cell)[0].stages)
+    return cell.hosts[:stages] or tuple("AB"[:stages])
 
 
 def _on_one_clock(batch: BatchRecord, hosts: Sequence[str], clocks: dict[str, AlignedClock]) -> BatchRecord:
@@ -103,13 +199,14 @@ def _on_one_clock(batch: BatchRecord, hosts: Sequence[str], clocks: dict[str, Al
         times = {
             name: None if value is None else value - offset_s
             for name, value in msgspec.structs.asdict(phases).items()
-            if name.endswith("_s")
+            if name.endswith(("_start_s", "_end_s"))
         }
         return msgspec.structs.replace(phases, **times)
 
     stages = tuple(
-        moved(phases, clocks[host].offset_s) for phases, host in zip(batch.stages, hosts, strict=True)
-    )  # fmt: skip
+        moved(phases, clocks[host].offset_at_s(batch.dispatched_s))
+        for phases, host in zip(batch.stages, hosts, strict=True)
+    )
     return msgspec.structs.replace(batch, stages=stages)
 
 
@@ -166,9 +263,7 @@ def _other(run: Run, cell: Cell, clocks: dict[str, AlignedClock]) -> dict[str, S
         "kind": "measured",
     }
     for host, clock in clocks.items():
-        found[f"clock of {host}"] = (
-            f"{clock.offset_s:+.6f} s to the orchestrator's, wrong by at most {clock.error_s:.6f} s ({clock.source})"
-        )
+        found[f"clock of {host}"] = str(clock)
     return found
 
 

@@ -6,13 +6,15 @@ import itertools
 import json
 import sys
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
+from msgspec import structs
 
 from hwrun.cli import main
 from hwrun.errors import RecordError
 from hwrun.export.cell_rows import COLUMNS, as_csv, cell_rows
-from hwrun.export.timeline import aligned_clock, as_chrome_trace
+from hwrun.export.timeline import aligned_clocks, as_chrome_trace
 from hwrun.records import (
     BatchRecord,
     Cell,
@@ -62,15 +64,23 @@ def batch(index, start_s, *, shared_clock):
     )  # fmt: skip
 
 
-def exchanges(near_s):
+def exchanges(near_s, moved_s):
     return tuple(
-        ClockExchange(sent_s=near_s, arrived_s=far(near_s + way_s), answered_s=far(near_s + way_s),
+        ClockExchange(sent_s=near_s, arrived_s=far(near_s + way_s) + moved_s, answered_s=far(near_s + way_s) + moved_s,
                       returned_s=near_s + 2 * way_s)
         for way_s in (0.0002, 0.0001)
     )  # fmt: skip
 
 
-def make_run(folder, *, kind="local", probed=True):
+def utc(near_s):
+    return datetime.fromtimestamp(1.7e9 + near_s, UTC).isoformat(timespec="seconds")
+
+
+# When probes were made, by how much the far clock was then moved against the cell's, and the near one against UTC's.
+PROBES = ((0.0, 0.0, 0.0), (100.0, 0.0, 0.0))
+
+
+def make_run(folder, *, kind="local", probes=PROBES):
     folder.mkdir()
     write_manifest(folder, Manifest(
         run_id="r1", created_utc="", command_line=(), testbed={"kind": kind}, workers=(), emulated=True, speed=20.0,
@@ -83,7 +93,7 @@ def make_run(folder, *, kind="local", probed=True):
     plan = "alexnet@pi[0:3]+gpu[3:21]/b8/w-/tcp/f32"
     append_cell(folder, Cell(plan=plan, repeat=0, status="failed", reason='worker, B: "gone"\n', remedy="r", **common))
     append_cell(folder, Cell(
-        plan=plan, repeat=1, status="done", **common,
+        plan=plan, repeat=1, status="done", started_utc=utc(40.0), **common,
         subruns=(SubRun(
             name="single", window=1,
             warmup=(batch(0, 50.0, shared_clock=kind == "local"),),
@@ -100,13 +110,15 @@ def make_run(folder, *, kind="local", probed=True):
             ),
         ),),
     ))  # fmt: skip
-    for moment, near_s in (("before", 0.0), ("after", 100.0)) if probed else ():
+    for near_s, moved_s, utc_moved_s in probes:
         middle_s = near_s + 5e-5
         same = ClockExchange(sent_s=near_s, arrived_s=middle_s, answered_s=middle_s, returned_s=near_s + 1e-4)
         append_probe(folder, LinkProbe(
-            link_name="unshaped", link_asked=None, moment=moment, started_utc="", near="A", far="B",
+            link_name="unshaped", link_asked=None, moment="before" if near_s < 50 else "after",
+            started_utc=utc(near_s + utc_moved_s), near="A", far="B",
             measured=LinkMeasured(medium="network", rtt_samples_s=(0.2,), goodput_bps=1e6, probe_bytes=1),
-            clocks=(WorkerClock(worker="A", exchanges=(same,)), WorkerClock(worker="B", exchanges=exchanges(near_s))),
+            clocks=(WorkerClock(worker="A", exchanges=(same,)),
+                    WorkerClock(worker="B", exchanges=exchanges(near_s, moved_s))),
         ))  # fmt: skip
     return read_run(folder)
 
@@ -180,27 +192,83 @@ def test_times_of_both_hosts_are_on_one_clock_however_far_theirs_are_apart(run):
     assert hop[1]["ts"] - hop[0]["ts"] == pytest.approx(200e3, abs=50)
 
 
+def clock_of_b(run):
+    return aligned_clocks(run, run.cells[1])["B"]
+
+
+def error_s(clock):
+    """How wrong the clock is while the cell runs."""
+    return max(abs(clock.offset_at_s(near_s) - (OFFSET_S + DRIFT * near_s)) for near_s in (50.0, 52.4))
+
+
 def test_a_clock_between_two_comparisons_drifts_evenly_and_says_its_error(tmp_path):
     run = make_run(tmp_path / "run", kind="testbed")
+    clock = clock_of_b(run)
     for near_s in (0.0, 25.0, 99.0):
-        clock = aligned_clock(run, "B", near_s)
-        assert clock.offset_s == pytest.approx(OFFSET_S + DRIFT * near_s, abs=1e-6)
-        assert clock.error_s == pytest.approx(0.0001, rel=0.01)
-        assert clock.source == "between two comparisons of clocks"
+        assert clock.offset_at_s(near_s) == pytest.approx(OFFSET_S + DRIFT * near_s, abs=1e-6)
+    assert clock.error_s == pytest.approx(0.0001, rel=0.01)
+    assert clock.source == "between two comparisons of clocks"
     line = json.loads(as_chrome_trace(run, run.cells[1]))["otherData"]["clock of B"]
     assert line.endswith("s to the orchestrator's, wrong by at most 0.000100 s (between two comparisons of clocks)")
 
 
-def test_on_one_machine_clocks_are_shared_and_need_no_probe(tmp_path):
-    run = make_run(tmp_path / "run", probed=False)
-    assert aligned_clock(run, "B", 50.0).offset_s == 0
+@pytest.mark.parametrize("moved", [(0, -4000.0), (-4000.0, 0), (0, 30.0)])
+def test_after_a_restart_of_the_host_the_probe_on_the_cells_side_is_what_counts(tmp_path, moved):
+    clock = clock_of_b(
+        make_run(tmp_path / "run", kind="testbed", probes=((0.0, moved[0], 0.0), (100.0, moved[1], 0.0)))
+    )
+    assert clock.source == "one comparison of clocks"
+    # In the 50 s between, clocks may drift by 500 ppm.
+    assert error_s(clock) < clock.error_s == pytest.approx(0.0257, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    "probes",
+    [
+        (),
+        ((0.0, -4000.0, 0.0), (100.0, 9000.0, 0.0)),  # both of other boots
+        ((0.0, 0.0, 0.0), (100.0, 0.09, 0.0)),  # one of another, shortly after: the batches do not tell which
+        ((0.0, 0.0, -90000.0), (100.0, 0.0, 90000.0)),  # before and after restarts of all hosts at once
+    ],
+)
+def test_without_a_probe_of_its_boot_a_cell_is_aligned_by_its_own_batches_and_says_how_badly(tmp_path, probes):
+    run = make_run(tmp_path / "run", kind="testbed", probes=probes)
+    clock = clock_of_b(run)
+    assert clock.source == "the cell's own batches"
+    # A batch is at B for 0.15 s of 0.36: half of the rest, and what clocks may drift meanwhile.
+    assert error_s(clock) < clock.error_s == pytest.approx(0.105, abs=0.002)
     check_trace_events(json.loads(as_chrome_trace(run, run.cells[1])))
 
 
-def test_clocks_that_were_never_compared_are_not_shown_as_if_they_were(tmp_path):
-    run = make_run(tmp_path / "run", kind="testbed", probed=False)
-    with pytest.raises(RecordError, match="host A: its clock was never compared"):
-        as_chrome_trace(run, run.cells[1])
+def test_probes_before_and_after_a_restart_of_the_orchestrator_are_told_apart(tmp_path):
+    # At the same times of its clock, in the boot before: what it says of B is of that boot too.
+    earlier = ((40.0, -0.1, -90000.0), (60.0, -0.1, -90000.0))
+    clock = clock_of_b(make_run(tmp_path / "run", kind="testbed", probes=(*earlier, *PROBES)))
+    assert error_s(clock) < clock.error_s == pytest.approx(0.0001, rel=0.01)
+
+
+def test_a_cell_within_a_host_that_no_probe_compared_has_a_timeline(tmp_path):
+    run = make_run(tmp_path / "run", kind="testbed", probes=())
+    done = run.cells[1]
+
+    def on_a(batch):
+        first, second = batch.stages
+        times = {name: value for name, value in structs.asdict(second).items() if name.endswith("_s")}
+        near = {name: None if value is None else (value - OFFSET_S) / (1 + DRIFT) for name, value in times.items()}
+        return structs.replace(batch, stages=(first, structs.replace(second, **near)))
+
+    (single,) = done.subruns
+    batches = tuple(map(on_a, single.batches))
+    cell = structs.replace(done, hosts=("A", "A"), subruns=(structs.replace(single, warmup=(), batches=batches),))
+    (clock,) = aligned_clocks(run, cell).values()
+    # From dispatch to computing 1 ms, from sending the result to having it 10 ms.
+    assert abs(clock.offset_s) < clock.error_s == pytest.approx(0.0055, abs=0.001)
+
+
+def test_on_one_machine_clocks_are_shared_and_need_no_probe(tmp_path):
+    run = make_run(tmp_path / "run", probes=())
+    assert clock_of_b(run).offset_s == clock_of_b(run).error_s == 0
+    check_trace_events(json.loads(as_chrome_trace(run, run.cells[1])))
 
 
 def test_a_cell_that_is_not_done_has_no_timeline(run):
@@ -254,7 +322,9 @@ def test_the_command_lists_cells_and_takes_the_beginning_of_an_id(run, tmp_path,
     assert all(cell.cell_id in listed for cell in run.cells)
     assert listed.startswith("every cell: model ")
     assert main(["export", str(run.path), "--timeline", str(tmp_path / "t.json"), "--cell", done[:6]]) == 0
-    assert done in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert done in said
+    assert ("clock of B: +4999.99" in said) == (run.manifest.testbed["kind"] != "local")
     check_trace_events(json.loads((tmp_path / "t.json").read_bytes()))
     assert main(["export", str(run.path), "--csv", str(tmp_path / "t.csv")]) == 0
     assert (tmp_path / "t.csv").read_text() == as_csv(cell_rows(run))
