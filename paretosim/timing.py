@@ -179,10 +179,11 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return _scaled(entries[0], batch), "extrapolated"
         if not entries[0].batch < batch < entries[-1].batch:
             sizes = [entry.batch for entry in entries]
+            listed = ", ".join(map(str, sizes))
             raise BadInputError(
-                f"batch: got {batch}, but {self.model} on {self.device} was profiled at batches {_listed(sizes, ', ')};"
+                f"batch: got {batch}, but {self.model} on {self.device} was profiled at batches {listed};"
                 f" expected {sizes[0]} to {sizes[-1]}, or --extrapolate of paretosim (extrapolate=True), or"
-                f" all sizes profiled anew with: hwrun profile --batch {_listed(sorted([*sizes, batch]), ',')}"
+                f" that size profiled as these were, into the same folder: hwrun profile --batch {batch}"
             )
         before, after = self.neighbours(batch)
         share = (batch - before.batch) / (after.batch - before.batch)
@@ -235,7 +236,3 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def _scaled(entry: BatchTiming, batch: int) -> tuple[float, ...]:
     return tuple(value * batch / entry.batch for value in entry.seconds)
-
-
-def _listed(sizes: Sequence[int], separator: str) -> str:
-    return separator.join(map(str, sizes))

@@ -143,6 +143,7 @@ def test_the_command_extrapolates_only_when_told_to(command: Command, profiled: 
     code, out, err = command(*asked)
     assert (code, out) == (2, "")
     assert "toy on one was profiled at batches 2, 8; expected 2 to 8, or --extrapolate" in err
+    assert "or that size profiled as these were, into the same folder: hwrun profile --batch 14" in err
     code, out, _ = command(*asked, "--extrapolate")
     assert code == 0
     assert "timing on one: extrapolated (affine from batches 2 and 8 to 14)" in out
