@@ -272,26 +272,29 @@ class RpcMember:
 
 def _bounded(rendezvous: str) -> str:
     """The same rendezvous, which members give up after _JOIN_LIMIT_S, as they do Gloo's joining hands after it."""
-    from torch.distributed import register_rendezvous_handler, rpc
+    from torch.distributed import rpc
+    from torch.distributed.rendezvous import register_rendezvous_handler
 
     # Made for the group that forms agents, which then do without it; 25 days as torch has it.
     rpc.constants.DEFAULT_PROCESS_GROUP_TIMEOUT = timedelta(seconds=_JOIN_LIMIT_S)
     if not rendezvous.startswith("tcp:"):
         return rendezvous  # what looks for something in a file has RPC's own limit
     with contextlib.suppress(RuntimeError):  # it is known already
-        register_rendezvous_handler(_BOUNDED_TCP, _meet_by_tcp)
+        register_rendezvous_handler(_BOUNDED_TCP, _meet_by_tcp)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     return f"{_BOUNDED_TCP}:{rendezvous.removeprefix('tcp:')}"
 
 
-def _meet_by_tcp(url: str, **_: object) -> Iterator[tuple[torch.distributed.TCPStore, int, int]]:
-    """As torch's handler of tcp:// does, but within _JOIN_LIMIT_S."""
+def _meet_by_tcp(url: str, **_: object) -> Iterator[tuple[object, int, int]]:
+    """The store, the rank and the size, as torch's handler of tcp:// gives them, but within _JOIN_LIMIT_S."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # there, and documented
+
     parts = urlsplit(url)
     asked = dict(parse_qsl(parts.query))
     rank, size = int(asked["rank"]), int(asked["world_size"])
     assert parts.hostname is not None  # the orchestrator's rendezvous has both
     assert parts.port is not None
     yield (
-        torch.distributed.TCPStore(
+        TCPStore(
             parts.hostname,
             parts.port,
             size,
