@@ -18,7 +18,7 @@ from hwrun.doctor.checks import Finding, Purpose, findings
 from hwrun.doctor.facts import Busy, HostFacts, Interface
 from hwrun.doctor.gathering import gather, modules
 from hwrun.records import GpuSample
-from tests.hwrun.test_sampling import fake_nvml
+from tests.hwrun.fake_nvml import fake_nvml
 from tests.hwrun.test_worker import RunningWorker
 
 GIB = 2**30
