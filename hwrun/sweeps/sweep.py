@@ -267,14 +267,15 @@ class Sweep:
 
     @contextlib.contextmanager
     def _workers(self, site: Site, testbed: Testbed) -> Iterator[Workers]:
-        with site.workers(testbed, self._folder) as workers:
-            self._running += (workers,)
-            self._on_workers(self._running)
-            try:
-                yield workers
-            finally:
-                self._running = tuple(other for other in self._running if other is not workers)
+        before = self._running
+        try:
+            with site.workers(testbed, self._folder) as workers:
+                self._running = (*before, workers)
                 self._on_workers(self._running)
+                yield workers
+        finally:  # only now that they have ended: a second interrupt kills those that do not
+            self._running = before
+            self._on_workers(self._running)
 
     def _record(self, cell: Cell) -> None:
         self._write(lambda: append_cell(self._folder, cell))

@@ -700,6 +700,40 @@ def test_a_killed_worker_fails_the_cell_it_is_in_if_any_and_the_sweep_goes_on_un
     assert {cell.status for cell in run.latest_cells()} == {"done"}
 
 
+def test_a_sweep_that_is_told_to_end_does_so_in_good_order_and_says_how_it_goes_on(profiles, scratch, tmp_path):
+    folder = tmp_path / "run"
+    arguments = options(profiles, folder, "--backend", "memory", repeats=50)
+    with running_sweep(scratch, *arguments) as (process, _):
+        wait_until(lambda: lines(folder) >= 1, "the first cell")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 130
+    assert f"hwrun: interrupted; what is done is kept. Go on with: hwrun sweep --resume {folder}" in err
+    assert {cell.status for cell in read_run(folder).cells} == {"done"}
+    assert left_in(scratch) == []
+
+
+def test_a_second_interrupt_kills_a_sweep_that_hangs_while_it_ends_and_its_workers(
+    in_this_process, profiles, scratch, tmp_path
+):
+    folder, leaving = tmp_path / "run", tmp_path / "leaving"
+    hangs = (
+        "import pathlib, time; from hwrun.local.workers import LocalWorkers;"
+        f" LocalWorkers._leave = lambda self: (pathlib.Path({str(leaving)!r}).touch(), time.sleep({LIMIT_S}));"
+    )
+    with running_sweep(scratch, *options(profiles, folder, repeats=50), first=hangs) as (process, children):
+        wait_until(lambda: lines(folder) >= 1, "the first cell")
+        children += psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        wait_until(leaving.exists, "the end of the sweep")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=AT_ONCE_S)
+        assert process.returncode == 130
+        assert_all_end(children)
+    assert read_run(folder).cells[0].status == "done"
+    assert left_in(scratch) == []
+
+
 def test_a_worker_that_is_still_dying_when_its_connection_is_gone_is_told_as_dead():
     workers = LocalWorkers.__new__(LocalWorkers)
     process = subprocess.Popen(["sh", "-c", "sleep 0.1; kill -9 $$"])
