@@ -275,7 +275,7 @@ def _dry_run(plan: SweepPlan, done: Set[str]) -> int:
     measured = []
     for cell in left:
         reason = plan.skip_reason(cell)
-        print(f"{cell}{f'  skipped: {reason[0]}' if reason else ''}")
+        print(f"{cell}{f'  skipped: {reason[0]}; {reason[1]}' if reason else ''}")
         if reason is None:
             measured.append(cell)
     if len(left) < len(plan.cells):

@@ -80,6 +80,7 @@ def test_a_dry_run_lists_what_would_be_measured_and_what_that_takes(capsys, monk
     *lines, estimated = capsys.readouterr().out.splitlines()
     lines.sort()
     assert lines[0].startswith("vgg16@x86-core[0:1]+x86-core[1:39]/b8/w-/tcp/f32 single 5mbit,200ms #0  skipped: its")
+    assert lines[0].endswith("or more, or leave the split out")
     assert lines[1] == "vgg16@x86-core[0:39]+x86-core[39:39]/b8/w-/tcp/f32 single 5mbit,200ms #0"
     assert re.fullmatch(r"1 cells to measure, about 1 min \d+ s \(an estimate\)", estimated)
 
