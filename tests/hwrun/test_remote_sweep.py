@@ -80,6 +80,40 @@ def test_two_stages_on_one_host_and_results_from_another_host_than_this(running,
         assert "results are wanted on h1 and taken on this machine" in capsys.readouterr().err
 
 
+def test_three_stages_go_to_another_host_and_back(running, tmp_path):
+    stages = "x86-core[0:7]+x86-core[7:14]+x86-core[14:21]"
+    arguments = ["sweep", "--testbed", str(running.path), "--plan", f"mobilenet_v2@{stages}/b1/w-/tcp/f32"]
+    arguments += ["--hosts", "h1,h2,h1", "--repeats", "1", "--batches-per-cell", "3", "-o", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    (cell,) = read_run(tmp_path / "run").cells
+    assert (cell.status, cell.hosts) == ("done", ("h1", "h2", "h1"))
+    assert cell.output_check.bitwise_equal
+    assert all(len(batch.stages) == 3 for batch in cell.subruns[0].batches)
+    assert len(cell.links_measured) == 2
+
+
+def test_hosts_that_trust_their_network_call_one_another_where_others_say_what_lets_them(running, tmp_path, capsys):
+    code, run = swept(running, tmp_path / "refused", "--splits", "15", "--backend", "rpc")
+    assert code == 1
+    assert run.cells[0].status == "skipped"
+    assert "set trust_network in the testbed file" in run.cells[0].remedy
+    (folder := tmp_path / "lab").mkdir()
+    lab = Lab(folder, [None, None])
+    # RPC takes the interface that an address is of, and lo has the first alone.
+    lab.path.write_text(
+        lab.text.replace("127.0.0.2", "127.0.0.1").replace("device =", "trust_network = true\ndevice =")
+    )
+    assert main(["up", "--testbed", str(lab.path)]) == 0
+    try:
+        code, run = swept(lab, tmp_path / "run", "--splits", "0,15", "--backend", "rpc", "--backend", "tcp")
+    finally:
+        assert main(["down", "--testbed", str(lab.path)]) == 0
+    assert code == 0, capsys.readouterr().err
+    assert [cell.status for cell in run.cells] == ["done"] * 4
+    assert sum("/rpc/" in cell.plan for cell in run.cells) == 2
+    assert all(cell.output_check.relative_difference < 1e-4 for cell in run.cells)
+
+
 def test_a_worker_that_is_killed_is_up_again_for_the_next_cell(running, capsys, monkeypatch):
     # It was started by `hwrun up`, so nobody else restarts it, and nobody is waited for.
     monkeypatch.setattr(remote_workers, "_RESTART_LIMIT_S", 3600.0)
