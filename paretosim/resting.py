@@ -67,8 +67,9 @@ def rested(setting: Setting, stages_s: Array, transfers: HopTerms, hops: Sequenc
     rested_s = services_s + transfers.waits_s.sum(axis=1) + control_s(setting)
     later_s = (law.later_s * rested_s / (rested_s + law.half_s))[:, np.newaxis]
     before, meanwhile = _WAKES[setting.backend]
-    wire_s, sockets_s = transfers.serialisation_s, transfers.sockets_s
-    # What wakes while bytes cross shows where they cross sooner.
-    shown_s = np.maximum(wire_s, sockets_s + meanwhile * later_s) - np.maximum(wire_s, sockets_s)
+    sockets_s = transfers.sockets_s
+    crossing_s = transfers.stalls_s + np.maximum(transfers.serialisation_s, sockets_s)
+    # What wakes while bytes cross, or slow start waits for their acknowledgements, shows where they cross sooner.
+    shown_s = np.maximum(crossing_s, sockets_s + meanwhile * later_s) - crossing_s
     resting_s = np.stack([hop.crossed for hop in hops], axis=1) * (before * later_s + shown_s)
     return msgspec.structs.replace(transfers, handover_s=transfers.handover_s + resting_s, resting_s=resting_s)

@@ -58,6 +58,18 @@ def test_over_hardly_a_wire_a_message_comes_later_by_each_thread_that_wakes(
         assert rested.resting_s == pytest.approx((wakes * _later_s(plain.latency_s),), abs=1e-6)
 
 
+def test_a_receiver_wakes_while_slow_start_waits_for_acknowledgements(toy: Any) -> None:
+    """And is late by the rest of it, where the waits are shorter."""
+    link = toy.link(FAST_BPS, 0.0, return_delay_s=0.002)
+    late_s = {}
+    for size in (5, 100_000):  # a batch of 8 crosses at once, and in several rounds
+        rested, plain = _both(_setting(toy, link=link, outputs=(size, 10), tcp_state="cold"))
+        assert plain.stalls_s[0] < _later_s(plain.latency_s)
+        late_s[size] = rested.latency_s - plain.latency_s
+        assert late_s[size] == pytest.approx(_later_s(plain.latency_s) - plain.stalls_s[0], abs=1e-4)
+    assert late_s[100_000] < late_s[5] - 0.002
+
+
 @pytest.mark.parametrize(("backend", "wakes"), [("tcp", 0), ("rpc", 1)])
 def test_what_wakes_while_bytes_cross_does_not_show_behind_a_longer_wire(toy: Any, backend: Any, wakes: int) -> None:
     rested, plain = _both(_setting(toy, backend=backend, rate_bps=SLOW_BPS))
