@@ -177,7 +177,7 @@ class WeightStore:
     def _unwritable(self, error: OSError) -> WeightsError:
         return WeightsError(
             f"weights: {self.root} on {socket.gethostname()} cannot be written: {error.strerror or error}; make room"
-            " there, or give that worker another place (--cache, or folder in the testbed file)"
+            " there, or give that worker another place (--cache, folder in the testbed file; TMPDIR of a sweep)"
         )
 
 

@@ -325,19 +325,25 @@ def test_a_tensor_of_the_wrong_shape_ends_its_pipeline_and_not_the_worker(worker
     reference, store = reference_and_store
     client = worker.client()
     client.supply(reference.digests[20:], store)
-    deploy_stage(client, reference, "p")
-    connection = dial_data(worker.data, CREDENTIALS, "p", 1)
-    with listen(Address(path=str(tmp_path / "r"))) as results:
-        connecting = threading.Thread(target=lambda: accept_results(results))
-        connecting.start()
-        client.request(control.Connect(pipeline="p", position=1, address=f"unix:{tmp_path / 'r'}"), control.Done)
-        connecting.join()
-    specs, payload = outgoing([torch.ones(3, 3)])
-    connection.send(Kind.BATCH, specs=specs, payload=payload)
+    send_to_last_stage(worker, client, reference, tmp_path, [torch.ones(3, 3)])
     worker.wait_for_log("pipeline p: compute:")
     assert client.exchange().round_trip_s < 5
-    connection.close()
     client.close()
+
+
+def send_to_last_stage(worker, client, reference, folder, tensors):
+    deploy_stage(client, reference, "p")
+    connection = dial_data(worker.data, CREDENTIALS, "p", 1)
+    with listen(Address(path=str(folder / "r"))) as results:
+        connecting = threading.Thread(target=lambda: accept_results(results))
+        connecting.start()
+        client.request(control.Connect(pipeline="p", position=1, address=f"unix:{folder / 'r'}"), control.Done)
+        connecting.join()
+    specs, payload = outgoing(tensors)
+    connection.send(Kind.BATCH, specs=specs, payload=payload)
+    # What it was sent is read before the end of its connection is.
+    worker.wait_for_log("pipeline p: ")
+    connection.close()
 
 
 @pytest.mark.parametrize(
@@ -359,21 +365,11 @@ def test_whatever_a_block_raises_ends_its_pipeline_with_the_reason(
     client.supply(reference.digests[20:], store)
     monkeypatch.setattr(hwrun.stages.runner.StageRunner, "load", lambda runner: None)
     monkeypatch.setattr(hwrun.stages.runner.StageRunner, "run", lambda runner, inputs, _: forward(runner, *inputs))
-    deploy_stage(client, reference, "p")
-    connection = dial_data(worker.data, CREDENTIALS, "p", 1)
-    with listen(Address(path=str(tmp_path / "r"))) as results:
-        connecting = threading.Thread(target=lambda: accept_results(results))
-        connecting.start()
-        client.request(control.Connect(pipeline="p", position=1, address=f"unix:{tmp_path / 'r'}"), control.Done)
-        connecting.join()
-    specs, payload = outgoing(tensors)
-    connection.send(Kind.BATCH, specs=specs, payload=payload)
-    worker.wait_for_log("pipeline p: compute: ")
+    send_to_last_stage(worker, client, reference, tmp_path, tensors)
     assert client.exchange().round_trip_s < 5
     assert re.search(
         "compute: (TypeError: .*positional|ValueError: not enough values|expected .* same dtype)", failures[0]
     )
-    connection.close()
     client.close()
 
 

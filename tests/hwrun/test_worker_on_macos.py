@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,10 +23,10 @@ from hwrun.wire import control
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
 from hwrun.wire.control import RequestFailedError
-from hwrun.wire.sockets import listen
 from hwrun.worker_client import WorkerClient
 from paretosim.mode import Mode
 from paretosim.plan import Stage
+from tests.hwrun.test_worker import LoopbackRoute
 
 MODEL = "mobilenet_v2"
 READY = re.compile(r"ready: control (\S+):(\d+), data (\S+):(\d+), process \d+")
@@ -57,25 +57,6 @@ def client(worker):
     client.close()
 
 
-class Route:
-    def __init__(self, data, folder):
-        self.data, self.folder = data, folder
-
-    def stage_address(self, position):
-        return self.data
-
-    def listen_for_results(self):
-        address = Address(path=str(self.folder / "r"))
-        return listen(address), address
-
-    @contextmanager
-    def at_sink(self):
-        yield
-
-    def check(self):
-        pass
-
-
 def test_it_computes_both_stages_of_a_plan_and_says_what_its_sockets_and_host_tell(worker, client, tmp_path):
     store = WeightStore(tmp_path / "weights")
     reference = References(store, threads=1, seed=0).of(MODEL, 1)
@@ -85,7 +66,7 @@ def test_it_computes_both_stages_of_a_plan_and_says_what_its_sockets_and_host_te
         model=MODEL, stages=stages, targets_s=None, compute_each=False, digests=reference.digests,
         inputs=reference.inputs, input_at_sink=False, batch=1, seed=0, limit_bytes=8 * 2**20, queue_depth=2,
     )  # fmt: skip
-    ends = SocketEnds(Route(worker[1], tmp_path), Credentials())
+    ends = SocketEnds(LoopbackRoute([SimpleNamespace(data=worker[1])] * 2, tmp_path), Credentials())
     with Pipeline([client] * 2, ends, deployment, time.monotonic() + 60) as pipeline:
         outputs = pipeline.prime()
         assert compare(outputs, reference.outputs).bitwise_equal
