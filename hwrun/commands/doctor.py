@@ -116,7 +116,7 @@ def described(diagnosis: Diagnosis) -> list[str]:
             "  fix: hwrun up, which starts its worker, or says what about the one that runs is otherwise",
         ]
     lines = [
-        f"{diagnosis.host}: {facts.cpu_model or facts.machine}, {facts.cores} cores, Linux {facts.kernel},"
+        f"{diagnosis.host}: {facts.cpu_model or facts.machine}, {facts.cores} cores, {facts.system} {facts.kernel},"
         f" Python {facts.python}"
     ]
     for finding in diagnosis.findings:

@@ -39,6 +39,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     hostname: str
     machine: str
     cpu_model: str | None = None
+    system: str = "Linux"
     kernel: str
     python: str
     cores: int

@@ -71,6 +71,7 @@ def gather(watch_s: float = WATCH_S, system: Path = SYSTEM, firmware: Firmware =
         hostname=socket.gethostname(),
         machine=platform.machine(),
         cpu_model=cpu_model(system),
+        system=platform.system(),
         kernel=platform.release(),
         python=platform.python_version(),
         cores=len(cores),

@@ -224,6 +224,11 @@ def test_facts_cross_the_wire() -> None:
     assert msgspec.json.decode(msgspec.json.encode(FRESH_PI), type=HostFacts) == FRESH_PI
 
 
+def test_a_host_that_is_no_linux_is_called_what_it_is() -> None:
+    mac = msgspec.structs.replace(SOUND_PI, system="Darwin", kernel="25.1.0")
+    assert "4 cores, Darwin 25.1.0, Python" in described(diagnose(mac, "testbed"))[0]
+
+
 def test_a_host_is_described_in_lines() -> None:
     assert described(diagnose(SOUND_PI, "testbed")) == [
         "pi-a: Raspberry Pi 4 Model B Rev 1.5, 4 cores, Linux 6.12.25+rpt-rpi-v8, Python 3.13.5",

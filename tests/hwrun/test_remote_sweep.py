@@ -1,5 +1,6 @@
 """A sweep over the hosts of a testbed file: real workers in processes of their own, on two loopback addresses."""
 
+import json
 import os
 import signal
 import time
@@ -90,6 +91,17 @@ def test_three_stages_go_to_another_host_and_back(running, tmp_path):
     assert cell.output_check.bitwise_equal
     assert all(len(batch.stages) == 3 for batch in cell.subruns[0].batches)
     assert len(cell.links_measured) == 2
+
+
+def test_a_doctor_asks_every_worker_of_the_testbed_about_its_host(running, tmp_path, capsys):
+    code, out, _ = running.run("doctor", capsys)
+    assert [line.partition(":")[0] for line in out.splitlines() if not line.startswith(" ")] == ["h1", "h2"]
+    assert code == ("will spoil" in out.replace("nothing here will spoil", ""))
+    found = json.loads(running.run("doctor", capsys, "--json")[1])
+    assert [host["host"] for host in found["hosts"]] == ["h1", "h2"]
+    (folder := tmp_path / "gone").mkdir()
+    code, out, _ = Lab(folder, [None]).run("doctor", capsys)
+    assert (code, "h1: not reached" in out) == (1, True)
 
 
 def test_hosts_that_trust_their_network_call_one_another_where_others_say_what_lets_them(running, tmp_path, capsys):
