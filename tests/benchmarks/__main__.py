@@ -23,7 +23,8 @@ BENCHMARKS = (
 )  # fmt: skip
 
 if __name__ == "__main__":
-    results = [benchmark() for benchmark in BENCHMARKS]
-    for result in results:
-        print(result)
+    results = []
+    for benchmark in BENCHMARKS:
+        results.append(benchmark())
+        print(results[-1], flush=True)
     sys.exit(not all(result.met for result in results))

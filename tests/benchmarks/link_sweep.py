@@ -12,7 +12,7 @@ from functools import partial
 from itertools import product
 from typing import get_args
 
-from paretosim.calibration import CALIBRATION_TERMS, Calibration, DeviceTerms, MessageCost, Relay
+from paretosim.calibration import CALIBRATION_TERMS, Calibration, DeviceTerms, MessageCost, Relay, Resting
 from paretosim.calibration import SCHEMA_VERSION as CALIBRATION_SCHEMA
 from paretosim.device import Device
 from paretosim.link import shaped
@@ -20,6 +20,7 @@ from paretosim.mode import MODE_NAMES, Mode
 from paretosim.profiles import ProfileStore
 from paretosim.rates.break_even import break_even
 from paretosim.rates.link_response import link_response
+from paretosim.resting import awake
 from paretosim.setting import Setting
 from paretosim.transfer_time import TcpState
 from tests.benchmarks.link_sweep_child import PLAIN_SAMPLE
@@ -110,6 +111,7 @@ def _break_even_tasks(calibrated: bool) -> Iterator[tuple[str, Callable[[], obje
                 tcp_state=tcp_state,
                 calibration=_calibration(pair) if calibrated else None,
             )
+            setting = awake(setting)  # as maps over links have it
             yield f"{model} on {one} and {two}, {mode}, {tcp_state}", partial(_break_even, setting)
 
 
@@ -145,6 +147,7 @@ def _calibration(devices: tuple[Device, Device]) -> Calibration:
         rpc_answers=1.0,
         rpc_answer_s=1e-4,
         relay=Relay(rate_bps=1e9, delay_s=1e-4),
+        resting=Resting(later_s=2e-4, half_s=5e-3),
     )
     # Only an accelerator has its own; a term that is added to calibrations is to be added here.
     off = set(CALIBRATION_TERMS) - set(found.active_terms())
