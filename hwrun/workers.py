@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Self
 
 from hwrun.backends.rpc import RpcEnds, join_group
 from hwrun.backends.tcp import SocketEnds
+from hwrun.errors import HwrunError
 from hwrun.models.weights import WeightStore
 from hwrun.planned_cell import Crossing
+from hwrun.probing.link_probes import GIVEN_UP_S
 from hwrun.records import LinkMeasured, Medium
 from hwrun.scratch import scratch_folder
 from hwrun.testbed import DataPath, Route
@@ -68,6 +71,8 @@ class SocketWorkers(OpenWorkers):
         # The RPC group that stands: its hosts and their processes; and how many there have been.
         self._group: tuple[tuple[str, int], ...] | None = None
         self._groups = 0
+        # One that did not come together, why, and until when that is not tried again: members wait for one another.
+        self._apart: tuple[tuple[tuple[str, int], ...], HwrunError, float] | None = None
 
     @abstractmethod
     def route(self, path: DataPath) -> Route:
@@ -96,10 +101,16 @@ class SocketWorkers(OpenWorkers):
         group = tuple((host, self.client(host).welcome.pid) for host in hosts)
         if group == self._group:
             return
+        if self._apart is not None and self._apart[0] == group and time.monotonic() < self._apart[2]:
+            raise HwrunError(str(self._apart[1]))
         self._group = None
         self._groups += 1
         members = [(self.client(host), address) for host, address in zip(hosts, addresses, strict=True)]
-        join_group(members, rendezvous)
+        try:
+            join_group(members, rendezvous)
+        except HwrunError as error:
+            self._apart = group, error, time.monotonic() + GIVEN_UP_S
+            raise
         self._group = group
 
     def probe(self, hop: Crossing, medium: Medium, echo_s: float) -> LinkMeasured:

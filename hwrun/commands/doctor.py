@@ -22,16 +22,18 @@ if TYPE_CHECKING:
     from hwrun.wire.admission import Credentials
 
 _AT_ONCE = 16
+_START_IT = "hwrun up, which starts its worker, or says what about the one that runs is otherwise"
 SCHEMA_VERSION = 1
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """One host: its facts and what was found in them; without facts, why it was not reached."""
+    """One host: its facts and what was found in them; without facts, why it was not reached and what to do."""
 
     host: str
     facts: HostFacts | None
     findings: tuple[Finding, ...] = ()
     unreached: str | None = None
+    fix: str | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -89,6 +91,7 @@ def _each(lab: Lab, credentials: Credentials) -> tuple[Diagnosis, ...]:
 
 def _ask(host: LabHost, credentials: Credentials) -> Diagnosis:
     from hwrun.wire import control
+    from hwrun.wire.control import WorkerBusyError
     from hwrun.worker_client import WorkerClient
 
     try:
@@ -97,8 +100,10 @@ def _ask(host: LabHost, credentials: Credentials) -> Diagnosis:
             facts = client.request(control.AskFacts(), control.Facts).facts
         finally:
             client.close()
+    except WorkerBusyError as error:
+        return Diagnosis(host=host.name, facts=None, unreached=str(error), fix="ask again when that is done")
     except HwrunError as error:
-        return Diagnosis(host=host.name, facts=None, unreached=str(error))
+        return Diagnosis(host=host.name, facts=None, unreached=str(error), fix=_START_IT)
     return diagnose(facts, "testbed", host.name)
 
 
@@ -113,7 +118,7 @@ def described(diagnosis: Diagnosis) -> list[str]:
     if facts is None:
         return [
             f"{diagnosis.host}: not reached: {diagnosis.unreached}",
-            "  fix: hwrun up, which starts its worker, or says what about the one that runs is otherwise",
+            f"  fix: {diagnosis.fix}",
         ]
     lines = [
         f"{diagnosis.host}: {facts.cpu_model or facts.machine}, {facts.cores} cores, {facts.system} {facts.kernel},"

@@ -103,13 +103,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_output(path: Path) -> None:
     """Refuse what cannot become a file, before an hour of computing is lost to it."""
-    if path.is_dir():
-        raise BadUsageError(f"-o {path}: is a folder, expected a file in it, such as {path / 'tuned.safetensors'}")
-    folder = path.resolve().parent  # a link goes on pointing where it does
-    if not folder.is_dir():
-        raise BadUsageError(f"-o {path}: its folder is not there, expected one; make it first")
-    if path.is_file() or not path.exists():  # others, such as pipes, are written to where they are
-        require_writable(folder)
+    try:
+        if path.is_dir():
+            raise BadUsageError(f"-o {path}: is a folder, expected a file in it, such as {path / 'tuned.safetensors'}")
+        folder = path.resolve().parent  # a link goes on pointing where it does
+        if not folder.is_dir():
+            raise BadUsageError(f"-o {path}: its folder is not there, expected one; make it first")
+        if path.is_file() or not path.exists():  # others, such as pipes, are written to where they are
+            require_writable(folder)
+    except (OSError, RuntimeError) as error:  # a name that is too long; links that lead to themselves
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadUsageError(f"-o {path}: cannot be written: {why}; give another") from error
 
 
 def _images(text: str) -> tuple[ImageSet, ImageSet | None]:

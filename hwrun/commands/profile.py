@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Before a model takes memory.
     device = describe_device(arguments.device_name, arguments.device, arguments.title)
     device_path = arguments.output / "devices" / f"{arguments.device_name}.json"
-    is_device_kept = keeps_device(device_path, device, replace=arguments.replace)
+    is_device_kept = keeps_device(device_path, device, replace=arguments.replace, is_titled=arguments.title is not None)
     conditions = _lasting_conditions(arguments)
     earlier = {name: _earlier(name, batches, conditions, arguments) for name in names}
     refused = []

@@ -9,6 +9,7 @@ from hwrun.errors import BadUsageError
 from hwrun.machine import steady
 from hwrun.records import ComputeDevice
 from paretosim.device import Device
+from paretosim.errors import ProfileError
 from paretosim.profiles import read_profile
 
 APPLE_GPU = "Apple GPU"  # torch says no more of it
@@ -55,8 +56,12 @@ def describe_device(name: str, computes_on: ComputeDevice, title: str | None) ->
     )
 
 
-def keeps_device(path: Path, device: Device, *, replace: bool) -> bool:
+def keeps_device(path: Path, device: Device, *, replace: bool, is_titled: bool = False) -> bool:
     """Whether a profile is there that stays: of the same cores and accelerator, whatever else a user gave in it.
+
+    Parameters
+    ----------
+    replace : write it anew where it is of others, or damaged, or a title was given (`is_titled`).
 
     Raises
     ------
@@ -64,17 +69,23 @@ def keeps_device(path: Path, device: Device, *, replace: bool) -> bool:
     """
     if not path.exists():
         return False
-    there = read_profile(path, Device)
+    try:
+        there = read_profile(path, Device)
+    except ProfileError as error:
+        if not replace:
+            raise
+        print(f"{error}: is replaced", file=sys.stderr)
+        return False
     pairs = {
         "cores": (there.cores or device.cores, device.cores),
         "accelerator": (there.accelerator, device.accelerator),
     }
     unlike = "; ".join(f"{name}: there {old!r}, here {new!r}" for name, (old, new) in pairs.items() if old != new)
+    if replace and (unlike or is_titled):
+        print(f"{path}: is replaced{f' ({unlike})' if unlike else ''}", file=sys.stderr)
+        return False
     if not unlike:
         return True
-    if replace:
-        print(f"{path}: is replaced ({unlike})", file=sys.stderr)
-        return False
     raise BadUsageError(
         f"{path}: is of another device ({unlike}), expected the one that is measured, whose memory and cores it is to"
         " say; give another --device-name or -o, or lose what it has with --replace"

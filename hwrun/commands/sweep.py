@@ -159,7 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
     max_time_s = None if arguments.max_time is None else parse_long_duration_s(arguments.max_time, "--max-time")
     if arguments.dry_run:
         _say(chosen)
-        return _dry_run(plan, _done_in(arguments.resume))
+        return _dry_run(plan, frozenset() if arguments.resume is None else _done_in(arguments.resume, plan))
     if arguments.testbed is None:
         _permit_shaping(plan)
     # The reference output is computed here, under the same conditions as in the workers; torch loads only now.
@@ -261,13 +261,23 @@ def _recorded_options(folder: Path) -> tuple[str, ...]:
         raise BadUsageError(f"--resume: {error}{remedy}") from error
 
 
-def _done_in(folder: Path | None) -> frozenset[str]:
-    """The cells that are done in the folder of a run to resume; none without one."""
-    from hwrun.records import read_run
+def _done_in(folder: Path, plan: SweepPlan) -> frozenset[str]:
+    """The cells that are done in the folder of a run to resume.
 
-    if folder is None:
-        return frozenset()
-    return frozenset(cell.cell_id for cell in read_run(folder).latest_cells() if cell.status == "done")
+    Raises
+    ------
+    BadUsageError : its plan is another; whether hosts and workers are alike shows only once they are there.
+    """
+    from hwrun.records import read_run
+    from hwrun.sweeps.manifest import manifest_of
+    from hwrun.sweeps.resuming import refuse_unlike
+
+    run = read_run(folder)
+    now = manifest_of(
+        plan, command_line=(), run_id="", created_utc="", testbed=run.manifest.testbed, workers=(), qdisc=""
+    )  # fmt: skip
+    refuse_unlike(run.manifest, now, folder)
+    return frozenset(cell.cell_id for cell in run.latest_cells() if cell.status == "done")
 
 
 def _dry_run(plan: SweepPlan, done: Set[str]) -> int:

@@ -8,6 +8,7 @@ it shows in the repeats.
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Collection, Mapping, Sequence
 
 from hwrun.models.block_timing import Measured
@@ -74,5 +75,9 @@ def kept_notes(timing: Timing, measured_now: Collection[int]) -> tuple[str, ...]
 
 def _has_repeats(entry: BatchTiming) -> bool:
     """Whether it holds all that its error is computed from."""
-    whole = (0, len(entry.blocks))
-    return all(block.samples_s for block in entry.blocks) and whole in [(s.first, s.last) for s in entry.spans]
+    spans_s = {(span.first, span.last): span.samples_s for span in entry.spans}
+    if (0, len(entry.blocks)) not in spans_s:
+        return False
+    # A spread takes two, and is relative, as is what the sum of blocks is off by.
+    repeats = [*(block.samples_s for block in entry.blocks), *spans_s.values()]
+    return all(len(samples) > 1 for samples in repeats) and all(map(statistics.median, spans_s.values()))

@@ -74,7 +74,7 @@ class Bench:
             remedy = f"resume the sweep to try it again; {self._workers.logs}"
             if isinstance(error, LinkMissedError):
                 remedy = link_remedy(self._settings.link_tolerance)
-            elif isinstance(error, CellTimeOverError):
+            elif isinstance(error, CellTimeOverError) and not deaths:
                 limit = format_duration(self._settings.max_cell_time_s)
                 remedy = (
                     f"resume with more than --max-cell-time {limit}: a cell is given up after {_PATIENCE:g} times that"

@@ -83,9 +83,10 @@ def run_and_show(
         )
     failed = [cell for cell in cells if cell.status == "failed"]
     if failed:
+        more_time = " --max-cell-time …" if "--max-cell-time" in str(failed[0].remedy) else ""
         print(
             f"hwrun: {len(failed)} of {len(cells)} cells failed, the first because {failed[0].reason};"
-            f" {failed[0].remedy}. Try them again with: {again}",
+            f" {failed[0].remedy}. Try them again with: {again}{more_time}",
             file=sys.stderr,
         )
     if cells and not left and all(cell.status == "skipped" for cell in cells):

@@ -15,7 +15,6 @@ from pathlib import Path
 from msgspec import structs
 
 from hwrun.errors import BadUsageError, HwrunError, PeerGoneError, RecordError
-from hwrun.machine.conditions import host, sysctls, versions
 from hwrun.planned_cell import Crossing, PlannedCell
 from hwrun.probing.link_check import remedy as link_remedy
 from hwrun.records import (
@@ -32,7 +31,7 @@ from hwrun.records import (
 from hwrun.reference import Given, References
 from hwrun.scratch import remove_abandoned_folders
 from hwrun.sweeps.bench import Bench
-from hwrun.sweeps.cells import cells_identity
+from hwrun.sweeps.manifest import manifest_of
 from hwrun.sweeps.plan import SweepPlan, recorded
 from hwrun.sweeps.resuming import refuse_unlike, without_probe_after
 from hwrun.testbed import Site, Testbed, Workers
@@ -291,28 +290,22 @@ class Sweep:
         run_id: str,
         created_utc: str,
     ) -> Manifest:
-        settings = self._plan.settings
         different = tuple(dict.fromkeys(sites.values()))
         descriptions = [site.testbed.description() for site in different]
         # A second site's keys begin with its kind.
         testbed = descriptions[0] | {f"{d['kind']}.{key}": d[key] for d in descriptions[1:] for key in d}
-        return Manifest(
+        return manifest_of(
+            self._plan,
+            command_line=command_line,
             run_id=run_id,
             created_utc=created_utc,
-            command_line=tuple(command_line),
             testbed=testbed,
-            workers=tuple(
+            workers=[
                 site.workers.client(host).welcome.conditions
                 for site in different
                 if site.workers is not None
                 for host in site.workers.hosts
-            ),
-            emulated=settings.emulated,
-            speed=settings.speed,
-            timings=self._plan.timings,
-            versions=versions(),
-            host=host(),
-            sysctls=sysctls(),
+            ],
             qdisc="; ".join(
                 f"{name} {interface}: {found}"
                 for site in different
@@ -320,13 +313,6 @@ class Sweep:
                 for name in site.workers.hosts
                 for interface, found in site.workers.client(name).welcome.qdiscs.items()
             ),
-            seed=settings.seed,
-            data=self._plan.data_description,
-            weights=self._plan.weights_identity(),
-            cells_planned=len(self._plan.cells),
-            cells_identity=cells_identity(self._plan.cells),
-            batches_per_cell=settings.batches,
-            compute_devices=self._plan.devices,
         )
 
 

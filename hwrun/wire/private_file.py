@@ -32,4 +32,6 @@ def _is_credential(path: Path, status: os.stat_result) -> bool:
     where the group's bits do (acl(5)), which so do not say that a group may read it.
     """
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    return folder is not None and path.resolve().parent == Path(folder).resolve() and status.st_uid in (0, os.geteuid())
+    if not folder:
+        return False
+    return path.resolve().parent == Path(folder).resolve() and status.st_uid in (0, os.geteuid())

@@ -141,6 +141,16 @@ def test_a_token_file_must_be_secret_and_long_enough(tmp_path):
     assert read_token(path) == b"0123456789abcdef"
 
 
+def test_an_empty_name_of_a_credentials_folder_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "")
+    path = tmp_path / "token"
+    path.write_text("0123456789abcdef")
+    path.chmod(0o640)
+    with pytest.raises(BadUsageError, match="open to other users"):
+        read_token(path)
+
+
 @pytest.fixture
 def credentials_folder(tmp_path, monkeypatch):
     """As systemd has it for a service: its user may read by an access control list, whose mask shows as the group's."""

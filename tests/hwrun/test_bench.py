@@ -41,6 +41,11 @@ def test_what_nobody_foresaw_fails_its_cell_and_not_the_sweep():
     assert failed_by(IndexError("tuple index out of range")).reason == "IndexError: tuple index out of range"
 
 
+def test_a_cell_whose_time_was_over_for_a_worker_that_is_gone_asks_for_no_more_time():
+    cell = failed_by(CellTimeOverError("results: not all were back"), deaths="worker A is gone (no answer)")
+    assert cell.remedy == "resume the sweep to try it again; the log on its host says more"
+
+
 def test_a_cell_whose_time_was_over_says_which_option_gives_it_more():
     cell = failed_by(CellTimeOverError("results: not all were back within the cell's time limit"))
     assert cell.remedy == (

@@ -199,6 +199,7 @@ def test_weights_of_another_model_are_refused_by_name(tmp_path):
         (["--model", "resnet18", "--data", "{data}", "-o", "/nowhere/x"], "its folder is not there"),
         (["--model", "resnet18", "--data", "{data}", "-o", "{data}"], "is a folder, expected a file in it"),
         (["--model", "resnet18", "--data", "{data}", "-o", "/proc/x"], "/proc takes no files ("),
+        (["--model", "resnet18", "--data", "{data}", "-o", "b" * 300], "cannot be written: File name too long; give"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_computed(options, message, data, tmp_path, capsys):

@@ -17,7 +17,7 @@ from hwrun.machine.steady import steady_environment
 from hwrun.models.block_timing import Measured, measured_spans
 from paretosim.device import Device
 from paretosim.profiles import read_profile, write_profile
-from paretosim.timing import BatchTiming, BlockTiming, Timing
+from paretosim.timing import BatchTiming, BlockTiming, SpanTiming, Timing
 from tests.hwrun.fake_nvml import GPU_NAME, fake_nvml
 
 BLOCK_S = 0.01
@@ -198,6 +198,8 @@ def test_notes_on_sizes_that_are_kept_are_kept_and_name_them(passes: Passes, tmp
         ({"conditions": "torch"}, [], "torch: there 'other', here '"),
         ({"conditions": "accelerator"}, [], "accelerator: there 'other', here None"),
         ({"batches": ()}, [], "blocks: there 1, here 21, or of other names; raw repeats: not all are there"),
+        ({"batches": "one repeat"}, [], "raw repeats: not all are there"),
+        ({"batches": "no time"}, [], "raw repeats: not all are there"),
         ({}, ["--warmup", "0"], "repeats after 1 that were not kept', here '"),
     ],
 )
@@ -212,7 +214,13 @@ def test_a_timing_of_other_conditions_is_refused_before_anything_is_measured_unl
     assert profile(tmp_path, "--batch", "1") == 0
     if "conditions" in changes:
         changes = {"conditions": {**timing(tmp_path).conditions, str(changes["conditions"]): "other"}}
-    if "batches" in changes:
+    if changes.get("batches") == "one repeat":
+        changes = {"batches": tuple(msgspec.structs.replace(b, spans=_spans(b, 1.0)) for b in timing(tmp_path).batches)}
+    elif changes.get("batches") == "no time":
+        changes = {
+            "batches": tuple(msgspec.structs.replace(b, spans=_spans(b, 0.0, 0.0)) for b in timing(tmp_path).batches)
+        }
+    elif "batches" in changes:
         changes = {"batches": (BatchTiming(batch=1, blocks=(BlockTiming(name="all", value_s=1.0),)),)}
     before = change(tmp_path, **changes)
     passes.measured.clear()
@@ -226,6 +234,10 @@ def test_a_timing_of_other_conditions_is_refused_before_anything_is_measured_unl
     assert profile(tmp_path, "--batch", "2", "--replace", *options) == 0
     assert "is replaced, with all batch sizes that it has" in capsys.readouterr().err
     assert [entry.batch for entry in timing(tmp_path).batches] == [2]
+
+
+def _spans(batch: BatchTiming, *samples_s: float) -> tuple[SpanTiming, ...]:
+    return tuple(msgspec.structs.replace(span, samples_s=samples_s) for span in batch.spans)
 
 
 def test_what_changes_by_the_minute_is_no_other_condition(passes: Passes, tmp_path: Path) -> None:
@@ -250,6 +262,12 @@ def test_the_name_of_a_processor_is_not_given_to_a_gpu_unless_it_is_to_be_replac
     # What a user gave stays where it is the same device.
     assert profile(tmp_path, "--replace") == 0
     assert path.read_bytes() == before
+    assert profile(tmp_path, "--replace", "--title", "another") == 0
+    assert read_profile(path, Device).title == "another"
+    path.write_bytes(before[:50])
+    assert profile(tmp_path) == 2
+    assert profile(tmp_path, "--replace") == 0
+    assert "not whole JSON" in capsys.readouterr().err
     assert profile(tmp_path, "--device", "cuda", "--replace") == 0
     device = read_profile(path, Device)
     assert (device.accelerator, device.memory_bytes, device.busy_power_w) == (GPU_NAME, 24 * 2**30, None)

@@ -101,7 +101,12 @@ def test_a_doctor_asks_every_worker_of_the_testbed_about_its_host(running, tmp_p
     assert [host["host"] for host in found["hosts"]] == ["h1", "h2"]
     (folder := tmp_path / "gone").mkdir()
     code, out, _ = Lab(folder, [None]).run("doctor", capsys)
-    assert (code, "h1: not reached" in out) == (1, True)
+    assert (code, "h1: not reached" in out, "fix: hwrun up" in out) == (1, True, True)
+    with RemoteWorkers(read_lab(running.path), ("h1",), {}):
+        code, out, _ = running.run("doctor", capsys)
+    assert code == 1
+    assert "serves another orchestrator" in out
+    assert "fix: ask again when that is done" in out
 
 
 def test_hosts_that_trust_their_network_call_one_another_where_others_say_what_lets_them(running, tmp_path, capsys):

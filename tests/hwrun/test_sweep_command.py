@@ -11,7 +11,8 @@ from hwrun.cli import main as run_command
 from hwrun.commands.sweep import QUICK, configure, meant, parsed, spelled
 from hwrun.commands.sweep_conditions import sweep_plan
 from hwrun.errors import BadUsageError
-from hwrun.records import Manifest, append_cell, write_manifest
+from hwrun.records import append_cell, write_manifest
+from hwrun.sweeps.manifest import manifest_of
 from hwrun.sweeps.plan import recorded
 from paretosim.cli import main
 from paretosim.errors import BadInputError, ProfileError, UnknownNameError
@@ -65,10 +66,9 @@ def test_what_is_typed_is_meant_though_it_would_have_been_so_anyway(options):
 
 def begin_run(folder, *options):
     """A folder as a sweep with these options has left it that has measured nothing yet."""
-    manifest = Manifest(
-        run_id="r", created_utc="2026-01-01T00:00:00+00:00", command_line=("hwrun", "sweep", *options), testbed={},
-        workers=(), emulated=False, speed=1.0, timings={}, versions={}, host={}, sysctls={}, qdisc="", seed=0,
-        cells_planned=2,
+    manifest = manifest_of(
+        plan(*options), command_line=("hwrun", "sweep", *options), run_id="r",
+        created_utc="2026-01-01T00:00:00+00:00", testbed={}, workers=(), qdisc="",
     )  # fmt: skip
     write_manifest(folder, manifest)
 
@@ -96,6 +96,21 @@ def test_a_dry_run_of_a_resumed_sweep_is_of_what_is_left(capsys, tmp_path):
     listed, done, estimated = capsys.readouterr().out.splitlines()
     assert (listed, done) == (str(second), "1 of 2 cells are done")
     assert estimated.startswith("1 cells to measure, about ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "difference"),
+    [
+        (["--splits", "3,5", "--repeats", "1", "--seed", "3"], "seed: the folder's is 0, this one's 3"),
+        (["--splits", "3", "--repeats", "1"], "cells_planned: the folder's is 2, this one's 1"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_resumed_sweep_would(capsys, tmp_path, typed, difference):
+    begin_run(tmp_path, "--splits", "3,5", "--repeats", "1")
+    assert run_command(["sweep", "--resume", str(tmp_path), "--model", "mobilenet_v2", *typed, "--dry-run"]) == 2
+    shown = capsys.readouterr()
+    assert difference in shown.err
+    assert shown.out == ""
 
 
 def test_a_run_is_resumed_as_it_was_measured_unless_it_is_said_how(tmp_path):
