@@ -6,7 +6,6 @@ All are of one pipeline: the first stage of another one ends whatever was deploy
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from hwrun.stages.overlapped import OverlappedStage
 from hwrun.stages.runner import ActivationCache, StageRunner
 from hwrun.stages.serial import SerialStage
 from hwrun.stages.stage import Stage
+from hwrun.stages.turns import Turns
 from hwrun.wire import control
 from hwrun.wire.admission import Credentials
 from hwrun.wire.connection import Connection
@@ -69,8 +69,8 @@ class DeployedStages:
         self._device = device
         self._rpc = rpc.RpcMember(reach=rpc_reach)
         self._activations = ActivationCache()
-        # Whose turn it is among emulated stages: a device computes one at a time.
-        self._turn = threading.Lock()
+        # Of emulated stages: a device computes one at a time.
+        self._turns = Turns()
         self._pipeline = ""
         self._deployed: dict[int, _Deployed] = {}
 
@@ -113,7 +113,7 @@ class DeployedStages:
             keeps_inputs=request.keeps_input,
             # Results wait to be sent, are sent, and are computed, all at once.
             device=accelerator(device, request.queue_depth + 2),
-            turn=self._turn,
+            turns=self._turns,
             cache=self._activations,
             key=(request.model, request.first, request.last, request.digests, request.batch, request.seed),
         )

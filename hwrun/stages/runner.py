@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from hwrun.machine.compute_device import Accelerator, DeviceTimes
+from hwrun.stages.turns import Turns
 from hwrun.wire.tensors import share_memory
 
 # How long before the end of a target the sleep ends and the spin begins: wake-ups from clock_nanosleep with
@@ -115,8 +115,8 @@ class StageRunner:
     compute_each : an emulated stage computes every batch before it waits.
     keeps_inputs : the inputs are used again for the next batch, so they must survive it.
     device : where computing happens; None on the processor itself. An emulated stage never uses it.
-    turn : held while an emulated stage takes its time, so that two stages of one device take turns as they would
-        on that device. Its wait for the turn is before its compute phase.
+    turns : whose an emulated stage's time is, so that two stages of one device take turns as they would on that
+        device. Its wait for its turn is before its compute phase.
     cache, key : where an emulated stage's activation is kept, and under what.
     """
 
@@ -128,7 +128,7 @@ class StageRunner:
         compute_each: bool = False,
         keeps_inputs: bool = False,
         device: Accelerator | None = None,
-        turn: threading.Lock | None = None,
+        turns: Turns | None = None,
         cache: ActivationCache,
         key: Hashable,
     ) -> None:
@@ -140,7 +140,7 @@ class StageRunner:
         # Whether the module was seen to: its input then needs no copy, which a batch would wait for before it computes.
         self._leaves_inputs = False
         self._device = device if target_s is None else None
-        self._turn = turn or threading.Lock()
+        self._turns = turns or Turns()
         self._cache = cache
         self._key = key
         self._activation = cache.get(key) if target_s is not None and not compute_each else None
@@ -178,7 +178,7 @@ class StageRunner:
             tensors = self._tensors(inputs)
             end_s = time.monotonic()
             return StageResult(tensors, start_s, end_s, False, share_memory(tensors, inputs))
-        with self._turn:
+        with self._turns.taken():
             return self._paced(inputs, self._target_s, is_cancelled)
 
     def _paced(

@@ -6,6 +6,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,12 @@ def test_stages_on_one_host_take_turns(swept: Swept) -> None:
     assert apart.period_s() == pytest.approx(11 * BLOCK_S, abs=NOISE_S / 2)
     assert 21 * BLOCK_S - LATE_S <= together.period_s() <= 21 * BLOCK_S + NOISE_S
     assert together.links_measured == (None,)
+    (run,) = together.subruns
+    computing = sorted(
+        (stage.compute_start_s, stage.compute_end_s) for batch in (*run.warmup, *run.batches) for stage in batch.stages
+    )
+    assert len(computing) == 2 * (len(run.warmup) + len(run.batches))
+    assert all(end_s <= start_s for (_, end_s), (start_s, _) in pairwise(computing))
 
 
 @pytest.mark.timed
