@@ -15,7 +15,7 @@ from validation.report.as_json import as_json
 from validation.resampling import Resampling
 
 # Figures are held against bars themselves: intervals are for people.
-_FEW_RESAMPLES = 2
+_NO_INTERVALS = Resampling(resamples=0)
 
 
 def names_of(condition: Condition) -> tuple[str, str, str, str, str]:
@@ -25,10 +25,8 @@ def names_of(condition: Condition) -> tuple[str, str, str, str, str]:
 
 
 def report_on(joined: Joined, group: Collection[str] = ()) -> dict[str, Any]:
-    """The report's JSON, without ablation, on those conditions that have all of these names."""
+    """The report's JSON, without ablation and intervals, on those conditions that have all of these names."""
     chosen = tuple(found for found in joined.conditions if set(names_of(found.condition)).issuperset(group))
     own = dataclasses.replace(joined, conditions=chosen)
-    made: dict[str, Any] = json.loads(
-        as_json(assess(own, DEFAULT_TOLERANCE, Resampling(_FEW_RESAMPLES), ablated=False))
-    )
+    made: dict[str, Any] = json.loads(as_json(assess(own, DEFAULT_TOLERANCE, _NO_INTERVALS, ablated=False)))
     return made

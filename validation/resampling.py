@@ -33,15 +33,20 @@ MOST_RESAMPLES = 100_000
 
 @dataclass(frozen=True)
 class Resampling:
-    """How many times scores are computed anew, from which seed, and how much of them an interval covers."""
+    """How many times scores are computed anew, from which seed, and how much of them an interval covers.
+
+    Of 0 resamples there are no intervals.
+    """
 
     resamples: int = 500
     seed: int = 0
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        if not 2 <= self.resamples <= MOST_RESAMPLES:
-            raise BadInputError(f"resamples: got {self.resamples}, expected 2 to {MOST_RESAMPLES}")
+        if self.resamples and not 2 <= self.resamples <= MOST_RESAMPLES:
+            raise BadInputError(
+                f"resamples: got {self.resamples}, expected 2 to {MOST_RESAMPLES}, or 0 for no intervals"
+            )
         if not 0 <= self.seed < 2**63:
             raise BadInputError(f"seed: got {self.seed}, expected a whole number of 0 or more, below 2^63")
         if not 0 < self.confidence < 1:
@@ -56,8 +61,8 @@ class Draws:
     """What was drawn: per cell, which of its repeats each resample holds.
 
     `indices[c]` is of shape (resamples, drawn): places in the cell's values, −1 for none. `level` says what was
-    drawn, "nothing" where every cell has one repeat, so that no interval exists. `widening` is what deviations are
-    multiplied by, as few runs spread too little when drawn again.
+    drawn, "nothing" where every cell has one repeat or no resample was asked for, so that no interval exists.
+    `widening` is what deviations are multiplied by, as few runs spread too little when drawn again.
     """
 
     level: Level
@@ -113,6 +118,8 @@ def draw(runs: Sequence[Sequence[str]], resampling: Resampling) -> Draws:
     ('repeats', 'runs')
     """
     random = np.random.default_rng(resampling.seed)
+    if not resampling.resamples:
+        return Draws("nothing", resampling.confidence, tuple(np.empty((0, len(cell)), dtype=np.int64) for cell in runs))
     if runs and all(len(set(of_cell)) > 1 for of_cell in runs):
         names = list(dict.fromkeys(run for of_cell in runs for run in of_cell))
         chosen = random.integers(0, len(names), (resampling.resamples, len(names)))

@@ -239,6 +239,23 @@ def test_several_runs_are_one_report(synthetic: Callable, tmp_path: Path) -> Non
     assert "whole runs, of which there are 2 (few: such intervals are too short)" in (output / "report.md").read_text()
 
 
+def test_without_resamples_scores_are_the_same_and_have_no_intervals(synthetic: Callable, tmp_path: Path) -> None:
+    run = synthetic(factors=off(1.1), repeats=3)
+    run.write()
+    found = []
+    for resamples in ("0", "20"):
+        output = tmp_path / resamples
+        command = ["report", str(run.folder), "--profiles", str(run.profiles), "-o", str(output)]
+        assert main([*command, "--resamples", resamples]) == 0
+        found.append(json.loads((output / "report.json").read_text()))
+    without, drawn = (report["bases"][0]["scores"]["latency"] for report in found)
+    assert drawn.pop("intervals")
+    assert without.pop("intervals") == {}
+    assert without == drawn
+    assert all(condition["front"]["membership"] == {} for condition in found[0]["conditions"])
+    assert "No intervals, as no resamples were asked for" in (tmp_path / "0" / "report.md").read_text()
+
+
 def test_unlike_runs_are_refused(synthetic: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = synthetic("one", manifest_changes={"run_id": "run-one"})
     two = synthetic("two", manifest_changes={"run_id": "run-two"}, speed=4.0)

@@ -51,6 +51,12 @@ def test_cells_measured_once_have_no_interval() -> None:
     assert found.interval(np.array([1.0, 2.0])) is None
 
 
+def test_where_no_resamples_are_asked_for_nothing_is_drawn() -> None:
+    found = draw([["a", "b"], ["a", "b"]], Resampling(0))
+    assert found.level == "nothing"
+    assert [indices.shape for indices in found.indices] == [(0, 2), (0, 2)]
+
+
 def test_a_cell_measured_in_one_run_makes_all_cells_be_drawn_by_repeats() -> None:
     assert draw([["a", "b"], ["a", "a"]], Resampling(10)).level == "repeats"
 

@@ -70,7 +70,7 @@ def configure(parser: ArgumentParser) -> None:
         type=int,
         default=DEFAULT_RESAMPLING.resamples,
         metavar="N",
-        help=f"of the bootstrap that intervals come from (default {DEFAULT_RESAMPLING.resamples})",
+        help=f"of the bootstrap that intervals come from, 0 for none (default {DEFAULT_RESAMPLING.resamples})",
     )
     parser.add_argument("--seed", type=int, default=DEFAULT_RESAMPLING.seed, help="of the bootstrap (default 0)")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")

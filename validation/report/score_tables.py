@@ -272,6 +272,8 @@ def membership(found: ConditionAssessment) -> Mapping[str, float]:
 
 def _interval_note(assessment: Assessment) -> str:
     how = assessment.resampling
+    if not how.resamples:
+        return "No intervals, as no resamples were asked for"
     if assessment.draws == "nothing":
         return "No intervals, as every cell was measured once"
     runs = len(assessment.joined.runs)
