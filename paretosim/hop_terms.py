@@ -5,8 +5,8 @@ Links and slow start are what the link says; the others are a calibration's and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -167,26 +167,29 @@ def crossing_terms(setting: Termed, crossings: Sequence[Crossing], *, hands_over
     def answer_s(crossing: Crossing) -> float:
         return calibration.rpc_answers * (crossing.rtt_s + calibration.rpc_answer_s)
 
-    wire_s = np.stack(
-        [serialisation_s(c.hop.payload_bytes, c.link) * (c.link.rate_bps < _MEMORY_BPS) for c in crossings], axis=1
-    )
-    through_s = np.stack([_through_s(c.hop, c.sender, c.receiver) for c in crossings], axis=1)
+    def over_hops(of: Callable[[Crossing], NDArray[np.floating[Any]]]) -> Array:
+        # Filled in place: a fit calls this thousands of times, and np.stack takes several times as long for so little.
+        filled = np.empty((len(crossings[0].hop.crossed), len(crossings)))
+        for place, crossing in enumerate(crossings):
+            filled[:, place] = of(crossing)
+        return filled
+
+    through_s = over_hops(lambda c: _through_s(c.hop, c.sender, c.receiver))
+    wire_s = over_hops(lambda c: serialisation_s(c.hop.payload_bytes, c.link) * (c.link.rate_bps < _MEMORY_BPS))
     return HopTerms(
         serialisation_s=wire_s,
-        stalls_s=np.stack(
-            [
-                stall_s(c.hop.payload_bytes, c.link, tcp_state, at_least_s=through)
-                for c, through in zip(crossings, through_s.T, strict=True)
-            ],
-            axis=1,
+        stalls_s=over_hops(
+            lambda c: stall_s(
+                c.hop.payload_bytes, c.link, tcp_state, at_least_s=_through_s(c.hop, c.sender, c.receiver)
+            )
         ),
-        delays_s=np.stack([c.link.one_way_delay_s * waits * c.hop.crossed for c in crossings], axis=1),
-        sending_s=np.stack([_message_s(c.hop, c.sender.sending) for c in crossings], axis=1),
-        rpc_s=np.stack([calls_s(c) * (c.hop.crossed & c.hop.forward) for c in crossings], axis=1),
+        delays_s=over_hops(lambda c: c.link.one_way_delay_s * waits * c.hop.crossed),
+        sending_s=over_hops(lambda c: _message_s(c.hop, c.sender.sending)),
+        rpc_s=over_hops(lambda c: calls_s(c) * (c.hop.crossed & c.hop.forward)),
         copying_s=np.maximum(0.0, through_s - wire_s),
-        receiving_s=np.stack([_message_s(c.hop, c.receiver.receiving) for c in crossings], axis=1),
-        answering_s=np.stack([answer_s(c) * (c.hop.crossed & c.hop.forward) for c in crossings], axis=1),
-        handover_s=hands_over * np.stack([_handover_s(c, calibration.relay is not None) for c in crossings], axis=1),
+        receiving_s=over_hops(lambda c: _message_s(c.hop, c.receiver.receiving)),
+        answering_s=over_hops(lambda c: answer_s(c) * (c.hop.crossed & c.hop.forward)),
+        handover_s=hands_over * over_hops(lambda c: _handover_s(c, calibration.relay is not None)),
         last_s=last_s[:, np.newaxis],
         resting_s=np.zeros(wire_s.shape),
         sockets_s=through_s,
