@@ -44,6 +44,8 @@ _MUCH_BYTES = 256 * 2**10
 # slower than any path that is measured comes from a peer, or over a path, that is broken.
 _FRAME_GRACE_S = 30.0
 _LEAST_BYTES_PER_S = 1000.0
+# At a time, of what comes to an end that is shut down.
+_THROWN_AWAY_BYTES = 2**16
 # poll(2): the peer has closed its end. Elsewhere than on Linux that shows only once both ends have.
 _HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)
 
@@ -231,9 +233,16 @@ class Connection:
         return bool(poll.poll(0))
 
     def shut_down(self) -> None:
-        """End both directions: wakes threads blocked in `send` and `receive`, here and at the peer."""
+        """End both directions: wakes threads blocked in `send` and `receive`, here and at the peer.
+
+        What has come is thrown away. A peer that is sending would else wait for room in this end's buffer, and the
+        kernel tells it that nobody reads on only once it sends again or the socket is closed.
+        """
+        raw = self.socket if isinstance(self.socket, socket.socket) else self.socket.raw
         try:
-            self.socket.shutdown(socket.SHUT_RDWR)
+            raw.shutdown(socket.SHUT_RDWR)
+            while raw.recv(_THROWN_AWAY_BYTES):
+                pass
         except OSError:
             return  # already gone, which is what was wanted
 

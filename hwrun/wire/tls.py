@@ -109,6 +109,11 @@ class TlsStream:
         self._received = memoryview(bytearray(_PIECE_BYTES))
 
     @property
+    def raw(self) -> socket.socket:
+        """The socket beneath."""
+        return self._stream
+
+    @property
     def family(self) -> int:
         """The socket's address family."""
         return self._stream.family
@@ -199,10 +204,6 @@ class TlsStream:
     def fileno(self) -> int:
         """The socket's descriptor; that it is readable does not say that a plain byte is there."""
         return self._stream.fileno()
-
-    def shutdown(self, how: int) -> None:
-        """End a direction, or both."""
-        self._stream.shutdown(how)
 
     def close(self) -> None:
         """Release the socket."""

@@ -249,6 +249,28 @@ def test_a_peer_that_leaves_amid_a_long_payload_wakes_who_waits_for_it():
     receiver.close()
 
 
+def test_shutting_down_wakes_a_peer_that_is_sending_more_than_there_is_room_for():
+    near, receiver = over_tcp()
+    sender = Connection(near, "receiver")
+    errors = []
+
+    def send():
+        try:
+            sender.send(Kind.CHUNK, payload=(bytes(64 * 2**20),))
+        except PeerGoneError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    receiver.begin(64 * 2**20)
+    time.sleep(0.3)  # until buffers are full
+    receiver.shut_down()
+    thread.join(timeout=5)
+    assert len(errors) == 1
+    sender.close()
+    receiver.close()
+
+
 @pytest.mark.parametrize("cut", [1, HEADER_BYTES, HEADER_BYTES + 50, -1])
 def test_a_truncated_frame_is_a_peer_that_left(pair, cut):
     specs, payload = outgoing([torch.ones(100)])

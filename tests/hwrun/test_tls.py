@@ -130,6 +130,24 @@ def test_a_peer_that_leaves_ends_receiving_and_sending(pair):
         pair[1].send(Kind.CHUNK, payload=(bytes(2**24),))
 
 
+def test_shutting_down_wakes_a_peer_that_is_sending(pair):
+    errors = []
+
+    def send():
+        try:
+            pair[0].send(Kind.CHUNK, payload=(bytes(64 * 2**20),))
+        except PeerGoneError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    pair[1].begin(64 * 2**20)
+    time.sleep(0.3)  # until buffers are full
+    pair[1].shut_down()
+    thread.join(timeout=5)
+    assert len(errors) == 1
+
+
 def test_the_token_is_asked_for_behind_a_good_certificate_too(lab):
     dialled, admitted = meeting(credentials(lab["one"]), credentials(lab["two"], b"another token altogether"))
     assert isinstance(dialled, AuthenticationError)
