@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # How fast examples are drawn says something about the machine, which may be busy, and nothing about the code. In
@@ -17,3 +18,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # How wide tables are in a pipe is the tests' own to say.
 os.environ.pop("COLUMNS", None)
+
+# Minutes each, the longest first. Files go to processes whole, and one that came last would be waited for alone.
+_LONG_FILES = (
+    "test_sweep.py", "test_reference_gate.py", "test_fitting.py", "test_kills.py", "test_any_network.py",
+    "test_remote_sweep.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, the others in the order in which they were found."""
+    items.sort(
+        key=lambda item: _LONG_FILES.index(item.path.name) if item.path.name in _LONG_FILES else len(_LONG_FILES)
+    )
