@@ -26,6 +26,7 @@ from validation.comparing import Comparison, compare
 from validation.conditions import Condition, LinkCheck
 from validation.likeness import check_alike
 from validation.predicting import Inputs
+from validation.probed import probed_copying
 
 # A cell with the run that it stands in.
 Found = tuple[Run, Cell]
@@ -183,7 +184,10 @@ def _join_condition(
         if (note := conditions.check_timing(condition, timing, manifest.timings))
     ]
     checks = _link_checks(condition, cells)
-    links = conditions.predicted_links(condition, checks, calibrations.get(condition.backend))
+    echo = probed_copying(list({run.manifest.run_id: run for run, _ in entries}.values()))
+    links = conditions.predicted_links(
+        condition, checks, calibrations.get(condition.backend), 0.0 if echo is None else 1 / echo.per_byte_s
+    )
     if links is None:
         reason = "a link is unshaped and the probe could not tell its rate, so there is nothing to predict with"
         return "not joined", reason, "measure the cell again, with a probe"
@@ -298,7 +302,10 @@ def _notes(
 ) -> list[str]:
     notes = []
     if conditions.link_origin(condition) == "probed":
-        notes.append("the link is unshaped: predicted with the goodput and half the round trip that its probes found")
+        notes.append(
+            "the link is unshaped: predicted with the goodput that its probes found, within one machine with what their"
+            " echo of messages says of copying where that is faster, and half the round trip"
+        )
     notes += [
         f"the link as probed misses what was asked for: {', '.join(check.flags)}" for check in checks if check.flags
     ]

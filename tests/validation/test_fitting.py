@@ -26,7 +26,7 @@ from validation.fitting.fit import Fitted, fit
 from validation.fitting.least_squares import Problem, minimise
 from validation.fitting.observations import Case, Observation, Observed, Phase, Point
 from validation.fitting.phase_times import PhaseTimes
-from validation.fitting.probed import Probed, probed_copying
+from validation.probed import Probed, probed_copying
 
 SINGLE, CLOSED, PACED = Mode.named("single"), Mode.named("closed"), Mode.named("paced")
 LINKS = ((1e9, 0.0001), (50e6, 0.01), (2e6, 0.05))

@@ -10,7 +10,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from hwrun.records import CELLS_NAME, BatchRecord, Phases, SocketBuffers, SubRun, append_cell, read_run
+from hwrun.records import (
+    CELLS_NAME,
+    BatchRecord,
+    EchoSample,
+    LinkProbe,
+    Phases,
+    SocketBuffers,
+    SubRun,
+    append_cell,
+    read_run,
+)
 from paretosim.calibration import Calibration, DeviceTerms
 from paretosim.errors import UnlikeConditionsError
 from paretosim.mode import Mode
@@ -162,6 +172,30 @@ def test_an_unshaped_link_is_predicted_as_probed_and_says_so(synthetic: Callable
     predicted = condition.comparisons[2].predicted
     assert predicted.transfers_s[0] == pytest.approx(predicted.activation_bytes[0] * 8 / 8e6 + 0.002)
     assert any("unshaped" in note for note in condition.notes)
+
+
+@pytest.mark.parametrize(
+    ("medium", "echoed_bytes_per_s", "rate_bps"),
+    [("loopback", 4e6, 3.2e7), ("veth", 4e6, 3.2e7), ("loopback", 0.5e6, 8e6), ("network", 4e6, 8e6)],
+)
+def test_an_unshaped_link_within_one_machine_is_as_fast_as_the_faster_of_bulk_and_echo(
+    synthetic: Callable, medium: Any, echoed_bytes_per_s: float, rate_bps: float
+) -> None:
+    made = synthetic(links=(None,), goodput_bps=8e6, rtt_s=0.004)
+    run = read_run(made.write())
+    found = run.cells[0].link_measured
+    assert found is not None
+    measured = msgspec.structs.replace(found, medium=medium)
+    cells = tuple(msgspec.structs.replace(cell, link_measured=measured) for cell in run.cells)
+    echo = tuple(
+        EchoSample(size_bytes=size, round_trips_s=(0.004 + size / echoed_bytes_per_s,)) for size in (64, 2**16, 2**20)
+    )
+    probe = LinkProbe(
+        link_name="unshaped", link_asked=None, moment="before", started_utc="", near="A", far="B",
+        measured=msgspec.structs.replace(measured, echo=echo),
+    )  # fmt: skip
+    condition = join([msgspec.structs.replace(run, cells=cells, probes=(probe,))], made.store).conditions[0]
+    assert condition.inputs.links[0].rate_bps == pytest.approx(rate_bps)
 
 
 def test_an_unshaped_link_of_unknown_rate_is_listed_and_not_guessed(synthetic: Callable) -> None:

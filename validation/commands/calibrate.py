@@ -24,8 +24,8 @@ from paretosim.whole_file import require_writable
 from validation.errors import MissingExtraError
 from validation.fitting.fit import DEFAULT_CONFIDENCE, Fitted, fit
 from validation.fitting.observations import cases_of, observe
-from validation.fitting.probed import probed_copying
 from validation.join import join
+from validation.probed import probed_copying
 from validation.report.fit_text import cautions, show
 from validation.scores import Scores, score
 

@@ -30,7 +30,7 @@ from validation.fitting.least_squares import (
 from validation.fitting.observations import LEAST_SPREAD, Observation, Observed, Phase, Point
 from validation.fitting.parameters import MADE_SO, Parameter, parameters_of, with_values
 from validation.fitting.phase_times import PhaseTimes
-from validation.fitting.probed import Probed
+from validation.probed import Probed
 
 Array = NDArray[np.float64]
 Known = Literal["probe", "fitted", "fixed"]

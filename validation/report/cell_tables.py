@@ -162,7 +162,8 @@ def link_table(assessment: Assessment) -> Table:
         tuple(rows),
         (
             *labels.notes,
-            "Goodput asked for is the rate less headers; probed values are medians over the probes of the cells.",
+            "Goodput asked for is the rate less headers; probed values are medians over the probes of the cells. Within"
+            " one machine an unshaped link is predicted with the probes' echo of messages where that is faster.",
         ),
     )  # fmt: skip
 
