@@ -7,6 +7,7 @@ here. Every time of a batch's start and return is taken on this process's monoto
 from __future__ import annotations
 
 import itertools
+import math
 import queue
 import secrets
 import threading
@@ -18,7 +19,7 @@ from typing import Self
 import torch
 
 from hwrun.backends.contract import Arrival, Ends, Inlet, Landing, Outlet
-from hwrun.errors import CellTimeOverError, HwrunError, PeerGoneError
+from hwrun.errors import CellTimeOverError, HwrunError, PeerGoneError, TimedOutError
 from hwrun.records import BackendName, ComputeDevice, Phases, Scalar, SocketBuffers, WorkerKind
 from hwrun.stages.runner import Cancelled, sharpen_timer, wait_until
 from hwrun.wire import control
@@ -34,6 +35,10 @@ _CONNECT_LIMIT_S = 30.0
 _CAUSE_LIMIT_S = 0.5
 # How often waiting for a result is interrupted to see whether the path to it still stands.
 _CHECK_INTERVAL_S = 1.0
+# How much later than batches requests may be answered: a worker that is computing is torn down when its batch is done.
+_GRACE_S = 30.0
+# A worker answers Ping whatever its stages do, so one that does not hangs.
+_PING_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +85,8 @@ class Pipeline:
     Parameters
     ----------
     workers : the one of each stage; several stages may run on one.
-    deadline_s : monotonic time after which waiting for a batch ends with CellTimeOverError.
+    limit_s : how long batches may take from when it is deployed, or from the last `renew`; requests have a little more.
+        Deploying has bounds of its own.
 
     Attributes
     ----------
@@ -92,12 +98,13 @@ class Pipeline:
         workers: Sequence[WorkerClient],
         ends: Ends,
         deployment: Deployment,
-        deadline_s: float,
+        limit_s: float,
     ) -> None:
         self._workers = tuple(workers)
         self._ends = ends
         self._deployment = deployment
-        self._deadline_s = deadline_s
+        self._limit_s = limit_s
+        self._deadline_s = math.inf
         self._name = secrets.token_hex(8)
         self._returned: queue.SimpleQueue[Arrival | HwrunError] = queue.SimpleQueue()
         self._inputs: Handover[int] = Handover(None)
@@ -119,6 +126,7 @@ class Pipeline:
                     raise PeerGoneError(worker.gone)
             self._deploy()
             self._connect()
+            self.renew(self._limit_s)
         except BaseException:
             self.close()
             raise
@@ -169,6 +177,12 @@ class Pipeline:
             self._outlet = self._ends.inputs(self._name)
             self._start("inputs", self._send_inputs)
 
+    def renew(self, limit_s: float) -> None:
+        """Give what comes next so long, from now on, whatever was left."""
+        self._deadline_s = time.monotonic() + limit_s
+        for worker in self._workers:
+            worker.answer_by_s = self._deadline_s + _GRACE_S
+
     def dispatch(self, sequence: int) -> float:
         """Start a batch; when that was, on the monotonic clock. Inputs that travel are queued, in order."""
         self._check()
@@ -194,11 +208,14 @@ class Pipeline:
         Raises
         ------
         PeerGoneError : the pipeline broke down meanwhile.
+        TimedOutError : the time was over before.
         """
         try:
-            wait_until(time_s, lambda: self._failure is not None)
+            wait_until(min(time_s, self._deadline_s), lambda: self._failure is not None)
         except Cancelled:
             self._check()
+        if time_s > self._deadline_s:
+            raise self._time_over()
 
     def prime(self) -> tuple[torch.Tensor, ...]:
         """Send one batch through that every stage computes for real unless it kept the result; a copy of the output."""
@@ -248,7 +265,7 @@ class Pipeline:
             if end is not None:
                 end.close()
         for worker in self._workers:
-            worker.on_failure = None
+            worker.on_failure = worker.answer_by_s = None
 
     def _start(self, name: str, work: object) -> None:
         assert callable(work)
@@ -284,14 +301,26 @@ class Pipeline:
             left_s = self._deadline_s - time.monotonic()
             try:
                 item = self._returned.get(timeout=max(0.0, min(left_s, _CHECK_INTERVAL_S)))
-            except queue.Empty as error:
+            except queue.Empty:
                 self._ends.check()
                 if left_s <= _CHECK_INTERVAL_S:
-                    raise CellTimeOverError("results: not all were back within the cell's time limit") from error
+                    raise self._time_over() from None
         if isinstance(item, HwrunError):
             self._returned.put(item)
             raise item
         return item
+
+    def _time_over(self) -> TimedOutError:
+        """Why not all batches are back in time: workers that hang, or else nothing but that they take longer."""
+        silent = []
+        for worker in dict.fromkeys(self._workers):
+            try:
+                worker.request(control.Ping(), control.Pong, _PING_LIMIT_S)
+            except HwrunError as error:
+                silent.append(str(error))
+        if silent:
+            return TimedOutError("; ".join(silent))
+        return CellTimeOverError("results: not all were back within the cell's time limit")
 
     def _fail(self, pipeline: str | None, reason: str) -> None:
         if self._closing or pipeline not in (None, self._name) or self._failure is not None:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:  # it loads torch, which a command may only once its environme
 
 # Loading a stage of vgg16 on a slow SD card is the longest that a worker is expected to take for one request.
 REQUEST_LIMIT_S = 120.0
+# What the kernel is asked for in passing is answered at once, by a busy worker within seconds.
+_LOOK_LIMIT_S = 30.0
+# Where `answer_by_s` has passed: a worker that is well answers within this, and is not to be taken for one that hangs.
+_LEAST_LIMIT_S = 1.0
 # One that has others to serve says so within seconds; one with a GPU first has torch look for it.
 _WELCOME_LIMIT_S = 30.0
 _Reply = TypeVar("_Reply")
@@ -42,11 +46,13 @@ class WorkerClient:
 
     `on_failure`, where set, is told from another thread when the worker is gone or a stage of it has broken down: the
     pipeline concerned (None for all) and the reason. `gone` is why the connection ended, None while it stands.
+    `answer_by_s`, where set, is the monotonic time by which requests are to be answered, however long each may take.
     """
 
     def __init__(self, name: str, connection: Connection) -> None:
         self.name = name
         self.on_failure: Callable[[str | None, str], None] | None = None
+        self.answer_by_s: float | None = None
         self._connection = connection
         self._replies: queue.SimpleQueue[control.ControlMessage | HwrunError] = queue.SimpleQueue()
         self._closing = False
@@ -85,10 +91,10 @@ class WorkerClient:
         Raises
         ------
         RequestFailedError : the worker says why it could not.
-        PeerGoneError, TimedOutError : it died, or says nothing within `limit_s`.
+        PeerGoneError, TimedOutError : it died, or says nothing within `limit_s`, or by `answer_by_s`.
         """
         send_control(self._connection, message)
-        return self._reply(expected, limit_s)
+        return self._reply(message, expected, limit_s)
 
     def dispatch(self, sequence: int) -> None:
         """Start batch `sequence` at stage 1, which keeps its input."""
@@ -101,7 +107,7 @@ class WorkerClient:
         send_control(self._connection, request)
         if request.keeps_input:
             self._connection.send(Kind.INPUT, specs=specs, payload=payload)
-        return self._reply(control.Deployed, REQUEST_LIMIT_S).computes_on
+        return self._reply(request, control.Deployed, REQUEST_LIMIT_S).computes_on
 
     def supply(self, digests: Sequence[str], store: WeightStore) -> None:
         """Send the blocks that the worker's cache lacks, each from where an earlier transfer of it broke off."""
@@ -116,7 +122,7 @@ class WorkerClient:
                 file.seek(offset_bytes)
                 while chunk := file.read(control.CHUNK_BYTES):
                     self._connection.send(Kind.CHUNK, payload=(chunk,))
-            self._reply(control.Done, REQUEST_LIMIT_S)
+            self._reply(request, control.Done, REQUEST_LIMIT_S)
 
     def exchange(self) -> ClockExchange:
         """One empty request and its answer on the control path: a round trip, and the two clocks compared."""
@@ -148,7 +154,7 @@ class WorkerClient:
 
     def check_shape(self) -> tuple[str, ...]:
         """The tc lines that hold, and did all the time; raises RequestFailedError where they do not."""
-        return self.request(control.CheckShape(), control.Shaped).lines
+        return self.request(control.CheckShape(), control.Shaped, _LOOK_LIMIT_S).lines
 
     def join_rpc(self, rank: int, size: int, rendezvous: str, address: str) -> None:
         """Let the worker be a member of an RPC group; returns once all have come."""
@@ -162,11 +168,13 @@ class WorkerClient:
         self._reader.join()
         self._connection.close()
 
-    def _reply(self, expected: type[_Reply], limit_s: float) -> _Reply:
+    def _reply(self, asked: control.ControlMessage, expected: type[_Reply], limit_s: float) -> _Reply:
+        if self.answer_by_s is not None:
+            limit_s = min(limit_s, max(self.answer_by_s - time.monotonic(), _LEAST_LIMIT_S))
         try:
             reply = self._replies.get(timeout=limit_s)
         except queue.Empty as error:
-            late = TimedOutError(f"worker {self.name}: no answer within {limit_s:g} s")
+            late = TimedOutError(f"worker {self.name}: no answer to {type(asked).__name__} within {limit_s:.3g} s")
             self.gone = self.gone or str(late)
             self._connection.shut_down()
             raise late from error

@@ -136,7 +136,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="images that the unsplit model's top-1 is of, at most, where images have labels (default 256)",
     )
-    parser.add_argument("--max-cell-time", metavar="TIME", help="skip cells that take longer at least (default 60s)")
+    parser.add_argument(
+        "--max-cell-time",
+        metavar="TIME",
+        help="skip cells whose batches take longer at least, and give up those that take three times as long (default"
+        " 60s)",
+    )
     parser.add_argument(
         "--max-time", metavar="TIME", help="start no cell after this time; the rest is left for --resume (such as 8h)"
     )

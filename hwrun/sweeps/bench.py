@@ -26,9 +26,12 @@ from hwrun.sweeps.watching import Watching
 from hwrun.testbed import DataPath, Testbed, Workers
 from paretosim.units import format_duration
 
-# A cell may take this many times its bound, and a little for deploying it, before it is given up.
+# A cell's batches may take this many times --max-cell-time before they are given up, and never less than a minute:
+# where the option is short, one hiccup of a busy machine is no hang.
 _PATIENCE = 3.0
-_DEPLOY_ALLOWANCE_S = 60.0
+_LEAST_PATIENCE_S = 60.0
+# What the first batch may take beyond that: emulated stages compute it for real, and an accelerator warms up.
+_FIRST_BATCH_S = 60.0
 
 
 class Bench:
@@ -75,10 +78,10 @@ class Bench:
             if isinstance(error, LinkMissedError):
                 remedy = link_remedy(self._settings.link_tolerance)
             elif isinstance(error, CellTimeOverError) and not deaths:
-                limit = format_duration(self._settings.max_cell_time_s)
+                limit = format_duration(max(self._settings.max_cell_time_s, _LEAST_PATIENCE_S / _PATIENCE))
                 remedy = (
-                    f"resume with more than --max-cell-time {limit}: a cell is given up after {_PATIENCE:g} times that"
-                    f" and {format_duration(_DEPLOY_ALLOWANCE_S)}; {self._workers.logs}"
+                    f"resume with more than --max-cell-time {limit}: a cell's batches are given up after {_PATIENCE:g}"
+                    f" times that; {self._workers.logs}"
                 )
         return recorded(
             cell,
@@ -125,8 +128,9 @@ class Bench:
         clients = [self._workers.client(host) for host in path.hosts]
         for client, stage in zip(clients, stages, strict=True):
             client.supply(reference.digests[stage.first : stage.last], self._workers.store)
-        given_up_after_s = _DEPLOY_ALLOWANCE_S + _PATIENCE * self._settings.max_cell_time_s
-        self._testbed.shape(cell.pair_links(), any_port=cell.backend == "rpc", hold_s=given_up_after_s)
+        patience_s = _PATIENCE * self._settings.max_cell_time_s
+        first_batch_s = _FIRST_BATCH_S + patience_s
+        self._testbed.shape(cell.pair_links(), any_port=cell.backend == "rpc", hold_s=first_batch_s)
         misses = [f"{hop.start} to {hop.end}: {why}" for hop in cell.hops if (why := self._probes.missed_before(hop))]
         links = tuple(self._probes.before(hop) for hop in cell.hops)
         found |= {"link_measured": links[0] if links else None, "later_links_measured": links[1:]}
@@ -152,13 +156,13 @@ class Bench:
             devices=(*(None,) * path.leads, *self._plan.stage_devices(cell), *(None,) * path.trails),
         )
         ends = self._workers.ends(path)
-        deadline_s = time.monotonic() + given_up_after_s
-        with Pipeline(clients, ends, deployment, deadline_s) as pipeline:
+        with Pipeline(clients, ends, deployment, first_batch_s) as pipeline:
             found["computed_on"] = pipeline.computes_on[path.own]
             outputs = pipeline.prime()
             found["output_check"] = output_check = compare(outputs, reference.outputs)
             require_equal(output_check)
             found["accuracy"] = reference.accuracy(outputs)
+            pipeline.renew(max(patience_s, _LEAST_PATIENCE_S))
             pipeline.collect()
             self._testbed.counters(reset=True)
             watching = Watching([self._workers.client(host) for host in dict.fromkeys(cell.stage_hosts)])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,7 +122,7 @@ class Bench:
             workers=variant.workers,
         )
         clients = [self._workers.client(host) for host in path.hosts]
-        with Pipeline(clients, self._workers.ends(path), deployment, time.monotonic() + 300) as pipeline:
+        with Pipeline(clients, self._workers.ends(path), deployment, 300) as pipeline:
             require_equal(compare(pipeline.prime(), self._reference.outputs))
             pipeline.collect()
             (alone,) = feed(pipeline, Mode.named("single"), batches)

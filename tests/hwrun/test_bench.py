@@ -49,6 +49,6 @@ def test_a_cell_whose_time_was_over_for_a_worker_that_is_gone_asks_for_no_more_t
 def test_a_cell_whose_time_was_over_says_which_option_gives_it_more():
     cell = failed_by(CellTimeOverError("results: not all were back within the cell's time limit"))
     assert cell.remedy == (
-        "resume with more than --max-cell-time 90s: a cell is given up after 3 times that and 60s; the log on its host"
-        " says more"
+        "resume with more than --max-cell-time 90s: a cell's batches are given up after 3 times that; the log on its"
+        " host says more"
     )

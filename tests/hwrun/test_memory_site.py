@@ -13,7 +13,9 @@ import pytest
 
 from hwrun.cli import main
 from hwrun.machine.steady import steady_environment
+from hwrun.orchestrator import Pipeline
 from hwrun.records import Cell, Run, read_run
+from hwrun.sweeps import bench
 from paretosim.profiles import ProfileStore
 
 BLOCK_S = 0.002
@@ -157,3 +159,19 @@ def test_a_sweep_with_nothing_left_to_do_still_removes_what_a_killed_one_left(
     (tmp_path / "hwrun-left" / "lock").touch()
     assert main(["sweep", "--resume", str(run.path)]) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("asked", "first_s", "rest_s"), [("2s", 66.0, 60.0), ("30s", 150.0, 90.0)])
+def test_the_first_batch_has_a_minute_more_than_the_others_which_have_three_times_what_was_asked(
+    swept: Swept, monkeypatch: pytest.MonkeyPatch, asked: str, first_s: float, rest_s: float
+) -> None:
+    given: list[float] = []
+
+    class NotingPipeline(Pipeline):
+        def renew(self, limit_s: float) -> None:
+            given.append(limit_s)
+            super().renew(limit_s)
+
+    monkeypatch.setattr(bench, "Pipeline", NotingPipeline)
+    only(swept("--plan", plan(14, 21), "--mode", "single", "--max-cell-time", asked))
+    assert given == [first_s, rest_s]

@@ -78,7 +78,20 @@ bench.feed, bench.Bench.measure = feed_without_b, measure_without_a
 # Of a transfer that a probe measures a rate by; what a longer one tells, test_probe.py has.
 BULK_BYTES = 400_000
 SHORT_TRANSFERS = f"import hwrun.worker_client as client; client.bulk_bytes = lambda link: {BULK_BYTES}; "
-# Well below what waiting for a batch that never comes takes: a cell's bound, three times, and its deployment's minute.
+# As above, but B is stopped and not killed, in the midst of the third cell, whose time is over soon.
+STOPPED_IN_THE_THIRD_CELL = """
+import itertools, psutil
+import hwrun.orchestrator as orchestrator, hwrun.sweeps.bench as bench
+from tests.hwrun.descendants import running
+feeds, feed = itertools.count(1), bench.feed
+def feed_without_b(*arguments, **options):
+    if next(feeds) == 3:
+        running("worker-B", psutil.Process().children(recursive=True))[0].suspend()
+    return feed(*arguments, **options)
+bench.feed, bench._LEAST_PATIENCE_S = feed_without_b, 1.0
+orchestrator._PING_LIMIT_S = 2.0
+"""
+# Well below what waiting for a batch that never comes takes: three times a cell's bound.
 AT_ONCE_S = 30
 # One way over the link `far`: far more than what a busy machine adds to a batch.
 FAR_S = 0.08
@@ -701,6 +714,24 @@ def test_a_killed_worker_fails_the_cell_it_is_in_if_any_and_the_sweep_goes_on_un
     assert len(run.cells) == 11  # one was tried twice
     assert len(run.latest_cells()) == 10
     assert {cell.status for cell in run.latest_cells()} == {"done"}
+
+
+def test_a_stopped_worker_costs_its_cell_no_more_than_its_time_and_is_started_anew(
+    in_this_process, profiles, scratch, tmp_path
+):
+    folder = tmp_path / "run"
+    arguments = options(profiles, folder, "--max-cell-time", "4s", repeats=2)
+    with running_sweep(scratch, *arguments, first=STOPPED_IN_THE_THIRD_CELL) as (process, children):
+        wait_until(lambda: lines(folder) >= 2, "the second cell")
+        children += psutil.Process(process.pid).children(recursive=True)
+        _, err = process.communicate(timeout=LIMIT_S)
+        assert_all_end(children)
+    assert process.returncode == 1
+    cells = read_run(folder).cells
+    assert [cell.status for cell in cells] == ["done", "done", "failed", "done"], err
+    assert cells[2].reason == "worker B: no answer to Ping within 2 s"
+    assert cells[2].remedy.startswith("resume the sweep to try it again")
+    assert left_in(scratch) == []
 
 
 def test_a_sweep_that_is_told_to_end_does_so_in_good_order_and_says_how_it_goes_on(profiles, scratch, tmp_path):

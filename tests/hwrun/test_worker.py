@@ -15,6 +15,7 @@ import hwrun.stages.deployed
 import hwrun.stages.runner
 import hwrun.worker
 import hwrun.worker_client
+from hwrun import orchestrator
 from hwrun.backends.tcp import SocketEnds
 from hwrun.errors import CellTimeOverError, PeerGoneError, TimedOutError
 from hwrun.feeding import feed
@@ -84,6 +85,25 @@ def worker(workers):
     return workers[0]
 
 
+@pytest.fixture
+def hanging(monkeypatch):
+    """Lets workers answer no request of a kind until the test is over."""
+    is_over = threading.Event()
+
+    def hang(kind):
+        answer = Worker._answer
+        monkeypatch.setattr(
+            Worker,
+            "_answer",
+            lambda worker, asked, connection: (
+                (isinstance(asked, kind) and is_over.wait(60)) or answer(worker, asked, connection)
+            ),
+        )
+
+    yield hang
+    is_over.set()
+
+
 @pytest.fixture(scope="module")
 def reference_and_store(tmp_path_factory):
     store = WeightStore(tmp_path_factory.mktemp("weights"))
@@ -129,10 +149,7 @@ def pipeline(workers, reference_and_store, folder, split=10, limit_s=60, **chang
         client.supply(reference.digests[stage.first : stage.last], store)
     try:
         ends = SocketEnds(LoopbackRoute(workers, folder), workers[0].credentials)
-        with Pipeline(
-            clients, ends, deployment(reference, stages, **changes),
-            time.monotonic() + limit_s,
-        ) as running:  # fmt: skip
+        with Pipeline(clients, ends, deployment(reference, stages, **changes), limit_s) as running:
             yield running
     finally:
         for client in clients:
@@ -387,16 +404,32 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_ones(worker, mo
     has = worker.store.has
     monkeypatch.setattr(worker.store, "has", lambda digest: answering.wait(10) and has(digest))
     client = worker.client()
-    with pytest.raises(TimedOutError, match=r"worker w: no answer within 0\.2 s"):
+    with pytest.raises(TimedOutError, match=r"worker w: no answer to MissingBlocks within 0\.2 s"):
         client.request(control.MissingBlocks(("0" * 64,)), control.Missing, 0.2)
     answering.set()
     with pytest.raises(PeerGoneError):
         client.exchange()
-    assert client.gone == "worker w: no answer within 0.2 s"
+    assert client.gone == "worker w: no answer to MissingBlocks within 0.2 s"
     client.close()
     again = worker.client()
     assert again.exchange().round_trip_s < 5
     again.close()
+
+
+def test_a_worker_that_is_well_is_not_taken_for_one_that_hangs_when_the_time_is_over(worker):
+    client = worker.client()
+    client.answer_by_s = time.monotonic() - 60
+    assert client.exchange().round_trip_s < 5
+    client.close()
+
+
+def test_what_is_asked_of_the_kernel_in_passing_has_less_time_than_loading(worker, monkeypatch, hanging):
+    monkeypatch.setattr(hwrun.worker_client, "_LOOK_LIMIT_S", 0.2)
+    hanging(control.CheckShape)
+    client = worker.client()
+    with pytest.raises(TimedOutError, match=r"worker w: no answer to CheckShape within 0\.2 s"):
+        client.check_shape()
+    client.close()
 
 
 def test_one_that_never_says_welcome_is_not_waited_for_without_end(monkeypatch):
@@ -591,6 +624,45 @@ def test_a_pipeline_without_a_result_in_time_says_so(workers, reference_and_stor
         running.dispatch(0)
         with pytest.raises(CellTimeOverError, match="time limit"):
             running.take_returned()
+
+
+def test_the_limit_counts_from_when_stages_stand_and_waiting_for_a_later_time_ends_with_it(
+    workers, reference_and_store, tmp_path, monkeypatch
+):
+    load = hwrun.stages.runner.StageRunner.load
+    monkeypatch.setattr(hwrun.stages.runner.StageRunner, "load", lambda runner: (time.sleep(0.8), load(runner)))
+    with pipeline(workers, reference_and_store, tmp_path, limit_s=1.5) as running:
+        start_s = time.monotonic()
+        with pytest.raises(CellTimeOverError, match="time limit"):
+            running.wait_until(start_s + 120)
+        assert 0.3 < time.monotonic() - start_s < 60
+    assert {worker.answer_by_s for worker in running._workers} == {None}  # or those of the next cell would hurry
+
+
+def test_a_request_that_hangs_is_given_up_shortly_after_the_pipelines_time(
+    workers, reference_and_store, tmp_path, monkeypatch, hanging
+):
+    monkeypatch.setattr(orchestrator, "_GRACE_S", 0.5)
+    with pipeline(workers, reference_and_store, tmp_path, targets_s=(0.01, 0.01)) as running:
+        running.renew(1.0)
+        hanging(control.Collect)
+        start_s = time.monotonic()
+        with pytest.raises(TimedOutError, match=r"worker w: no answer to Collect within 1(\.\d+)? s"):
+            running.collect()
+        assert 1 <= time.monotonic() - start_s < 60
+
+
+def test_where_no_batch_comes_back_a_worker_that_hangs_is_the_reason_and_not_the_time(
+    workers, reference_and_store, tmp_path, monkeypatch, hanging
+):
+    monkeypatch.setattr(orchestrator, "_PING_LIMIT_S", 0.2)
+    with pipeline(workers, reference_and_store, tmp_path, limit_s=0.5, targets_s=(0.01, 60.0)) as running:
+        hanging(control.Ping)
+        running.dispatch(0)
+        with pytest.raises(TimedOutError) as raised:
+            running.take_returned()
+    assert not isinstance(raised.value, CellTimeOverError)
+    assert str(raised.value) == "; ".join(["worker w: no answer to Ping within 0.2 s"] * 2)
 
 
 def test_a_peer_that_proves_the_token_and_then_says_nothing_is_let_go(worker, monkeypatch):

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -67,7 +66,7 @@ def test_it_computes_both_stages_of_a_plan_and_says_what_its_sockets_and_host_te
         inputs=reference.inputs, input_at_sink=False, batch=1, seed=0, limit_bytes=8 * 2**20, queue_depth=2,
     )  # fmt: skip
     ends = SocketEnds(LoopbackRoute([SimpleNamespace(data=worker[1])] * 2, tmp_path), Credentials())
-    with Pipeline([client] * 2, ends, deployment, time.monotonic() + 60) as pipeline:
+    with Pipeline([client] * 2, ends, deployment, 60) as pipeline:
         outputs = pipeline.prime()
         assert compare(outputs, reference.outputs).bitwise_equal
         watching = Watching([client])

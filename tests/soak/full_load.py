@@ -114,7 +114,7 @@ def load(workers: LocalWorkers, reference: Reference, end_s: float, sequence: in
     )
     path = DataPath(("A", "B"), (None,), "B", None, "tcp")
     clients = [workers.client(host) for host in path.hosts]
-    with Pipeline(clients, workers.ends(path), deployment, end_s + _PATIENCE_S) as pipeline:
+    with Pipeline(clients, workers.ends(path), deployment, end_s - time.monotonic() + _PATIENCE_S) as pipeline:
         require_equal(compare(pipeline.prime(), reference.outputs))
         sample_s = time.monotonic() + SAMPLE_S
         for _ in range(WINDOW):
