@@ -105,7 +105,7 @@ def _gpus(facts: HostFacts, _: Purpose) -> Iterator[Finding]:
             yield Finding(
                 check="gpu",
                 spoils=True,
-                what=f"{gpu.name} is held back by {', '.join(gpu.held_back_by)} ({now})",
+                what=f"{gpu.title} is held back by {', '.join(gpu.held_back_by)} ({now})",
                 why="its clock is lowered, and what its stages take changes from one batch to the next",
                 fix="cool it, let it rest, or allow it more power (sudo nvidia-smi -pl WATTS); watch: nvidia-smi -q -d"
                 " PERFORMANCE,TEMPERATURE,POWER",
@@ -114,7 +114,7 @@ def _gpus(facts: HostFacts, _: Purpose) -> Iterator[Finding]:
             yield Finding(
                 check="gpu",
                 spoils=False,
-                what=f"{gpu.name} runs at a clock that somebody set ({now})",
+                what=f"{gpu.title} runs at a clock that somebody set ({now})",
                 why="it is slower than it could be, if steadily so",
                 fix="sudo nvidia-smi --reset-gpu-clocks, sudo nvidia-smi --reset-applications-clocks",
             )

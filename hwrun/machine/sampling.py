@@ -106,11 +106,26 @@ class _Reading:
 
 
 def _every_other(samples: Sequence[WorkerSample]) -> list[WorkerSample]:
-    """The later one of each two, with what held the processor back at either."""
+    """The later one of each two, with what held the processor and accelerators back at either."""
     return [
-        structs.replace(kept, held_back=tuple(dict.fromkeys((*gone.held_back, *kept.held_back))))
+        structs.replace(
+            kept,
+            held_back=_either(gone.held_back, kept.held_back),
+            gpus=tuple(
+                structs.replace(
+                    now,
+                    held_back=before.held_back if now.held_back is None else now.held_back or before.held_back,
+                    held_back_by=_either(before.held_back_by, now.held_back_by),
+                )
+                for before, now in zip(gone.gpus, kept.gpus, strict=True)
+            ),
+        )
         for gone, kept in zip(samples[::2], samples[1::2], strict=True)
     ]
+
+
+def _either(before: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*before, *now)))
 
 
 def sample_between(
@@ -151,10 +166,10 @@ def nvml_gpus() -> Callable[[], tuple[GpuSample, ...]]:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
     except pynvml.NVMLError:  # no driver, or no permission
         return no_gpus
-    return (lambda: tuple(_gpu(pynvml, handle) for handle in handles)) if handles else no_gpus
+    return (lambda: tuple(_gpu(pynvml, index, handle) for index, handle in enumerate(handles))) if handles else no_gpus
 
 
-def _gpu(nvml: Any, handle: Any) -> GpuSample:
+def _gpu(nvml: Any, index: int, handle: Any) -> GpuSample:
     def asked(question: Callable[[], Any]) -> Any:
         """NVML answers each question or says that this accelerator cannot tell."""
         try:
@@ -163,6 +178,7 @@ def _gpu(nvml: Any, handle: Any) -> GpuSample:
             return None
 
     name = asked(lambda: nvml.nvmlDeviceGetName(handle))
+    uuid = asked(lambda: nvml.nvmlDeviceGetUUID(handle))
     rates = asked(lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
     memory = asked(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
     power_mw = asked(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
@@ -170,7 +186,9 @@ def _gpu(nvml: Any, handle: Any) -> GpuSample:
     megahertz = asked(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
     reasons = asked(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
     return GpuSample(
-        name=name.decode() if isinstance(name, bytes) else str(name),
+        name=_text(name),
+        index=index,
+        uuid=None if uuid is None else _text(uuid),
         busy=None if rates is None else rates.gpu / 100,
         memory_bytes=None if memory is None else memory.used,
         power_w=None if power_mw is None else power_mw / 1e3,
@@ -180,3 +198,8 @@ def _gpu(nvml: Any, handle: Any) -> GpuSample:
         held_back=None if reasons is None else bool(reasons & ~nvml.nvmlClocksThrottleReasonGpuIdle),
         held_back_by=tuple(name for bit, name in _LOWERED_BY.items() if (reasons or 0) & bit),
     )
+
+
+def _text(answer: Any) -> str:
+    """What older versions of nvidia-ml-py answer in bytes."""
+    return answer.decode() if isinstance(answer, bytes) else str(answer)

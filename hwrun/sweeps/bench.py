@@ -157,7 +157,7 @@ class Bench:
         )
         ends = self._workers.ends(path)
         with Pipeline(clients, ends, deployment, first_batch_s) as pipeline:
-            found["computed_on"] = pipeline.computes_on[path.own]
+            found["computed_on"] = computed_on = pipeline.computes_on[path.own]
             outputs = pipeline.prime()
             found["output_check"] = output_check = compare(outputs, reference.outputs)
             require_equal(output_check)
@@ -165,7 +165,10 @@ class Bench:
             pipeline.renew(max(patience_s, _LEAST_PATIENCE_S))
             pipeline.collect()
             self._testbed.counters(reset=True)
-            watching = Watching([self._workers.client(host) for host in dict.fromkeys(cell.stage_hosts)])
+            watching = Watching(
+                [self._workers.client(host) for host in dict.fromkeys(cell.stage_hosts)],
+                tuple(zip(cell.stage_hosts, computed_on, strict=True)),
+            )
             with _LoadSampler() as load:
                 slowed = self._plan.slowed_from_behind(cell)
                 opening = smaller_than_a_round_trip(cell, model)

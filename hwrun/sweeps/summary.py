@@ -16,7 +16,7 @@ def summary_rows(cells: Sequence[Cell]) -> list[dict[str, Scalar]]:
     `latency_s` and `throughput_per_s` are medians over repeats, `…_spread` half the range over them relative to
     that (None with one repeat); both are None where no repeat was done. `overruns` counts measured batches in
     which an emulated stage was late. `top1` is the share of `top1_images` labelled images that the unsplit model has
-    right, None without labels or weights. `held_back` names what slowed a worker's processor.
+    right, None without labels or weights. `held_back` names what slowed a worker's processor or GPU.
     `split` is None of plans over other than two stages; `cuts` has them all.
     """
     groups: dict[tuple[Any, ...], list[Cell]] = {}

@@ -37,8 +37,8 @@ def show_summary(rows: Sequence[dict[str, Scalar]], folder: Path, *, as_json: bo
     for held_back in dict.fromkeys(str(row["held_back"]) for row in rows if row["held_back"]):
         count = sum(row["held_back"] == held_back for row in rows)
         console.print(
-            f"caution: a processor was held back in {count} of {len(rows)} rows ({held_back}): cool the device, or feed"
-            " it better, and measure these again",
+            f"caution: a processor or GPU was held back in {count} of {len(rows)} rows ({held_back}): cool the device,"
+            " or feed it better, and measure these again",
             soft_wrap=True,
         )
     for reason in dict.fromkeys(f"{row['status']}: {row['reason']}; {row['remedy']}" for row in rows if row["reason"]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hwrun.machine.clock_state import held_back
 from hwrun.records import WorkerSample, WorkerWatch
@@ -11,10 +11,17 @@ from hwrun.worker_client import WorkerClient
 
 
 class Watching:
-    """Begins when it is made. A worker that fails meanwhile is its pipeline's matter, and raises here as there."""
+    """Begins when it is made. A worker that fails meanwhile is its pipeline's matter, and raises here as there.
 
-    def __init__(self, workers: Sequence[WorkerClient]) -> None:
+    Parameters
+    ----------
+    computed_on : host of each stage, and what it computes on, as Deployed says it: what happens to an accelerator that
+        none of them uses holds nothing back.
+    """
+
+    def __init__(self, workers: Sequence[WorkerClient], computed_on: Sequence[tuple[str, str | None]] = ()) -> None:
         self._workers = tuple(workers)
+        self._computed_on = frozenset(computed_on)
         self._before = [_asked(worker, ending=False) for worker in self._workers]
 
     def end(self) -> tuple[WorkerWatch, ...]:
@@ -25,11 +32,21 @@ class Watching:
                 host=worker.name,
                 before=begun.clock,
                 after=ended.clock,
-                held_back=tuple(held_back(begun.clock, ended.clock, _seen(ended.samples))),
+                held_back=(
+                    *held_back(begun.clock, ended.clock, _seen(ended.samples)),
+                    *dict.fromkeys(self._gpu_causes(worker.name, ended.samples)),
+                ),
                 samples=ended.samples,
             )
             for worker, begun, ended in zip(self._workers, self._before, after, strict=True)
         )
+
+    def _gpu_causes(self, host: str, samples: Sequence[WorkerSample]) -> Iterator[str]:
+        """What lowered the clock of an accelerator in use; of several of one name, of them all."""
+        for sample in samples:
+            for gpu in sample.gpus:
+                if (host, f"cuda: {gpu.name}") in self._computed_on:
+                    yield from (f"{gpu.title}: {cause}, in between" for cause in gpu.held_back_by)
 
 
 def _asked(worker: WorkerClient, *, ending: bool) -> control.Watched:

@@ -1,4 +1,4 @@
-"""A stand-in for NVML's Python module, with one accelerator that is well."""
+"""A stand-in for NVML's Python module, with one accelerator that is well; more are all of its name."""
 
 from types import SimpleNamespace
 
@@ -22,6 +22,7 @@ def fake_nvml(**more):
         "nvmlDeviceGetCount": lambda: 1,
         "nvmlDeviceGetHandleByIndex": lambda index: index,
         "nvmlDeviceGetName": lambda handle: GPU_NAME,
+        "nvmlDeviceGetUUID": lambda handle: f"GPU-{handle:08}",
         "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=37),
         "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(used=3 * 2**30),
         "nvmlDeviceGetPowerUsage": lambda handle: 61_500,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hwrun.machine.compute_device import Accelerator
 from hwrun.machine.steady import steady_environment
 from hwrun.records import ComputeDevice, Run, read_run
 from hwrun.stages.runner import StageRunner
+from tests.hwrun.fake_nvml import fake_nvml
 from tests.hwrun.test_compute_device import FakeRuntime
 
 Swept = Callable[..., tuple[int, Path]]
@@ -63,6 +65,23 @@ def test_each_stage_computes_on_what_was_asked_for_it_and_the_records_say_so(swe
     first, second = cell.subrun("single").batches[0].stages
     assert first.copy_in_s is None
     assert second.copy_in_s == pytest.approx(COPY_MS / 1e3)
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_a_gpu_that_heat_slows_stands_in_the_record_of_the_cell_that_computed_on_it(
+    swept: Swept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hot = fake_nvml(
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetName=lambda handle: "of a test",
+        nvmlDeviceGetCurrentClocksThrottleReasons=lambda handle: 0x20 if handle else 0x1,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", hot)
+    (cell,) = measured(swept("--device", "cpu,cuda")).cells
+    assert [(watch.host, watch.held_back) for watch in cell.watched] == [
+        ("A", ()), ("B", ("GPU 1 (of a test): heat, in between",))
+    ]  # fmt: skip
+    assert {gpu.uuid for watch in cell.watched for gpu in watch.samples[0].gpus} == {"GPU-00000000", "GPU-00000001"}
 
 
 @pytest.mark.usefixtures("with_gpu")

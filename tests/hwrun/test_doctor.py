@@ -194,15 +194,18 @@ def test_a_setting_that_was_left_behind_spoils_and_is_named_with_how_to_clear_it
 
 
 def test_a_gpu_that_heat_or_power_holds_back_spoils_and_one_whose_clock_was_set_is_to_be_known() -> None:
-    gpu = GpuSample(name="RTX 4090", power_w=449.7, temperature_c=88.0, frequency_hz=1.2e9, held_back=False)
+    gpu = GpuSample(name="RTX 4090", index=1, power_w=449.7, temperature_c=88.0, frequency_hz=1.2e9, held_back=False)
     assert findings(msgspec.structs.replace(SOUND_PI, gpus=(gpu,)), "testbed") == ()
     hot = msgspec.structs.replace(gpu, held_back=True, held_back_by=("its power limit", "heat"))
     facts = msgspec.structs.replace(SOUND_PI, gpus=(hot,))
     assert spoiling(facts) == spoiling(facts, "local") == {"gpu"}
-    assert found(facts)["gpu"].what == "RTX 4090 is held back by its power limit, heat (1200 MHz, 88 °C, 450 W)"
+    assert found(facts)["gpu"].what == "GPU 1 (RTX 4090) is held back by its power limit, heat (1200 MHz, 88 °C, 450 W)"
     capped = msgspec.structs.replace(gpu, held_back=True, power_w=None)
     (finding,) = findings(msgspec.structs.replace(SOUND_PI, gpus=(capped,)), "testbed")
-    assert (finding.spoils, finding.what) == (False, "RTX 4090 runs at a clock that somebody set (1200 MHz, 88 °C)")
+    assert (finding.spoils, finding.what) == (
+        False,
+        "GPU 1 (RTX 4090) runs at a clock that somebody set (1200 MHz, 88 °C)",
+    )
     assert "--reset-gpu-clocks" in finding.fix
 
 

@@ -87,6 +87,27 @@ def test_what_held_the_processor_back_for_a_moment_outlives_thinning_out():
     assert not any(sample.held_back for sample in samples[1:])
 
 
+def test_what_lowered_an_accelerators_clock_for_a_moment_outlives_thinning_out():
+    moments = iter([
+        gpus_held_back((), ("heat",)), gpus_held_back((), ()),
+        gpus_held_back(("a power brake",), None), gpus_held_back((), None),
+    ])  # fmt: skip
+    sampler = Sampler(lambda: next(moments, gpus_held_back((), ())), interval_s=0.005, most=4)
+    sampler.start()
+    time.sleep(0.6)
+    samples = sampler.stop()
+    assert samples[0].gpus == gpus_held_back(("a power brake",), ("heat",))
+    assert not any(gpu.held_back for sample in samples[1:] for gpu in sample.gpus)
+
+
+def gpus_held_back(*causes):
+    """An accelerator for each, all of one name; None where nothing tells."""
+    return tuple(
+        GpuSample(name=GPU_NAME, index=index, held_back=None if by is None else bool(by), held_back_by=by or ())
+        for index, by in enumerate(causes)
+    )
+
+
 def test_stopping_twice_and_starting_anew_is_harmless():
     sampler = Sampler(no_gpus, interval_s=0.01)
     assert sampler.stop() == ()
@@ -102,10 +123,23 @@ def test_an_accelerator_is_read_as_nvml_says_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml())
     assert nvml_gpus()() == (
         GpuSample(
-            name=GPU_NAME, busy=0.37, memory_bytes=3 * 2**30, power_w=61.5, temperature_c=54.0,
-            frequency_hz=2.52e9, held_back=False,
+            name=GPU_NAME, index=0, uuid="GPU-00000000", busy=0.37, memory_bytes=3 * 2**30, power_w=61.5,
+            temperature_c=54.0, frequency_hz=2.52e9, held_back=False,
         ),
     )  # fmt: skip
+
+
+def test_accelerators_of_one_name_are_told_apart(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(nvmlDeviceGetCount=lambda: 2))
+    gpus = nvml_gpus()()
+    assert [(gpu.index, gpu.uuid) for gpu in gpus] == [(0, "GPU-00000000"), (1, "GPU-00000001")]
+    assert [gpu.title for gpu in gpus] == [f"GPU 0 ({GPU_NAME})", f"GPU 1 ({GPU_NAME})"]
+
+
+@pytest.mark.parametrize(("answer", "uuid"), [(lambda handle: b"GPU-1", "GPU-1"), (FakeNvmlError, None)])
+def test_an_older_nvml_answers_in_bytes_and_one_that_does_not_know_leaves_its_uuid_out(monkeypatch, answer, uuid):
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(nvmlDeviceGetUUID=answer))
+    assert [gpu.uuid for gpu in nvml_gpus()()] == [uuid]
 
 
 def test_what_an_accelerator_cannot_tell_is_none_and_a_capped_clock_is_held_back(monkeypatch):
@@ -139,17 +173,19 @@ class FakeWorker:
 
     name = "A"
 
-    def __init__(self, *flags, seen=()):
+    def __init__(self, *flags, seen=(), gpus=()):
         self.asked = []
         self._flags = flags
         self._seen = seen
+        self._gpus = gpus
 
     def request(self, message, expected):
         self.asked.append(message)
         flags = self._flags[message.ending]
         sample = WorkerSample(
-            time_s=1.0, cpu_cores=0.5, cores_busy=(0.5,), rss_bytes=1, interfaces={}, held_back=self._seen
-        )
+            time_s=1.0, cpu_cores=0.5, cores_busy=(0.5,), rss_bytes=1, interfaces={}, held_back=self._seen,
+            gpus=self._gpus,
+        )  # fmt: skip
         return control.Watched(
             clock=clock_state(0, firmware=lambda question: None) | {"throttled_flags": flags},
             samples=(sample,) if message.ending else (),
@@ -168,3 +204,25 @@ def test_workers_are_watched_from_begin_to_end_and_what_held_them_back_is_named(
 def test_what_only_a_sample_saw_is_named_too():
     (watch,) = Watching([FakeWorker("0x50000", "0x50000", seen=("throttled",))]).end()
     assert watch.held_back == ("throttled, in between",)
+
+
+def test_what_lowered_the_clock_of_an_accelerator_that_computed_is_named_with_which_one_it_was():
+    worker = FakeWorker("0x0", "0x4", gpus=gpus_held_back((), ("its power limit", "heat"), None))
+    (watch,) = Watching([worker], [("A", None), ("A", f"cuda: {GPU_NAME}")]).end()
+    assert watch.held_back == (
+        "throttled, after",
+        f"GPU 1 ({GPU_NAME}): its power limit, in between",
+        f"GPU 1 ({GPU_NAME}): heat, in between",
+    )
+
+
+@pytest.mark.parametrize("computed_on", [("A", "cpu"), ("A", None), ("B", f"cuda: {GPU_NAME}"), ("A", "cuda: another")])
+def test_an_accelerator_that_no_stage_of_the_host_computed_on_holds_nothing_back(computed_on):
+    (watch,) = Watching([FakeWorker("0x0", "0x0", gpus=gpus_held_back(("heat",)))], [computed_on]).end()
+    assert watch.held_back == ()
+
+
+def test_a_clock_that_somebody_set_holds_nothing_back():
+    gpu = GpuSample(name=GPU_NAME, index=0, held_back=True)
+    (watch,) = Watching([FakeWorker("0x0", "0x0", gpus=(gpu,))], [("A", f"cuda: {GPU_NAME}")]).end()
+    assert watch.held_back == ()

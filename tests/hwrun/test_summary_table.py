@@ -79,7 +79,7 @@ def test_top1_is_said_once_a_model_with_how_many_images_it_is_of(shown):
 
 def test_a_processor_that_was_held_back_is_a_caution(shown):
     out = shown(row(), row(cuts="18", held_back="pi2: throttled, in between"))
-    assert "caution: a processor was held back in 1 of 2 rows (pi2: throttled, in between)" in out
+    assert "caution: a processor or GPU was held back in 1 of 2 rows (pi2: throttled, in between)" in out
     assert "caution" not in shown(row())
 
 
