@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # it loads torch, which a command may only once its environme
 
 # Loading a stage of vgg16 on a slow SD card is the longest that a worker is expected to take for one request.
 REQUEST_LIMIT_S = 120.0
-# What the kernel is asked for in passing is answered at once, by a busy worker within seconds.
+# What takes no work is answered at once, by a busy worker within seconds.
 _LOOK_LIMIT_S = 30.0
 # Where `answer_by_s` has passed: a worker that is well answers within this, and is not to be taken for one that hangs.
 _LEAST_LIMIT_S = 1.0
@@ -129,6 +129,14 @@ class WorkerClient:
         sent_s = time.monotonic()
         far_s = self.request(control.Ping(), control.Pong).time_s
         return ClockExchange(sent_s=sent_s, arrived_s=far_s, answered_s=far_s, returned_s=time.monotonic())
+
+    def answers(self) -> bool:
+        """Whether it is there; one that hangs is gone from now on."""
+        try:
+            self.request(control.Ping(), control.Pong, _LOOK_LIMIT_S)
+        except HwrunError:
+            return False
+        return True
 
     def shape(
         self, paths: Sequence[Path], interface: str | None, lease_s: float, except_ports: Sequence[int] = ()

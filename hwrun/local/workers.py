@@ -123,7 +123,7 @@ class LocalWorkers(SocketWorkers):
         dead = []
         for host in self._testbed.hosts:
             running = self._running.get(host.name)
-            if running is None or running.process.poll() is not None or running.client.gone is not None:
+            if running is None or not _is_well(running):
                 dead.append(host)
                 if running is not None:
                     del self._running[host.name]
@@ -201,6 +201,10 @@ def _await_ready(name: str, process: subprocess.Popen[Any]) -> None:
         if not piece:
             raise PeerGoneError(f"worker {name}: ended with code {process.wait()} before it was ready; see its log")
         line += piece
+
+
+def _is_well(running: _Running) -> bool:
+    return running.process.poll() is None and running.client.gone is None and running.client.answers()
 
 
 def _end(running: _Running) -> None:

@@ -775,6 +775,28 @@ def test_a_worker_that_is_still_dying_when_its_connection_is_gone_is_told_as_dea
     assert workers.deaths() == "worker B was killed by signal 9"
 
 
+def test_a_worker_that_hangs_before_a_cell_is_ended_and_started_anew_and_the_others_stay(monkeypatch):
+    workers = LocalWorkers.__new__(LocalWorkers)
+    workers._testbed = SimpleNamespace(hosts=[SimpleNamespace(name=name) for name in "AB"])
+    processes = {name: subprocess.Popen(["sleep", str(LIMIT_S)]) for name in "AB"}
+    processes["B"].send_signal(signal.SIGSTOP)
+    workers._running = {
+        name: local_workers._Running(
+            process, SimpleNamespace(gone=None, answers=lambda name=name: name == "A", close=lambda: None)
+        )
+        for name, process in processes.items()
+    }
+    started = []
+    monkeypatch.setattr(workers, "_start", lambda hosts: started.extend(host.name for host in hosts))
+    workers.revive()
+    running = [name for name, process in processes.items() if process.poll() is None]
+    for process in processes.values():
+        process.kill()
+        process.wait()
+    assert started == ["B"]
+    assert running == ["A"]
+
+
 def test_workers_that_are_not_ready_in_time_are_ended_and_leave_no_pipe(monkeypatch):
     monkeypatch.setattr(local_workers, "_START_LIMIT_S", 0.0)
     with local_testbed.LocalTestbed(shaped=False) as testbed:

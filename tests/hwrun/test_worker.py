@@ -423,6 +423,17 @@ def test_a_worker_that_is_well_is_not_taken_for_one_that_hangs_when_the_time_is_
     client.close()
 
 
+def test_a_worker_that_hangs_does_not_answer_and_is_gone(worker, monkeypatch, hanging):
+    monkeypatch.setattr(hwrun.worker_client, "_LOOK_LIMIT_S", 0.2)
+    client = worker.client()
+    assert client.answers()
+    hanging(control.Ping)
+    assert not client.answers()
+    assert client.gone == "worker w: no answer to Ping within 0.2 s"
+    assert not client.answers()
+    client.close()
+
+
 def test_what_is_asked_of_the_kernel_in_passing_has_less_time_than_loading(worker, monkeypatch, hanging):
     monkeypatch.setattr(hwrun.worker_client, "_LOOK_LIMIT_S", 0.2)
     hanging(control.CheckShape)
