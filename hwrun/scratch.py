@@ -10,6 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from hwrun.errors import BadUsageError
+from hwrun.wire.address import MAX_PATH_BYTES, Address
+
 _PREFIX = "hwrun-"
 _LOCK_NAME = "lock"
 
@@ -33,6 +36,22 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
             yield folder
         finally:
             _remove(folder)
+
+
+def socket_in(folder: Path, name: str) -> Address:
+    """Where a unix socket of that name is in a scratch folder.
+
+    Raises
+    ------
+    BadUsageError : the kernel takes no path so long.
+    """
+    path = folder / name
+    if (size := len(os.fsencode(path))) > MAX_PATH_BYTES:
+        raise BadUsageError(
+            f"TMPDIR: got {folder.parent}, in which a socket's path has {size} bytes ({path}), expected at most"
+            f" {MAX_PATH_BYTES}; name a shorter folder, such as TMPDIR=/tmp"
+        )
+    return Address(path=str(path))
 
 
 def remove_abandoned_folders(parent: Path | None = None) -> None:

@@ -18,8 +18,8 @@ from hwrun.backends.memory import MemoryEnds, MemoryExchange, address
 from hwrun.machine.steady import conditions
 from hwrun.planned_cell import Crossing
 from hwrun.records import LinkMeasured, Medium
+from hwrun.scratch import socket_in
 from hwrun.testbed import DataPath
-from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
 from hwrun.wire.authentication import new_token
 from hwrun.wire.sockets import listen
@@ -69,7 +69,7 @@ class MemoryWorkers(OpenWorkers):
             self._start(host)
 
     def _start(self, host: str) -> None:
-        control = Address(path=str(self.folder / f"worker-{host}"))
+        control = socket_in(self.folder, f"worker-{host}")
         log = None
         if self._log_folder is not None:
             file = (self._log_folder / f"worker-{host}.log").open("a", buffering=1)

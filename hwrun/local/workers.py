@@ -29,6 +29,7 @@ from typing import Any
 from hwrun.errors import PeerGoneError, TimedOutError
 from hwrun.local.testbed import LOOPBACK_ADDRESS, Host, LocalTestbed
 from hwrun.machine.steady import steady_environment, usable_cores
+from hwrun.scratch import socket_in
 from hwrun.testbed import DataPath
 from hwrun.wire.address import Address
 from hwrun.wire.admission import Credentials
@@ -156,7 +157,7 @@ class LocalWorkers(SocketWorkers):
             self._running[host.name] = _Running(process, client)
 
     def _control_address(self, host: Host) -> Address:
-        return Address(path=str(self.folder / f"worker-{host.name}"))
+        return socket_in(self.folder, f"worker-{host.name}")
 
     def _spawn(self, host: Host) -> subprocess.Popen[Any]:
         argv = [sys.executable, "-m", "hwrun.cli", "worker", "--listen", str(self._control_address(host))]
@@ -247,7 +248,7 @@ class LocalRoute:
     def listen_for_results(self) -> tuple[socket.socket, Address]:
         """A unix socket where the last stage is on the sink's host, else a listener at the far end of the link."""
         if self._path.hosts[-1] == self._path.sink:
-            address = Address(path=str(self._workers.folder / "results"))
+            address = socket_in(self._workers.folder, "results")
             return listen(address), address
         with self._sink_host.entered():
             listener = listen(Address(host=self._sink_host.address(self._path.way_back)))

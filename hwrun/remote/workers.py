@@ -13,6 +13,7 @@ from msgspec import structs
 from hwrun.errors import HwrunError, PeerGoneError
 from hwrun.remote.fleet import credentials_of, has_ended, require_sound, start_workers
 from hwrun.remote.lab_file import RPC_PORTS, Lab, LabHost
+from hwrun.scratch import socket_in
 from hwrun.testbed import DataPath
 from hwrun.wire.address import Address
 from hwrun.wire.control import WorkerBusyError, WorkerRefusedError
@@ -104,7 +105,7 @@ class RemoteWorkers(SocketWorkers):
 
     def route(self, path: DataPath) -> RemoteRoute:
         """How data take that path."""
-        return RemoteRoute(self._lab, path, Address(path=str(self.folder / "results")))
+        return RemoteRoute(self._lab, path, socket_in(self.folder, "results"))
 
     def _dialled(self, host: LabHost, patience_s: float = 0.0) -> WorkerClient:
         """The host's worker; one that is busy is given some time, and one that is not there `patience_s`."""

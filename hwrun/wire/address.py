@@ -9,6 +9,9 @@ import msgspec
 
 from hwrun.errors import BadUsageError
 
+# sun_path of unix(7) without its closing zero.
+MAX_PATH_BYTES = 107
+
 
 class Address(msgspec.Struct, frozen=True):
     """Where to listen or dial: a host and port, or the path of a unix socket.
@@ -31,8 +34,8 @@ class Address(msgspec.Struct, frozen=True):
         """The address written as `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`."""
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
-            if not path or len(os.fsencode(path)) > 107:  # sun_path of unix(7) with its closing zero
-                raise BadUsageError(f"address: got {text!r}, expected unix: and a path of 1 to 107 bytes")
+            if not path or len(os.fsencode(path)) > MAX_PATH_BYTES:
+                raise BadUsageError(f"address: got {text!r}, expected unix: and a path of 1 to {MAX_PATH_BYTES} bytes")
             return cls(path=path)
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")

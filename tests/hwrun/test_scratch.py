@@ -2,7 +2,11 @@
 
 import os
 
-from hwrun.scratch import remove_abandoned_folders, scratch_folder
+import pytest
+
+from hwrun.errors import BadUsageError
+from hwrun.scratch import remove_abandoned_folders, scratch_folder, socket_in
+from hwrun.wire.address import MAX_PATH_BYTES, Address
 
 
 def test_it_is_private_and_gone_afterwards_even_when_something_fails(tmp_path):
@@ -49,3 +53,13 @@ def test_what_is_not_a_sweeps_is_never_touched(tmp_path):
     with scratch_folder(tmp_path):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"hwrun-notes", "other"}
+
+
+def test_a_folder_too_deep_for_sockets_is_refused_by_the_name_of_what_moves_it(tmp_path):
+    folder = tmp_path / ("d" * (MAX_PATH_BYTES - len(str(tmp_path)) - len("//A")))
+    longest = socket_in(folder, "A")
+    assert (len(longest.path), Address.parse(str(longest))) == (MAX_PATH_BYTES, longest)
+    with pytest.raises(
+        BadUsageError, match=rf"TMPDIR: got {tmp_path}, in which .* has 108 bytes .*expected at most 107"
+    ):
+        socket_in(folder, "AB")
