@@ -14,6 +14,7 @@ from hwrun.data.opening import open_images
 from hwrun.errors import BadUsageError, HwrunError
 from hwrun.machine.steady import restart_if_unsteady, usable_cores
 from hwrun.models.catalogue import MODEL_NAMES, catalogue_entry, with_classes
+from hwrun.wire.control import MAX_SEED
 from paretosim.command_line import DONE
 from paretosim.whole_file import require_writable, write_whole
 
@@ -45,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     for option in ("epochs", "images", "test_images", "threads"):
         if (value := getattr(arguments, option)) is not None and value < 1:
             raise BadUsageError(f"--{option.replace('_', '-')}: got {value}, expected 1 or more")
+    if not 0 <= arguments.seed < MAX_SEED:
+        raise BadUsageError(f"--seed: got {arguments.seed}, expected a whole number of 0 or more, below 2^63")
     if not 0 < arguments.lr < float("inf"):
         raise BadUsageError(f"--lr: got {arguments.lr}, expected a number above zero, such as 0.001")
     training, test = _images(arguments.data)

@@ -29,7 +29,6 @@ QUICK = (
 # What is measured where an option was not typed. The parser has none of these: that one was typed, though it says what
 # would be measured anyway, means that the small sweep above is not meant, nor what a resumed run has.
 _DEFAULTS = {
-    "batch": 8,
     "source": "stage1",
     "sink": "last",
     "repeats": 5,
@@ -102,7 +101,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", action="append", choices=MODE_NAMES, help="paced (default); repeatable")
     parser.add_argument("--window", type=int, metavar="W", help="batches in flight in mode closed (default 4)")
     parser.add_argument("--burst", type=int, metavar="N", help="batches at once in mode burst (default 8)")
-    parser.add_argument("--batch", type=int, metavar="B", help="images a batch (default 8)")
+    parser.add_argument("--batch", type=int, metavar="B", help="images a batch of --model (default 8)")
     parser.add_argument("--source", choices=get_args(Source), help="where the inputs are (default stage1)")
     parser.add_argument("--sink", choices=get_args(Sink), help="device where results are wanted (default last)")
     parser.add_argument("--repeats", type=int, metavar="N", help="times each cell is measured (default 5)")

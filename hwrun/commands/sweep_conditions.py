@@ -20,12 +20,12 @@ from hwrun.models.model_source import reference_of
 from hwrun.planned_cell import PlannedCell
 from hwrun.probing.link_check import DEFAULT_TOLERANCE
 from hwrun.records import BackendName, ComputeDevice, TcpState, WorkerKind
-from hwrun.remote.lab_file import Lab, read_lab
+from hwrun.remote.lab_file import PLAIN_NAME, Lab, read_lab
 from hwrun.remote.site import RemoteSite
 from hwrun.sweeps.cells import parse_asked_links, parse_splits, plan_cells
 from hwrun.sweeps.plan import BenchSettings, SweepPlan, emulated_blocks, known_blocks
 from hwrun.testbed import Site
-from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH
+from hwrun.wire.control import MAX_LIMIT_BYTES, MAX_QUEUE_DEPTH, MAX_SEED
 from paretosim.block import Model
 from paretosim.errors import BadInputError
 from paretosim.mode import Mode
@@ -43,6 +43,8 @@ _WORKERS: dict[str | None, tuple[WorkerKind, ...]] = {
 
 # What this machine's cores are taken for where nothing else is said, by the name of a shipped profile.
 _HOST_DEVICE = "x86-core"
+# Of models that are split, as in the paper.
+_BATCH = 8
 
 
 def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
@@ -60,8 +62,8 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         ("threads", 1),
         ("accuracy_images", 1),
     ):
-        if getattr(arguments, name) < least:
-            raise BadUsageError(f"--{name.replace('_', '-')}: got {getattr(arguments, name)}, expected {least} or more")
+        if (value := getattr(arguments, name)) is not None and value < least:
+            raise BadUsageError(f"--{name.replace('_', '-')}: got {value}, expected {least} or more")
     for name, most, what in (
         ("queue_depth", MAX_QUEUE_DEPTH, "the most that a worker agrees to"),
         ("threads", len(usable_cores()), "the number of cores: more would only wait for one another"),
@@ -75,12 +77,14 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     if not emulated and (arguments.speed is not None or arguments.emulate_compute):
         raise BadUsageError("--speed, --emulate-compute: only emulated devices have a pace; add --emulate A,B")
     speed = 1.0 if arguments.speed is None else arguments.speed
+    if not 0 <= arguments.seed < MAX_SEED:
+        raise BadUsageError(f"--seed: got {arguments.seed}, expected a whole number of 0 or more, below 2^63")
     if not 0 < speed < float("inf"):
         raise BadUsageError(f"--speed: got {speed}, expected a number above zero")
     if arguments.testbed is not None and arguments.local:
         raise BadUsageError("--local: got it with --testbed, expected one of them")
     lab = None if arguments.testbed is None else read_lab(arguments.testbed)
-    hosts = None if arguments.hosts is None else [name.strip() for name in arguments.hosts.split(",")]
+    hosts = None if arguments.hosts is None else _host_names(arguments.hosts)
     known_hosts = tuple(string.ascii_uppercase) if lab is None else tuple(host.name for host in lab.hosts)
     allowed = tuple(dict.fromkeys(arguments.allow_module or ()))
     given = [Plan.parse(text) for text in dict.fromkeys(arguments.plan or ())]
@@ -93,6 +97,12 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         else ",".join(lab.host(n).device for n in hosts or known_hosts[:2])
     )
     plans = [*_split_plans(arguments, [found[name] for name in asked], own_devices), *given]
+    unlike = [plan for plan in given if arguments.batch not in (None, plan.batch)]
+    if unlike and not asked:
+        raise BadUsageError(
+            f"--batch: got {arguments.batch}, which is of --model alone, and {unlike[0]} has {unlike[0].batch}; write"
+            f" /b{arguments.batch}/ in the plan, or leave --batch out"
+        )
     for plan in plans:
         _check_plan(plan, found[plan.model], arguments.emulate)
     block_s, timings = (
@@ -150,6 +160,16 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         devices=_compute_devices(arguments, plans),
         host_block_s=_host_blocks(store, plans, models),
     )
+
+
+def _host_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if not PLAIN_NAME.fullmatch(name):
+            raise BadUsageError(
+                f"--hosts: got {name!r} in {text!r}, expected up to 63 letters, digits, _, . and -, the first no sign"
+            )
+    return names
 
 
 def _require_own_devices(cells: Sequence[PlannedCell], lab: Lab) -> None:
@@ -263,8 +283,9 @@ def _split_plans(arguments: argparse.Namespace, models: Sequence[Model], own_dev
     named = arguments.devices if arguments.emulate is None else arguments.emulate
     devices = _two_devices(own_devices if named is None else named)
     splits = "all" if arguments.splits is None else arguments.splits
+    batch = _BATCH if arguments.batch is None else arguments.batch
     return [
-        Plan.two_devices(model.name, len(model.blocks), split, devices, batch=arguments.batch)
+        Plan.two_devices(model.name, len(model.blocks), split, devices, batch=batch)
         for model in models
         for split in parse_splits(splits, len(model.blocks))
     ]

@@ -23,7 +23,8 @@ from hwrun.wire.tls import TlsFiles
 CONTROL_PORT, DATA_PORT = 7070, 7071
 # Where the members of an RPC group meet, on the first one's host: this port or one of the next few.
 RPC_PORT, RPC_PORTS = 7080, 16
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+# Of hosts and devices: logs, sockets and profiles are files of that name.
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 # What dials or logs in to: names and addresses, nothing that ssh could take for an option.
 _ADDRESS = re.compile(r"[A-Za-z0-9:][A-Za-z0-9_.:-]{0,252}")
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}")  # IFNAMSIZ of Linux is 16 with its closing zero
@@ -195,8 +196,8 @@ def _check_host(host: LabHost, at: str) -> None:
         if not condition:
             raise BadUsageError(f"{at}.{field}: got {got!r}, expected {expected}")
 
-    require(_NAME.fullmatch(host.name), "name", host.name, "letters, digits, _, . and -, such as pi1")
-    require(_NAME.fullmatch(host.device), "device", host.device, "the name of a device profile, such as rpi4b")
+    require(PLAIN_NAME.fullmatch(host.name), "name", host.name, "letters, digits, _, . and -, such as pi1")
+    require(PLAIN_NAME.fullmatch(host.device), "device", host.device, "the name of a device profile, such as rpi4b")
     for field, address in (("address", host.address), ("data_address", host.data_address)):
         if address is not None:
             require(_is_dialled(address), field, address, "one that others can dial, such as 192.168.7.11")

@@ -22,6 +22,8 @@ CONTROL_LIMIT_BYTES = 8 * 2**20
 # No message of a plan may be longer, whatever an orchestrator asks for. vgg16's largest at batch 8 is 103 MB.
 MAX_LIMIT_BYTES = 2 * 2**30
 MAX_QUEUE_DEPTH = 64
+# Seeds are below it, as those of predictions are: a signed number of 64 bits holds them.
+MAX_SEED = 2**63
 # A piece of weights: large enough to be fast, small enough to hold twice.
 CHUNK_BYTES = 2**20
 

@@ -165,12 +165,17 @@ def test_modes_take_their_parameters():
         (["--plan", "alexnet@a[0:5]+b[5:21]/b8/w-/udp/f32"], "names udp, expected one of tcp, rpc, memory"),
         (["--plan", "alexnet@a[0:5]+b[5:21]/b8/w-/tcp/f16"], "sends f16, expected f32"),
         (["--plan", "alexnet@a[0:5]+b[5:21]/b8/w-/tcp/f32", "--splits", "3"], "only models are split"),
+        (["--plan", "alexnet@a[0:5]+b[5:21]/b8/w-/tcp/f32", "--batch", "4"], "--batch: got 4.* has 8; write /b4/"),
         (["--plan", "alexnet@a[0:5]+b[5:21]/b8/w2/tcp/f32", "--mode", "closed", "--window", "3"], "got windows 2, 3"),
         (
             ["--plan", "alexnet@a[0:5]+b[5:21]/b8/w-/tcp/f32", "--emulate", "a"],
             "has b, expected devices of --emulate a",
         ),
         (["--hosts", "A,B,C"], "got 3 hosts"),
+        (["--hosts", "A,"], "--hosts: got '' in 'A,', expected up to 63 letters"),
+        (["--hosts", "A,../B"], "--hosts: got '../B'"),
+        (["--seed", "-1"], "--seed: got -1, expected a whole number of 0 or more"),
+        (["--seed", str(2**63)], r"--seed: got 9223372036854775808, .* below 2\^63"),
         (
             ["--resume", "no-such-folder"],
             "holds no manifest.json.*ended before its first cell.*start it again",
