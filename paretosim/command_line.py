@@ -24,6 +24,8 @@ DONE, FAILED, BAD_USAGE = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What a system says of a path that it will not follow for this user, whoever asks and for what.
+_REFUSED_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 
 # Packages that only an extra installs; pyproject.toml has the lists.
 _EXTRA_OF = dict.fromkeys(("torch", "torchvision", "fvcore", "psutil", "safetensors", "pyroute2"), "hw")
@@ -90,6 +92,10 @@ def dispatch(
             return _interrupted(program)
         if failed := _output_failed(program, error):
             return failed
+        if isinstance(error, OSError) and error.errno in _REFUSED_PATH and error.filename is not None:
+            path = os.fsdecode(error.filename)
+            print(f"{program}: {path}: {error.strerror}; give another path, or the right to this one", file=sys.stderr)
+            return BAD_USAGE
         raise
     return code
 

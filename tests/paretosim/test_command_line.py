@@ -79,6 +79,32 @@ def test_known_errors_are_a_message_and_a_code(
     assert captured.out == ""
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "/mine/x"), "/mine/x: Permission denied"),
+        (OSError(30, "Read-only file system", b"/cd/x"), "/cd/x: Read-only file system"),
+        (OSError(36, "File name too long", "x" * 300), f"{'x' * 300}: File name too long"),
+    ],
+)
+def test_a_path_that_the_system_refuses_is_named_whoever_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, said: str
+) -> None:
+    monkeypatch.setattr(command_line, "import_module", _Loader(_raiser(error)))
+    commands = (Subcommand("go", "pkg.go", "goes"),)
+    assert dispatch("tool", "A tool.", commands, ["go"], bad_input=(), failures=()) == 2
+    assert capsys.readouterr().err == f"tool: {said}; give another path, or the right to this one\n"
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(1, "Operation not permitted"), FileNotFoundError(2, "No such file or directory", "x")]
+)
+def test_another_error_of_the_system_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    monkeypatch.setattr(command_line, "import_module", _Loader(_raiser(error)))
+    with pytest.raises(type(error)):
+        dispatch("tool", "A tool.", (Subcommand("go", "pkg.go", "goes"),), ["go"], bad_input=(), failures=())
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("failures", [(OSError,), ()])
 @pytest.mark.parametrize("size", [10, 100_000])  # left in the buffer until the end, and not
