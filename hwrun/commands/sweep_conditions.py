@@ -130,6 +130,9 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
     )
     if lab is not None and not emulated:
         _require_own_devices(cells, lab)
+    images = None if arguments.data is None else open_images(arguments.data)
+    if images is not None:
+        images.chosen(max(plan.batch for plan in plans), arguments.seed)  # raises where it holds too few
     max_cell_time_s = parse_duration_s(
         "60s" if arguments.max_cell_time is None else arguments.max_cell_time, "--max-cell-time"
     )
@@ -154,7 +157,7 @@ def sweep_plan(arguments: argparse.Namespace) -> SweepPlan:
         timings=timings,
         block_s=block_s,
         allowed=allowed,
-        images=None if arguments.data is None else open_images(arguments.data),
+        images=images,
         weights=_weights(arguments, models),
         accuracy_images=arguments.accuracy_images,
         devices=_compute_devices(arguments, plans),

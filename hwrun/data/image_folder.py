@@ -47,10 +47,10 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> Pixels:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Exception as error:  # what Pillow's readers stumble over in a damaged file they raise as it is
         raise BadUsageError(f"{path}: cannot be read as an image ({error}); take it out of the folder") from error

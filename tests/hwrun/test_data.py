@@ -150,6 +150,16 @@ def test_what_is_no_folder_of_images_says_so(tmp_path):
         open_images(str(broken.parent)).load(0)
 
 
+def test_a_damaged_image_is_named_whatever_pillow_raises_over_it(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P6\n12x 90\n255\n")
+    picture(tmp_path / "b.png", "red")
+    whole = (tmp_path / "b.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(whole.replace(b"IDAT", b"ID\xd2T"))
+    for number, name in enumerate(("a.ppm", "b.png")):
+        with pytest.raises(BadUsageError, match=rf"{name}: cannot be read as an image .*take it out of the folder"):
+            open_images(str(tmp_path)).load(number)
+
+
 def test_synthetic_is_no_set_of_images():
     assert open_images("synthetic") is None
 

@@ -187,6 +187,15 @@ def test_what_cannot_be_is_refused_with_what_to_do(options, message):
         plan(*options)
 
 
+def test_fewer_images_than_a_batch_are_refused_before_torch_loads(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.png").touch()
+    options = ("--model", "alexnet", "--splits", "5", "--data", str(tmp_path))
+    assert plan(*options, "--batch", "3").images.size == 3
+    with pytest.raises(BadUsageError, match="holds 3 images, expected 4 or more"):
+        plan(*options, "--batch", "4")
+
+
 def test_a_device_without_a_timing_cannot_be_emulated():
     with pytest.raises(UnknownNameError, match="hwrun profile"):
         plan("--emulate", "no-such-device,no-such-device")
