@@ -103,6 +103,7 @@ class MemoryInlet:
         self._limit_bytes = limit_bytes
         self._waiting: queue.SimpleQueue[tuple[int, tuple[torch.Tensor, ...], float, float] | None]
         self._waiting = queue.SimpleQueue()
+        self._last_end_s = -math.inf
         self.gone = threading.Event()
 
     def put(self, sequence: int, tensors: tuple[torch.Tensor, ...], sent_s: float, arrival_s: float) -> None:
@@ -122,7 +123,9 @@ class MemoryInlet:
             wait_until(arrival_s, self.gone.is_set)
         except Cancelled:
             raise PeerGoneError("memory: the stage before is gone") from None
-        return Arrival(sequence, tensors, start_s, time.monotonic())
+        # As a receiver takes a header: when that is there, and what came before has been read.
+        start_s, self._last_end_s = max(start_s, self._last_end_s), time.monotonic()
+        return Arrival(sequence, tensors, start_s, self._last_end_s)
 
     @property
     def buffer_bytes(self) -> None:

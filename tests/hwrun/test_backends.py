@@ -329,6 +329,17 @@ def test_a_link_in_memory_takes_bytes_over_rate_and_then_its_delay() -> None:
         assert number * 0.1514 <= left_s - start_s < number * 0.1514 + 0.03
 
 
+def test_a_batch_in_memory_begins_to_arrive_when_the_one_before_was_taken() -> None:
+    exchange = MemoryExchange()
+    inlet = exchange.inlet("p", 1, LIMIT_BYTES)
+    outlet = exchange.outlet(address("A", "B"), "p", 1)
+    for number in range(2):  # both are there at once, before anybody takes the first
+        outlet.send(number, (torch.zeros(10, dtype=torch.uint8),))
+    first, second = inlet.receive(), inlet.receive()
+    assert first.start_s is not None
+    assert first.start_s < first.end_s == second.start_s < second.end_s
+
+
 def test_a_link_in_memory_has_nothing_drawn_and_no_queue() -> None:
     for changes in ({"loss": 0.1}, {"jitter_s": 0.01}, {"limit_bytes": 10_000}):
         with pytest.raises(BadUsageError, match="use --backend tcp"):
