@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -32,8 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="a folder that hwrun sweep wrote")
     add("--csv", type=Path, metavar="FILE", help="one line a cell; - is standard output")
-    add("--parquet", type=Path, metavar="FILE", help="the same table as Parquet")
-    add("--timeline", type=Path, metavar="FILE", help="one cell, for ui.perfetto.dev or chrome://tracing")
+    add("--parquet", type=Path, metavar="FILE", help="the same table as Parquet; - as well")
+    add("--timeline", type=Path, metavar="FILE", help="one cell, for ui.perfetto.dev or chrome://tracing; - as well")
     add("--cell", metavar="ID", help="which cell's timeline, the beginning of its id is enough (default: first done)")
     parser.epilog = "Without a file: lists the cells and their ids."
 
@@ -42,19 +43,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Write what was asked for; without it, list the cells."""
     if arguments.cell is not None and arguments.timeline is None:
         raise BadUsageError("--cell: says whose timeline is wanted, expected --timeline FILE with it")
-    if [arguments.csv, arguments.timeline].count(_STDOUT) > 1:
-        raise BadUsageError("--csv, --timeline: got - for both, expected one at most on standard output")
+    if [arguments.csv, arguments.parquet, arguments.timeline].count(_STDOUT) > 1:
+        raise BadUsageError(
+            "--csv, --parquet, --timeline: got - more than once, expected one of them at most on standard output"
+        )
     try:
         found = read_run(arguments.run)
     except RecordError as error:
         raise BadUsageError(str(error)) from error
     rows = cell_rows(found)
     if found.dropped_lines:
-        print(f"hwrun: {found.dropped_lines} half-written lines were left out", file=sys.stderr)
+        print(f"hwrun: {found.dropped_lines} half-written line(s) left out", file=sys.stderr)
     if arguments.csv is not None:
         _write(arguments.csv, "--csv", as_csv(rows).encode())
     if arguments.parquet is not None:
-        _write_with(arguments.parquet, "--parquet", _parquet_writer(rows))
+        _write(arguments.parquet, "--parquet", _as_parquet(rows))
     if arguments.timeline is not None:
         cell = chosen_cell(found, arguments.cell)
         _write(arguments.timeline, "--timeline", as_chrome_trace(found, cell))
@@ -96,25 +99,23 @@ def _write(path: Path, option: str, content: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
         return
-    _write_with(path, option, lambda unfinished: unfinished.write_bytes(content))
-
-
-def _write_with(path: Path, option: str, write: Callable[[Path], object]) -> None:
     try:
-        write_whole(path, write)
+        write_whole(path, lambda unfinished: unfinished.write_bytes(content))
     except OSError as error:
         raise HwrunError(f"{option} {path}: cannot be written: {error.strerror or error}; give another") from error
     print(f"wrote {path}", file=sys.stderr)
 
 
-def _parquet_writer(rows: Sequence[dict[str, Scalar]]) -> Callable[[Path], None]:
+def _as_parquet(rows: Sequence[dict[str, Scalar]]) -> bytes:
     import pyarrow  # type: ignore[import-untyped,import-not-found,unused-ignore]  # or not installed
     from pyarrow import parquet  # type: ignore[import-untyped,import-not-found,unused-ignore]  # likewise
 
     kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
     table = pyarrow.Table.from_pylist(list(rows), schema=schema)
-    return lambda path: parquet.write_table(table, path)
+    content = io.BytesIO()
+    parquet.write_table(table, content)
+    return content.getvalue()
 
 
 def _list(rows: Sequence[dict[str, Scalar]]) -> None:

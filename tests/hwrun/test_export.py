@@ -300,9 +300,12 @@ def test_csv_is_read_back_with_awkward_text_whole(run):
     assert read[1]["bitwise_equal"] == "true"
 
 
-def test_parquet_holds_the_same_with_kinds(run, tmp_path):
+def test_parquet_holds_the_same_with_kinds(run, tmp_path, capsysbinary):
     parquet = pytest.importorskip("pyarrow.parquet")
     assert main(["export", str(run.path), "--parquet", str(tmp_path / "t.parquet")]) == 0
+    assert capsysbinary.readouterr().out == b""
+    assert main(["export", str(run.path), "--parquet", "-"]) == 0
+    assert capsysbinary.readouterr().out == (tmp_path / "t.parquet").read_bytes()
     table = parquet.read_table(tmp_path / "t.parquet")
     assert table.to_pylist() == cell_rows(run)
     assert str(table.schema.field("batch").type) == "int64"
@@ -356,7 +359,8 @@ def test_a_list_of_80_columns_has_a_line_a_cell_and_breaks_no_word(run, capsys, 
         (["--cell", "ab"], 2, "expected --timeline FILE with it"),
         (["--timeline", "{tmp}/t.json", "--cell", "zz"], 2, "with which 0 of 2 ids begin"),
         (["--timeline", "{tmp}/t.json", "--cell", ""], 2, "with which 2 of 2 ids begin"),
-        (["--csv", "-", "--timeline", "-"], 2, "got - for both, expected one at most"),
+        (["--csv", "-", "--timeline", "-"], 2, "got - more than once, expected one of them at most"),
+        (["--parquet", "-", "--timeline", "-"], 2, "got - more than once"),
         (["--csv", "{tmp}/no/t.csv"], 1, "cannot be written: No such file or directory"),
     ],
 )
