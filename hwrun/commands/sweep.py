@@ -18,6 +18,7 @@ from hwrun.records import MANIFEST_NAME, BackendName, ComputeDevice, Sink, Sourc
 from hwrun.sweeps.duration import estimate, parse_long_duration_s
 from hwrun.sweeps.plan import SweepPlan
 from paretosim.command_line import DONE
+from paretosim.errors import BadInputError
 from paretosim.mode import MODE_NAMES
 
 # What a bare `hwrun sweep` (or `hwrun sweep --local`) does: small enough for a minute, large enough to show what a
@@ -159,7 +160,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run or resume a sweep."""
     arguments, chosen = meant(arguments)
-    plan = sweep_plan(arguments)
+    plan = _planned(arguments)
     max_time_s = None if arguments.max_time is None else parse_long_duration_s(arguments.max_time, "--max-time")
     if arguments.dry_run:
         _say(chosen)
@@ -187,6 +188,20 @@ def run(arguments: argparse.Namespace) -> int:
         as_json=arguments.json,
         max_time_s=max_time_s,
     )
+
+
+def _planned(arguments: argparse.Namespace) -> SweepPlan:
+    try:
+        return sweep_plan(arguments)
+    except (BadUsageError, BadInputError) as error:
+        if arguments.resume is None:
+            raise
+        # Perhaps of an option that nobody typed now, whose path begins where that was done then.
+        recorded = shlex.join(_recorded_options(arguments.resume))
+        raise BadUsageError(
+            f"--resume {arguments.resume}: {error}. It was started with {recorded}: resume it where that was typed, or"
+            " type all of it, with what is elsewhere now"
+        ) from error
 
 
 def _say(line: str) -> None:

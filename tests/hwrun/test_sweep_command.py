@@ -98,6 +98,19 @@ def test_a_dry_run_of_a_resumed_sweep_is_of_what_is_left(capsys, tmp_path):
     assert estimated.startswith("1 cells to measure, about ")
 
 
+def test_a_folder_resumed_elsewhere_says_what_it_was_started_with(capsys, tmp_path, monkeypatch):
+    (tmp_path / "here" / "mine" / "timings").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    options = ("--splits", "3", "--repeats", "1", "--profiles", "mine")
+    begin_run(tmp_path, *options)
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["sweep", "--resume", ".", "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "profile directory: mine does not exist" in said
+    assert "It was started with --splits 3 --repeats 1 --profiles mine: resume it where that was typed, or type" in said
+    assert run_command(["sweep", "--resume", ".", "--dry-run", *options[:-1], "here/mine"]) == 0
+
+
 @pytest.mark.parametrize(
     ("typed", "difference"),
     [
