@@ -67,14 +67,16 @@ def run_and_show(
             kept = "nothing was measured yet"
         print(f"hwrun: interrupted; {kept}", file=sys.stderr)
         return INTERRUPTED
-    if left and not (folder / MANIFEST_NAME).exists():  # the sweep has removed what it had not used
+    is_begun = (folder / MANIFEST_NAME).exists()  # else the sweep has removed what it had not used
+    cells = read_run(folder).latest_cells() if is_begun else ()
+    if left and not cells:
+        longer = f"Go on with: {again} --max-time …" if is_begun else "Start it again with a longer --max-time"
         print(
             "hwrun: --max-time was over when workers stood and before a cell was begun; nothing was measured, and all"
-            f" {left} cells are left. Start it again with a longer --max-time",
+            f" {left} cells are left. {longer}",
             file=sys.stderr,
         )
         return FAILED
-    cells = read_run(folder).latest_cells()
     show_summary(summary_rows(cells), folder, as_json=as_json)
     if left:
         print(

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -344,6 +345,14 @@ def test_a_time_that_is_over_before_the_first_cell_leaves_nothing_and_says_what_
     assert "manifest" not in err
     assert not folder.exists()
     assert left_in(scratch) == []
+
+
+def test_a_time_that_is_over_before_the_first_cell_of_a_begun_run_is_no_success(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    (folder / "cells.jsonl").unlink()  # as a sweep that was killed in its first cell has left it
+    code, out, err = swept("--resume", folder, "--max-time", "0s")
+    assert (code, out) == (1, "")
+    assert f"all 6 cells are left. Go on with: hwrun sweep --resume {folder} --max-time …" in err
 
 
 def test_labelled_images_cross_the_pipeline_and_the_record_says_how_many_are_right(in_this_process, profiles, tmp_path):
