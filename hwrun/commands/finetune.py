@@ -46,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     for option in ("epochs", "images", "test_images", "threads"):
         if (value := getattr(arguments, option)) is not None and value < 1:
             raise BadUsageError(f"--{option.replace('_', '-')}: got {value}, expected 1 or more")
+    if arguments.threads > (cores := len(usable_cores())):  # of thousands torch dies without a word
+        raise BadUsageError(f"--threads: got {arguments.threads}, at most {cores}, the number of cores")
     if not 0 <= arguments.seed < MAX_SEED:
         raise BadUsageError(f"--seed: got {arguments.seed}, expected a whole number of 0 or more, below 2^63")
     if not 0 < arguments.lr < float("inf"):

@@ -196,6 +196,7 @@ def test_weights_of_another_model_are_refused_by_name(tmp_path):
         (["--model", "resnet18", "--data", "synthetic"], "nothing to learn from synthetic"),
         (["--model", "resnet18", "--data", "{data}", "--epochs", "0"], "--epochs: got 0, expected 1 or more"),
         (["--model", "resnet18", "--data", "{data}", "--lr", "nan"], "--lr: got nan"),
+        (["--model", "resnet18", "--data", "{data}", "--threads", "99999"], "--threads: got 99999, at most "),
         (["--model", "resnet18", "--data", "{data}", "--seed", str(2**63)], "--seed: got 9223372036854775808"),
         (["--model", "resnet18", "--data", "{data}", "-o", "/nowhere/x"], "its folder is not there"),
         (["--model", "resnet18", "--data", "{data}", "-o", "{data}"], "is a folder, expected a file in it"),
