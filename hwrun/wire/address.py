@@ -38,6 +38,8 @@ class Address(msgspec.Struct, frozen=True):
                 raise BadUsageError(f"address: got {text!r}, expected unix: and a path of 1 to {MAX_PATH_BYTES} bytes")
             return cls(path=path)
         host, colon, port = text.rpartition(":")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):  # ::1 is no host `:` with port 1
+            raise BadUsageError(f"address: got {text!r}, expected an IPv6 address in brackets, such as [::1]:7070")
         host = host.removeprefix("[").removesuffix("]")
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
             raise BadUsageError(f"address: got {text!r}, expected HOST:PORT (port 0 to 65535) or unix:PATH")

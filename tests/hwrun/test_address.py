@@ -17,6 +17,12 @@ def test_what_is_no_address_is_refused(text):
         Address.parse(text)
 
 
+@pytest.mark.parametrize("text", ["::1", "::1:7000", "fd00::2:7000", "[::1"])
+def test_an_ipv6_address_without_brackets_is_not_taken_apart_by_guess(text):
+    with pytest.raises(BadUsageError, match=r"expected an IPv6 address in brackets, such as \[::1\]:7070"):
+        Address.parse(text)
+
+
 @pytest.mark.parametrize(
     ("text", "local"),
     [
