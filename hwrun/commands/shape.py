@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import get_args
 
 from hwrun.errors import BadUsageError, HwrunError
@@ -90,10 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     duration_s = None if arguments.duration is None else parse_long_duration_s(arguments.duration, "--for")
     check_lease(lease_s)
     before = _handshakes(setting) if arguments.probe else {}
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: ended.set())
-    with ShapingLease(setting, lease_s, replace_root=arguments.replace) as lease:
+    with _told_to_end() as ended, ShapingLease(setting, lease_s, replace_root=arguments.replace) as lease:
         print("\n".join(lines(lease.setting)), flush=True)
         _say(f"{lease.interface}: set, and read back the same")
         for peer, seconds in (_handshakes(setting) if arguments.probe else {}).items():
@@ -103,6 +101,19 @@ def run(arguments: argparse.Namespace) -> int:
         _hold(lease, lease_s, duration_s, ended)
     _say(f"{lease.interface}: as it was before")
     return DONE
+
+
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[threading.Event]:
+    """What Ctrl-C, SIGTERM and a closed terminal set meanwhile."""
+    ended = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, lambda *_: ended.set()) for number in numbers}
+    try:
+        yield ended
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _hold(lease: ShapingLease, lease_s: float, duration_s: float | None, ended: threading.Event) -> None:
