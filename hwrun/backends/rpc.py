@@ -213,9 +213,12 @@ class RpcMember:
             _transports=["uv"],
             _channels=["basic"],
         )
-        # It counts groups within a process and looks for the others under that number; a worker that was started again
-        # counts anew. Every group has a rendezvous of its own, so all may call it the first.
+        # It counts groups within a process, and how often members of these names have met, and looks for the others
+        # under those numbers; a worker that was started again counts anew. Every group has a rendezvous of its own, so
+        # all may call it the first, and what is left of one that did not come together is not to be found under that.
         rpc._init_counter = 0
+        rpc.api._all_gather_sequence_id.clear()
+        rpc.api._all_gather_sequence_id_to_states.clear()
         self._joined = True
         try:
             with warnings.catch_warnings():

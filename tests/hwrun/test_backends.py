@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
+from hwrun.backends import rpc
 from hwrun.backends.cold_tcp import ColdTcpInlet, ColdTcpOutlet
 from hwrun.backends.contract import Arrival, Inlet, Outlet
 from hwrun.backends.memory import MemoryExchange, address
@@ -406,6 +408,36 @@ def test_members_on_a_trusted_network_meet_at_an_address(member: RpcMember) -> N
     rendezvous = f"tcp://127.0.0.1:{free_port()}"
     members = [joining(60, rank, rendezvous) for rank in (0, 1)]
     assert [one.communicate(timeout=120)[0] for one in members] == ["joined\n", "joined\n"]
+
+
+MEET_TWICE = """
+import sys, time
+from hwrun.backends import rpc
+member = rpc.RpcMember(reach="network")
+for rendezvous in sys.argv[1:]:
+    start_s = time.monotonic()
+    member.join("host0", 0, 2, rendezvous, "127.0.0.1")
+    print(time.monotonic() - start_s, flush=True)
+    sys.stdin.readline()
+import os; os._exit(0)
+"""
+
+
+def test_a_member_that_was_started_again_is_met_at_once(member: RpcMember, tmp_path: Path) -> None:
+    first, second = (f"file://{tmp_path}/{name}" for name in ("first", "second"))
+    command = [sys.executable, "-c", MEET_TWICE, first, second]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as stays:
+        assert stays.stdin is not None
+        assert stays.stdout is not None
+        assert joining(60, 1, first).communicate(timeout=120)[0] == "joined\n"
+        assert float(stays.stdout.readline()) < 60
+        print(file=stays.stdin, flush=True)
+        assert joining(60, 1, second).communicate(timeout=120)[0] == "joined\n"
+        # The other one takes some seconds to load torch; members that count unlike wait for as long as they may.
+        assert float(stays.stdout.readline()) < rpc._JOIN_LIMIT_S - 5
+        print(file=stays.stdin, flush=True)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
