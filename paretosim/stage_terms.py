@@ -70,7 +70,7 @@ def stages_taking(
     ends : (stages + 1, plans) cuts, both ends among them; stage k runs blocks [ends[k], ends[k + 1]).
     beside_s : (plans, hops) seconds of the transfers, None where a batch is alone.
     """
-    # Filled in place: a fit calls this thousands of times, and np.stack takes ten times as long for so little.
+    # Filled in place: a fit calls this thousands of times, and np.stack takes several times as long for so little.
     filled = {name: np.empty(blocks_s.shape) for name in StageTerms.__struct_fields__}
     for k, (terms, beside) in enumerate(zip(known, hops_beside(hops), strict=True)):
         runs = ends[k + 1] > ends[k]

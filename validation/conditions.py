@@ -317,9 +317,9 @@ def predicted_links(
     """The link that every hop is predicted with; None where one is neither asked for nor known from a probe.
 
     One that was asked for has the path's own delay beside its own, as its probes found it (`on_its_path`).
-    Within one machine an unshaped link is copying and no wire. A bulk transfer, which goodput is of, went there at a
-    quarter to three quarters of the speed of messages that come one after the other, as batches do. So the link is at
-    least as fast as those, and as what a calibration says of copying, by which bytes are then counted.
+    Within one machine an unshaped link is copying and no wire. A bulk transfer, which goodput is of, went at a third
+    to four fifths of the speed of messages that come one after the other, as batches do (the reference data). So the
+    link is at least as fast as those, and as what a calibration says of copying, by which bytes are then counted.
 
     Parameters
     ----------

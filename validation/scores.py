@@ -80,7 +80,7 @@ def error_score(
     )
 
 
-# Rows without NaN, as almost all are, take a hundredth of the time.
+# Almost no rows hold NaN, and NumPy takes 4 to 200 times as long where they may.
 
 
 def _p90(errors: Array) -> Array:
